@@ -1,0 +1,115 @@
+# Everything that a fresh machine needs: `make demo`, `make test`. See README.md.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV    ?= .venv
+PY       = $(VENV)/bin/python
+ABS_PY   = $(abspath $(PY))
+PIP      = $(PY) -m pip --disable-pip-version-check
+NATIVE   = native/target/release
+SOURCES := $(shell find native/core native/engine -name '*.rs' -o -name '*.c' -o -name '*.h') \
+	native/Cargo.toml native/Cargo.lock native/core/Cargo.toml native/engine/Cargo.toml
+EXT      = $(shell $(PY) -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
+
+.PHONY: help setup setup-test demo test test-python test-native test-pythons check format bench native native-core native-engine lock clean
+
+help:
+	@echo 'make demo    set up, start the server, run an instrumented program, ask SQL'
+	@echo 'make test    every test (PostgreSQL and an S3 emulator included)'
+	@echo 'make check   formatters, linters, types'
+	@echo 'make bench   every benchmark, beside its floor or peer'
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed, and none was found on PATH'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt pip setuptools setuptools-rust wheel
+	touch $@
+
+# The two native modules are built by cargo in native/target, which is kept between runs, and copied beside the package.
+$(VENV)/.native: $(VENV)/.created $(SOURCES)
+	@command -v cargo >/dev/null || { echo 'a Rust toolchain (cargo) is needed to build the native parts'; exit 1; }
+	$(MAKE) native
+	touch $@
+
+INSTALL = MICROMEGAS_NATIVE=prebuilt $(PIP) install -q --no-build-isolation -c constraints.txt -e
+
+$(VENV)/.server: $(VENV)/.created pyproject.toml setup.py constraints.txt
+	$(INSTALL) '.[server]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.server
+	$(INSTALL) '.[server,test,dev]'
+	touch $@
+
+setup:
+	$(MAKE) -j2 $(VENV)/.created
+	$(MAKE) -j2 $(VENV)/.native $(VENV)/.server
+
+setup-test: setup
+	$(MAKE) $(VENV)/.test
+
+native-core:
+	cd native && PYO3_PYTHON=$(ABS_PY) cargo build --locked --release -p micromegas-core
+	cp $(NATIVE)/libmicromegas_core.so src/micromegas/_core$(EXT).new && mv src/micromegas/_core$(EXT).new src/micromegas/_core$(EXT)
+
+native-engine:
+	cd native && PYO3_PYTHON=$(ABS_PY) cargo build --locked --release -p micromegas-engine
+	cp $(NATIVE)/libmicromegas_engine.so src/micromegas/_engine$(EXT).new && mv src/micromegas/_engine$(EXT).new src/micromegas/_engine$(EXT)
+
+native: native-core native-engine
+
+demo: setup
+	$(PY) examples/demo.py
+
+test: setup-test test-native test-python
+
+# The engine's own tests link libpython; everything else of it is tested through Python.
+test-native: setup-test
+	cd native && cargo test --locked --no-default-features -p micromegas-core
+	@libdir=$$($(PY) -c "import sysconfig as s; print(s.get_config_var('LIBDIR') if s.get_config_var('Py_ENABLE_SHARED') else '')"); \
+	if test -z "$$libdir"; then echo "this Python has no shared library: the unit tests of native/engine are left out"; exit 0; fi; \
+	cd native && LD_LIBRARY_PATH=$$libdir PYO3_PYTHON=$(ABS_PY) cargo test --locked --no-default-features -p micromegas-engine
+
+test-python: setup-test
+	$(PY) -m pytest
+
+check: setup-test
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	cd native && cargo fmt --check
+	cd native && PYO3_PYTHON=$(ABS_PY) cargo clippy --locked --release --all-targets -- -D warnings
+
+format: setup-test
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	cd native && cargo fmt
+
+lock: setup-test
+	{ echo '# Exact versions of everything that make setup installs; refresh with: make lock'; \
+	  $(PIP) freeze --all --exclude-editable | grep -vi '^micromegas'; } > constraints.new && mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) native/target src/micromegas/_core*.so src/micromegas/_engine*.so
+
+# The recorder on the other interpreters of this machine: its C part is compiled against each one's own headers.
+OTHERS ?= 3.12 3.13
+
+test-pythons: $(addprefix test-python-,$(OTHERS))
+
+test-python-%: setup-test
+	@python=$$(sh tools/find_python $*) || { echo "no Python $* here: its recorder tests are left out"; exit 0; }; \
+	set -e; test -d .venvs/$* || "$$python" -m venv .venvs/$*; \
+	.venvs/$*/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt pytest hypothesis cbor2 lz4; \
+	cd native && PYO3_PYTHON=$(abspath .venvs)/$*/bin/python CARGO_TARGET_DIR=target/python-$* cargo build --locked --release -p micromegas-core; cd ..; \
+	ext=$$(.venvs/$*/bin/python -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))"); \
+	cp native/target/python-$*/release/libmicromegas_core.so src/micromegas/_core$$ext; \
+	PYTHONPATH=$(abspath src) .venvs/$*/bin/python -m pytest --confcutdir tests/record tests/record
+
+bench: setup-test
+	# figures mean something only on a machine that does nothing else
+	$(PY) bench/hotpath.py
+	$(PY) bench/decode.py
+	$(PY) bench/ingest.py
+	$(PY) bench/materialize.py ../shared/vectors/service
+	$(PY) bench/query.py ../shared/vectors/service
+	$(PY) bench/service.py
