@@ -1,0 +1,58 @@
+//! Hashing of dependency ids. Ids are chosen by whoever sends, so the hash has a secret per map: nobody can make all
+//! the ids of a block collide.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// Mixes one u64 with two secrets by a 64 × 64 → 128 bit product.
+#[derive(Clone)]
+pub struct IdHasher {
+    secret: u64,
+    factor: u64,
+}
+
+impl Default for IdHasher {
+    fn default() -> Self {
+        let state = RandomState::new();
+        // an odd factor loses no bit of the id
+        Self {
+            secret: state.hash_one(0),
+            factor: state.hash_one(1) | 1,
+        }
+    }
+}
+
+impl BuildHasher for IdHasher {
+    type Hasher = MixedId;
+
+    #[inline]
+    fn build_hasher(&self) -> MixedId {
+        MixedId {
+            hash: self.secret,
+            factor: self.factor,
+        }
+    }
+}
+
+pub struct MixedId {
+    hash: u64,
+    factor: u64,
+}
+
+impl Hasher for MixedId {
+    #[inline]
+    fn write_u64(&mut self, id: u64) {
+        let product = u128::from(self.hash ^ id) * u128::from(self.factor);
+        self.hash = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+}

@@ -1,0 +1,186 @@
+//! The codec's functions in `micromegas._core`. Documentation for their users is in `_core.pyi`.
+
+use pyo3::create_exception;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyModule};
+
+use super::envelope::{BlockEnvelope, ProcessEnvelope, StreamEnvelope};
+use super::error::WireError as CodecError;
+use super::limits::MAX_DECOMPRESSED_BYTES;
+use super::payload::Payload;
+use super::python_events::decode_events;
+
+create_exception!(
+    micromegas._core,
+    WireError,
+    PyValueError,
+    "bytes that do not follow the wire format"
+);
+
+/// Values that `decode_events` makes before it gives up, unless told otherwise.
+const MAX_VALUES: usize = 20_000_000;
+
+/// Bodies above this are read without the GIL. Below, giving it up and waiting for it would take longer than the work.
+const DETACH_BYTES: usize = 64 << 10;
+
+impl From<CodecError> for PyErr {
+    fn from(error: CodecError) -> Self {
+        WireError::new_err(error.to_string())
+    }
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("WireError", module.py().get_type::<WireError>())?;
+    module.add_function(wrap_pyfunction!(parse_process, module)?)?;
+    module.add_function(wrap_pyfunction!(parse_stream, module)?)?;
+    module.add_function(wrap_pyfunction!(parse_block, module)?)?;
+    module.add_function(wrap_pyfunction!(decode_block_events, module)?)
+}
+
+type ProcessFields<'py> = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    i64,
+    Option<String>,
+    Bound<'py, PyDict>,
+);
+
+#[pyfunction]
+#[pyo3(signature = (body, /))]
+fn parse_process<'py>(py: Python<'py>, body: &[u8]) -> PyResult<ProcessFields<'py>> {
+    let process = ProcessEnvelope::parse(body).map_err(|error| error.within("insert_process"))?;
+    let properties = PyDict::new(py);
+    for (name, value) in &process.properties {
+        properties.set_item(name, value)?;
+    }
+    Ok((
+        process.process_id,
+        process.exe,
+        process.username,
+        process.realname,
+        process.computer,
+        process.distro,
+        process.cpu_brand,
+        process.tsc_frequency,
+        process.start_time,
+        process.start_ticks,
+        process.parent_process_id,
+        properties,
+    ))
+}
+
+type StreamFields<'py> = (
+    String,
+    String,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Vec<String>,
+    Bound<'py, PyDict>,
+);
+
+#[pyfunction]
+#[pyo3(signature = (body, /))]
+fn parse_stream<'py>(py: Python<'py>, body: &[u8]) -> PyResult<StreamFields<'py>> {
+    let stream = StreamEnvelope::parse(body).map_err(|error| error.within("insert_stream"))?;
+    let properties = PyDict::new(py);
+    for (name, value) in &stream.properties {
+        properties.set_item(name, value)?;
+    }
+    Ok((
+        stream.process_id,
+        stream.stream_id,
+        PyBytes::new(py, &stream.dependencies_metadata),
+        PyBytes::new(py, &stream.objects_metadata),
+        stream.tags,
+        properties,
+    ))
+}
+
+type BlockFields<'py> = (
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    i64,
+    i64,
+    Bound<'py, PyBytes>,
+    i64,
+    i32,
+);
+
+#[pyfunction]
+#[pyo3(signature = (body, /))]
+fn parse_block<'py>(py: Python<'py>, body: &[u8]) -> PyResult<BlockFields<'py>> {
+    let parse = || BlockEnvelope::parse(body).map_err(|error| error.within("insert_block"));
+    let block = if body.len() > DETACH_BYTES {
+        py.detach(parse)?
+    } else {
+        parse()?
+    };
+    Ok((
+        block.block_id,
+        block.stream_id,
+        block.process_id,
+        block.begin_time,
+        block.end_time,
+        block.begin_ticks,
+        block.end_ticks,
+        canonical(py, &block.payload)?,
+        block.object_offset,
+        block.nb_objects,
+    ))
+}
+
+fn canonical<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    let parts = payload.parts();
+    PyBytes::new_with(py, parts.iter().map(|part| part.len()).sum(), |target| {
+        let mut rest = target;
+        for part in &parts {
+            let (slot, after) = rest.split_at_mut(part.len());
+            slot.copy_from_slice(part);
+            rest = after;
+        }
+        Ok(())
+    })
+}
+
+#[pyfunction]
+#[pyo3(
+    name = "decode_events",
+    signature = (dependencies_metadata, objects_metadata, payload, /, *, max_values=MAX_VALUES, max_bytes=MAX_DECOMPRESSED_BYTES)
+)]
+fn decode_block_events<'py>(
+    py: Python<'py>,
+    dependencies_metadata: &[u8],
+    objects_metadata: &[u8],
+    payload: &[u8],
+    max_values: usize,
+    max_bytes: usize,
+) -> PyResult<Bound<'py, PyList>> {
+    let events = PyList::empty(py);
+    match decode_events(
+        &events,
+        dependencies_metadata,
+        objects_metadata,
+        payload,
+        max_values,
+        max_bytes,
+    ) {
+        Ok(()) => Ok(events),
+        Err(error) => {
+            if error.is_instance_of::<WireError>(py) {
+                error.value(py).setattr("events", events)?;
+            }
+            Err(error)
+        }
+    }
+}

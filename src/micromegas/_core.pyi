@@ -1,0 +1,158 @@
+"""The native core: block codec and recorder.
+
+The codec reads untrusted bytes: whatever they are, a function below returns or raises `WireError`, and costs no more
+memory than its limits say. It never touches storage or the network.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, SupportsFloat, SupportsIndex, final
+
+# ---- codec
+
+class WireError(ValueError):
+    """Bytes that do not follow the wire format.
+
+    `events` is only there when `decode_events` raised it: the events before the bad record.
+    """
+
+    events: list[dict[str, Any]]
+
+def parse_process(
+    body: bytes, /
+) -> tuple[str, str, str, str, str, str, str, int, int, int, str | None, dict[str, str]]:
+    """Reads the body of `insert_process`.
+
+    Gives `(process_id, exe, username, realname, computer, distro, cpu_brand, tsc_frequency, start_time, start_ticks,
+    parent_process_id, properties)`: ids as hyphenated lower-case uuids, the frequency in ticks per second (0 when the
+    sender did not know it), `start_time` in ns since the epoch. Raises `WireError`.
+    """
+
+def parse_stream(body: bytes, /) -> tuple[str, str, bytes, bytes, list[str], dict[str, str]]:
+    """Reads the body of `insert_stream`.
+
+    Gives `(process_id, stream_id, dependencies_metadata, objects_metadata, tags, properties)`. The two metadata are
+    CBOR arrays of types in a canonical form: equal lists of types have equal bytes. Their meaning is not checked here,
+    so that a stream whose layout cannot be used is kept. Raises `WireError`.
+    """
+
+def parse_block(body: bytes, /) -> tuple[str, str, str, int, int, int, int, bytes, int, int]:
+    """Reads the body of `insert_block`.
+
+    Gives `(block_id, stream_id, process_id, begin_time, end_time, begin_ticks, end_ticks, payload, object_offset,
+    nb_objects)`: times in ns since the epoch, ticks relative to the start of the process. `payload` is the canonical
+    CBOR map of the two compressed buffers as byte strings, to be stored as it is; they are not decompressed here.
+    `nb_objects` is what the sender says and may be wrong, even negative. Raises `WireError`.
+    """
+
+def decode_events(
+    dependencies_metadata: bytes,
+    objects_metadata: bytes,
+    payload: bytes,
+    /,
+    *,
+    max_values: int = 20_000_000,
+    max_bytes: int = 268_435_456,
+) -> list[dict[str, Any]]:
+    """Every event of a block, in the order of its buffer, each as a dict of its members with its type in `$type`.
+
+    References are followed: a description is a dict with its own `$type`, a property set a list of `[name, value]`.
+    What several events refer to is one object, shared by them. Times are raw counter values. An event of a type whose
+    layout nobody knows has `$type` only.
+
+    `max_bytes` caps each decompressed buffer, `max_values` the members made. Raises `WireError` (with the events before
+    the bad one in `events`) on the first thing that is wrong; the builders of `_engine` are more lenient.
+    """
+
+# ---- recorder: hot types (csrc/)
+
+@final
+class Log:
+    """Records log events, one method per level.
+
+    The message is `message % values`, made by the recorder's own thread (by the caller where only Python can), never an
+    error: what does not fit the template is shown beside it. Keyword values become properties of the event, as text.
+    Any object may be given; what is no int, float, bool, None or str is turned to text by the call.
+    """
+
+    def fatal(self, message: object, /, *values: object, **properties: object) -> None: ...
+    def critical(self, message: object, /, *values: object, **properties: object) -> None: ...
+    def error(self, message: object, /, *values: object, **properties: object) -> None: ...
+    def warn(self, message: object, /, *values: object, **properties: object) -> None: ...
+    def warning(self, message: object, /, *values: object, **properties: object) -> None: ...
+    def info(self, message: object, /, *values: object, **properties: object) -> None: ...
+    def debug(self, message: object, /, *values: object, **properties: object) -> None: ...
+    def trace(self, message: object, /, *values: object, **properties: object) -> None: ...
+    def _set_level(self, level: int, /) -> None: ...
+    @property
+    def _level(self) -> int: ...
+
+@final
+class Metric:
+    """A measure with a name and a unit."""
+
+    def record(self, value: SupportsIndex | SupportsFloat, /) -> None: ...
+
+@final
+class Counter:
+    """A sum that is sent once per flush period."""
+
+    def add(self, amount: SupportsIndex | SupportsFloat, /) -> None: ...
+
+@final
+class Span:
+    """A named piece of work. It has no state: one object serves recursion and all threads."""
+
+    def __enter__(self) -> Span: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def __aenter__(self) -> Awaitable[Span]: ...
+    def __aexit__(self, *exception: object) -> Awaitable[None]: ...
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
+    def open_async(self) -> AsyncSpan: ...
+
+@final
+class AsyncSpan:
+    """A begun async span, the current one of its context until it is closed."""
+
+    def close(self) -> None: ...
+    def suspend(self) -> None: ...
+    def resume(self) -> None: ...
+
+@final
+class TracedFunction:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+log: Log
+
+def span(name: str, /) -> Span:
+    """The span of this name at this place of the program.
+
+    `with span("load"):`, and around awaits `async with span("load"):`.
+    """
+
+# ---- recorder: cold functions (src/recorder/python.rs), used by micromegas.record only
+
+def make_span(name: str, target: bytes, file: bytes, line: int, /) -> Span: ...
+def make_metric(
+    name: str, unit: bytes, target: bytes, file: bytes, line: int, properties: tuple[bytes, ...], /
+) -> Metric: ...
+def make_counter(
+    name: str, unit: bytes, target: bytes, file: bytes, line: int, properties: tuple[bytes, ...], /
+) -> Counter: ...
+def make_traced(function: Callable[..., Any], span: Span, /) -> TracedFunction: ...
+def recorder_start(
+    url: str,
+    api_key: str | None,
+    facts: tuple[str, str, str, str, str, str],
+    properties: list[tuple[str, str]],
+    parent_process_id: str | None,
+    flush_period: float,
+    buffer_bytes: int,
+    queue_bytes: int,
+    monotonic_clock: bool,
+    thread_namer: Callable[[], bytes],
+) -> str: ...
+def recorder_flush(timeout: float) -> bool: ...
+def recorder_stop(timeout: float) -> bool: ...
+def recorder_after_fork() -> str | None: ...
+def recorder_status() -> dict[str, object] | None: ...
