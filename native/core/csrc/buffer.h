@@ -1,0 +1,76 @@
+/* Per-thread buffers between the calling threads and the native thread.
+ *
+ * Each thread fills its own chain of blocks; the native thread follows behind and reads what is committed. The chain is
+ * single producer, single consumer, so a full block changes hands by one pointer store: no lock, no system call, no wake-up.
+ * Producers hold the GIL (which serialises everything here that is shared between producers); the consumer never does.
+ */
+#ifndef MM_BUFFER_H
+#define MM_BUFFER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "clock.h"
+#include "record.h"
+
+#define MM_BLOCK_BYTES (256u << 10)
+/* A thread begins with a small block: most threads of a program record little, and there may be thousands. */
+#define MM_SMALL_BLOCK_BYTES (16u << 10)
+#define MM_NAME_BYTES 256
+
+struct mm_thread;
+
+typedef struct mm_block {
+    uint8_t *cursor; /* end of the committed records; stored last, with release order */
+    uint8_t *limit;  /* producer only: end of the room, or `cursor` while recording is off */
+    uint8_t *end;    /* end of the memory */
+    uint8_t *read;   /* consumer only */
+    struct mm_block *next; /* stored by the producer once this block gets no more records */
+    struct mm_thread *thread;
+    size_t bytes; /* of the whole allocation */
+    uint64_t reserved;
+} mm_block;
+
+#define MM_BLOCK_DATA(block) ((uint8_t *)((block) + 1))
+
+/* One pointer of thread-local storage, initial-exec: glibc keeps little static room for loaded modules. Never NULL. */
+extern __thread mm_block *mm_current __attribute__((tls_model("initial-exec")));
+
+enum mm_recording { MM_OFF = 0, MM_ON = 1, MM_FORKED = 2 };
+extern int mm_recording;
+
+/* Makes room for `size` bytes and returns the block, or NULL when the event is not to be recorded. Needs the GIL. */
+mm_block *mm_make_room(size_t size, enum mm_kind kind);
+
+static inline mm_block *mm_reserve(size_t size, enum mm_kind kind)
+{
+    mm_block *block = mm_current;
+    if (__builtin_expect((size_t)(block->limit - block->cursor) < size, 0)) {
+        block = mm_make_room(size, kind);
+    }
+    return block;
+}
+
+static inline void mm_commit(mm_block *block, size_t size)
+{
+    __atomic_store_n(&block->cursor, block->cursor + size, __ATOMIC_RELEASE);
+}
+
+static inline void mm_write_head(mm_block *block, const void *descriptor, enum mm_kind kind)
+{
+    mm_record *record = (mm_record *)block->cursor;
+    record->ticks = mm_ticks();
+    record->tagged_descriptor = (uint64_t)(uintptr_t)descriptor | (uint64_t)kind;
+}
+
+/* Records an event that is only a time and a descriptor. */
+static inline void mm_emit(const void *descriptor, enum mm_kind kind)
+{
+    mm_block *block = mm_reserve(sizeof(mm_record), kind);
+    if (block) {
+        mm_write_head(block, descriptor, kind);
+        mm_commit(block, sizeof(mm_record));
+    }
+}
+
+#endif

@@ -1,0 +1,55 @@
+/* The recorder's clock: one read per event, as cheap as the machine allows.
+ *
+ * `mm_ticks` gives raw counter ticks; the native thread turns them into nanoseconds of the monotonic clock by
+ * interpolating between pairs taken with `mm_clock_pair`, so that no frequency has to be guessed beforehand.
+ * Must never make a system call where the counter is usable.
+ */
+#ifndef MM_CLOCK_H
+#define MM_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+#if defined(__x86_64__) && !defined(MM_FORCE_MONOTONIC)
+#include <x86intrin.h>
+#define MM_HAS_COUNTER 1
+#define MM_READ_COUNTER() __rdtsc()
+#elif defined(__aarch64__) && !defined(MM_FORCE_MONOTONIC)
+#define MM_HAS_COUNTER 1
+static inline uint64_t mm_read_cntvct(void)
+{
+    uint64_t value;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(value));
+    return value;
+}
+#define MM_READ_COUNTER() mm_read_cntvct()
+#else
+#define MM_HAS_COUNTER 0
+#endif
+
+extern int mm_clock_uses_counter;
+
+static inline uint64_t mm_monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static inline uint64_t mm_ticks(void)
+{
+#if MM_HAS_COUNTER
+    if (__builtin_expect(mm_clock_uses_counter, 1)) {
+        return MM_READ_COUNTER();
+    }
+#endif
+    return mm_monotonic_ns();
+}
+
+/* Chooses the counter when it is invariant (or the monotonic clock when `force_monotonic`). Called once, before the first event. */
+void mm_clock_choose(int force_monotonic);
+
+/* One instant on both clocks: counter ticks and monotonic nanoseconds. */
+void mm_clock_pair(uint64_t *ticks, uint64_t *monotonic_ns);
+
+#endif

@@ -1,0 +1,133 @@
+/* Counters: summed in place, no event per call. The native thread sends what was added since it last looked.
+ *
+ * The caller only ever adds to a running total and the reader only ever reads it, so neither needs a locked instruction.
+ */
+#include "recorder.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+typedef struct {
+    PyObject_HEAD
+    mm_sum *sum; /* never freed: the native thread follows the list; NULL when there were too many counters */
+    PyObject *name;
+} mm_counter;
+
+static mm_sum *sums;
+
+mm_sum *mm_first_sum(void)
+{
+    return __atomic_load_n(&sums, __ATOMIC_ACQUIRE);
+}
+
+static inline void add_integer(mm_sum *sum, int64_t amount)
+{
+    /* Unsigned, because a total may wrap: the reader takes differences. */
+    __atomic_store_n(&sum->integers, (int64_t)((uint64_t)sum->integers + (uint64_t)amount), __ATOMIC_RELAXED);
+}
+
+static PyObject *refuse(void)
+{
+    if (PyErr_Occurred() && mm_swallow_error() < 0) {
+        return NULL;
+    }
+    __atomic_fetch_add(&mm_refused_values, 1, __ATOMIC_RELAXED);
+    Py_RETURN_NONE;
+}
+
+static __attribute__((noinline)) PyObject *add_other(mm_sum *sum, PyObject *amount)
+{
+    if (PyIndex_Check(amount)) {
+        PyObject *integer = PyNumber_Index(amount);
+        if (!integer) {
+            return refuse();
+        }
+        int overflow;
+        long long number = PyLong_AsLongLongAndOverflow(integer, &overflow);
+        Py_DECREF(integer);
+        if (overflow || PyErr_Occurred()) {
+            return refuse();
+        }
+        add_integer(sum, number);
+        Py_RETURN_NONE;
+    }
+    double real = PyUnicode_Check(amount) || PyBytes_Check(amount) ? NAN : PyFloat_AsDouble(amount);
+    if (PyErr_Occurred() || !isfinite(real) || !isfinite(sum->floats + real)) {
+        return refuse(); /* one nan would hide everything that is added later */
+    }
+    double total = sum->floats + real;
+    __atomic_store(&sum->floats, &total, __ATOMIC_RELAXED);
+    Py_RETURN_NONE;
+}
+
+static PyObject *counter_add(PyObject *self, PyObject *amount)
+{
+    mm_sum *sum = ((mm_counter *)self)->sum;
+    if (__builtin_expect(!sum, 0)) {
+        return refuse();
+    }
+#if PY_VERSION_HEX >= 0x030C0000
+    if (PyLong_CheckExact(amount) && PyUnstable_Long_IsCompact((PyLongObject *)amount)) {
+        add_integer(sum, PyUnstable_Long_CompactValue((PyLongObject *)amount));
+        Py_RETURN_NONE;
+    }
+#else
+    if (PyLong_CheckExact(amount) && Py_SIZE(amount) >= -1 && Py_SIZE(amount) <= 1) {
+        add_integer(sum, Py_SIZE(amount) * (int64_t)((PyLongObject *)amount)->ob_digit[0]);
+        Py_RETURN_NONE;
+    }
+#endif
+    return add_other(sum, amount);
+}
+
+static void counter_dealloc(PyObject *self)
+{
+    Py_XDECREF(((mm_counter *)self)->name);
+    Py_TYPE(self)->tp_free(self);
+}
+
+static PyObject *counter_repr(PyObject *self)
+{
+    return PyUnicode_FromFormat("<counter %R>", ((mm_counter *)self)->name);
+}
+
+static PyMethodDef counter_methods[] = {
+    {"add", counter_add, METH_O, "(amount, /): add to the counter; what was added is sent once per flush period"},
+    {NULL, NULL, 0, NULL},
+};
+
+PyTypeObject mm_CounterType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "micromegas._core.Counter",
+    .tp_doc = "A sum that is sent once per flush period.",
+    .tp_basicsize = sizeof(mm_counter),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_dealloc = counter_dealloc,
+    .tp_repr = counter_repr,
+    .tp_methods = counter_methods,
+};
+
+PyObject *mm_make_counter(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *name;
+    const void *descriptor = mm_metric_descriptor(args, &name);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    mm_counter *counter = PyObject_New(mm_counter, &mm_CounterType);
+    if (!counter) {
+        return NULL;
+    }
+    counter->name = Py_NewRef(name);
+    mm_sum *sum = sums;
+    while (sum && sum->descriptor != descriptor) {
+        sum = sum->next; /* the same counter declared again adds to the same sum */
+    }
+    if (!sum && descriptor && (sum = calloc(1, sizeof *sum))) {
+        sum->descriptor = descriptor;
+        sum->next = sums;
+        __atomic_store_n(&sums, sum, __ATOMIC_RELEASE);
+    }
+    counter->sum = descriptor ? sum : NULL;
+    return (PyObject *)counter;
+}

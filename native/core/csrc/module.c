@@ -1,0 +1,46 @@
+/* Adds the recorder's hot types and functions to the native module. Called from Rust, again when the module is imported anew. */
+#include "recorder.h"
+
+static PyMethodDef functions[] = {
+    {"span", (PyCFunction)(void (*)(void))mm_span_function, METH_FASTCALL,
+     "(name, /): the span of this name at this place of the program; use it as `with span(\"load\"):`"},
+    {"make_span", mm_make_span, METH_VARARGS, "(name, target, file, line): a span described by its maker"},
+    {"make_metric", mm_make_metric, METH_VARARGS, "(name, unit, target, file, line, properties)"},
+    {"make_counter", mm_make_counter, METH_VARARGS, "(name, unit, target, file, line, properties)"},
+    {"make_traced", mm_make_traced, METH_VARARGS, "(function, span)"},
+    {NULL, NULL, 0, NULL},
+};
+
+/* What all modules of the process share; made once. */
+static PyObject *shared_log(void)
+{
+    static PyObject *log;
+    if (!log) {
+        if (mm_log_init() < 0 || mm_span_init() < 0 || mm_async_span_init() < 0) {
+            return NULL;
+        }
+        log = mm_LogType.tp_alloc(&mm_LogType, 0);
+    }
+    return log;
+}
+
+int mm_module_add(PyObject *module)
+{
+    /* Sites, spans and types are shared by the process; objects of an interpreter must not outlive it. */
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError, "micromegas: only the main interpreter can record, not a sub-interpreter");
+        return -1;
+    }
+    PyTypeObject *types[] = {&mm_LogType,  &mm_MetricType,    &mm_CounterType,
+                             &mm_SpanType, &mm_AsyncSpanType, &mm_TracedType};
+    for (size_t index = 0; index < sizeof types / sizeof *types; index++) {
+        if (PyModule_AddType(module, types[index]) < 0) {
+            return -1;
+        }
+    }
+    PyObject *log = shared_log();
+    if (!log || PyModule_AddFunctions(module, functions) < 0) {
+        return -1;
+    }
+    return PyModule_AddObjectRef(module, "log", log);
+}

@@ -1,0 +1,47 @@
+/* The layout of the records that the calling threads leave for the native thread (mirrored by src/recorder/record.rs).
+ *
+ * A record begins with two words: the clock ticks, and a descriptor's address whose four low bits hold the kind.
+ * Must never hold a Python object: the native thread reads records without the GIL.
+ */
+#ifndef MM_RECORD_H
+#define MM_RECORD_H
+
+#include <stdint.h>
+
+enum mm_kind {
+    MM_SPAN_BEGIN = 0,   /* ticks, descriptor */
+    MM_SPAN_END = 1,     /* ticks, descriptor */
+    MM_METRIC_INT = 2,   /* ticks, descriptor, i64 */
+    MM_METRIC_FLOAT = 3, /* ticks, descriptor, f64 */
+    MM_LOG_LITERAL = 4,  /* ticks, descriptor: the message is the descriptor's template as it stands */
+    MM_LOG_VALUES = 5,   /* ticks, descriptor, log head, values, then pairs of property name and value */
+    MM_LOG_TEXT = 6,     /* the same with one value: the message, already formatted */
+    MM_ASYNC_BEGIN = 7,  /* ticks, descriptor, span id, parent span id, depth */
+    MM_ASYNC_END = 8,
+    MM_KINDS = 9,
+};
+
+/* Log head, one word: u32 size of the whole record, u16 values, u16 properties. */
+
+/* A value is a word (tag in the low byte, count of code units above it) and its payload, padded to 8 bytes. */
+enum mm_tag {
+    MM_NONE = 0,
+    MM_FALSE = 1,
+    MM_TRUE = 2,
+    MM_INT = 3,    /* i64 */
+    MM_FLOAT = 4,  /* f64 */
+    MM_TEXT1 = 5,  /* Latin-1 code units */
+    MM_TEXT2 = 6,  /* UCS-2 code units */
+    MM_TEXT4 = 7,  /* UCS-4 code units */
+    MM_CUT = 0x80, /* set on a text that was cut: one more word, the count of code points before the cut, precedes the units */
+};
+
+#define MM_MAX_VALUES 32
+#define MM_MAX_TEXT_BYTES (4u << 20)
+
+typedef struct {
+    uint64_t ticks;
+    uint64_t tagged_descriptor;
+} mm_record;
+
+#endif

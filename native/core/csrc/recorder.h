@@ -1,0 +1,126 @@
+/* What the C files of the recorder share, and the functions that C and Rust (src/recorder/hotpath.rs) offer each other. */
+#ifndef MM_RECORDER_H
+#define MM_RECORDER_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "buffer.h"
+
+enum mm_level { MM_FATAL = 1, MM_ERROR = 2, MM_WARN = 3, MM_INFO = 4, MM_DEBUG = 5, MM_TRACE = 6 };
+
+/* UTF-8, not terminated. */
+typedef struct {
+    const char *data;
+    size_t size;
+} mm_text;
+
+/* ---- offered by Rust: descriptors are immortal, aligned to 16 bytes, NULL when there are too many ------------------ */
+
+/* Writes one letter per conversion of the template (s r d x f) to `conversions` and their count, or -1 when the native
+ * thread can't format the template as Python does, or it has more than MM_MAX_VALUES conversions. */
+const void *mm_describe_log(uint32_t level, uint32_t line, mm_text template_text, mm_text target, mm_text file,
+                            char *conversions, int *conversion_count);
+/* `properties`: name, value, name, value … */
+const void *mm_describe_metric(mm_text name, mm_text unit, mm_text target, mm_text file, uint32_t line,
+                               const mm_text *properties, size_t property_texts);
+const void *mm_describe_span(mm_text name, mm_text target, mm_text file, uint32_t line);
+/* Starts the native thread of a forked child. Returns 0 when that failed; recording is off then. */
+int mm_recorder_restart(void);
+
+/* ---- buffers, beyond the inline part ---------------------------------------------------------------------------------- */
+
+int mm_buffers_init(PyObject *namer, uint64_t memory_limit);
+void mm_set_recording(int recording);
+
+/* ---- counters: summed in place, read by the native thread ----------------------------------------------------------- */
+
+typedef struct mm_sum {
+    int64_t integers;
+    double floats;
+    const void *descriptor;
+    struct mm_sum *next;
+} mm_sum;
+
+/* ---- where an event was written --------------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject *code;   /* strong, or NULL when no Python frame is running */
+    PyObject *target; /* strong, UTF-8 bytes: the module's __name__ */
+    PyObject *file;   /* strong, UTF-8 bytes */
+    uint32_t line;
+} mm_place;
+
+/* Never fails: what can't be found out is empty. */
+void mm_place_of_caller(mm_place *place);
+void mm_place_clear(mm_place *place);
+
+/* New bytes object holding the text as UTF-8, lone surrogates written as \udcxx. NULL (error cleared) only without memory. */
+PyObject *mm_utf8(PyObject *text);
+mm_text mm_text_of(PyObject *utf8_bytes);
+
+/* ---- call sites -------------------------------------------------------------------------------------------------------- */
+
+typedef struct mm_site {
+    uintptr_t key;
+    PyObject *text;         /* strong: the literal that the site was first called with; NULL once it is known to vary */
+    PyObject *code;         /* strong: the key is unique only while the code lives */
+    PyObject *span;         /* strong: for span sites */
+    const void *descriptor; /* of the literal */
+    const void *varying;    /* for messages made elsewhere; NULL until needed */
+    int conversion_count;   /* -1: the message must be formatted by the caller */
+    char conversions[MM_MAX_VALUES];
+} mm_site;
+
+/* Level 0 is for spans. NULL when the site is unknown. */
+mm_site *mm_site_find(uintptr_t key);
+/* Adds a site; NULL when the table is full or memory is short. Steals nothing. */
+mm_site *mm_site_add(uintptr_t key, PyObject *text, PyObject *code);
+
+/* ---- values ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    PyObject *text; /* the text to copy: borrowed from the caller, or equal to `owned` */
+    PyObject *owned;
+    union {
+        int64_t integer;
+        double real;
+        uint64_t whole; /* code points before the cut */
+    } as;
+    uint64_t word;
+    size_t size;
+} mm_value;
+
+/* 0: `value` is ready to copy as the conversion asks ('s', 'r', 'd', 'x', 'f'). 1: only Python can format this one.
+ * -1: a BaseException that is no Exception (KeyboardInterrupt …) is set and must reach the program. */
+int mm_value_measure(mm_value *value, PyObject *object, char conversion);
+uint8_t *mm_value_write(const mm_value *value, uint8_t *to);
+void mm_values_clear(mm_value *values, size_t count);
+
+/* Clears the current exception and returns 0, unless it must reach the program (then -1). */
+int mm_swallow_error(void);
+
+/* ---- types ------------------------------------------------------------------------------------------------------------- */
+
+extern PyTypeObject mm_LogType, mm_MetricType, mm_CounterType, mm_SpanType, mm_AsyncSpanType, mm_TracedType;
+int mm_log_init(void); /* now, because later there may be too many descriptors */
+int mm_span_init(void);
+int mm_async_span_init(void);
+PyObject *mm_span_function(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *mm_span_new(PyObject *name, const mm_place *place);
+PyObject *mm_make_span(PyObject *module, PyObject *args);
+PyObject *mm_make_metric(PyObject *module, PyObject *args);
+PyObject *mm_make_counter(PyObject *module, PyObject *args);
+PyObject *mm_make_traced(PyObject *module, PyObject *args);
+const void *mm_span_descriptor(PyObject *span);
+PyObject *mm_async_span_open(PyObject *span, PyObject *unused);
+PyObject *mm_async_span_enter(PyObject *span, PyObject *unused);
+PyObject *mm_async_span_exit(PyObject *span, PyObject *const *args, Py_ssize_t count);
+void mm_async_ids_restart(void);
+const void *mm_metric_descriptor(PyObject *args, PyObject **name); /* parses the arguments of make_metric and make_counter */
+extern int mm_log_level;
+
+/* Values that could not be recorded (a metric's value that is no number …), counted for the native thread. */
+extern uint64_t mm_refused_values;
+
+#endif

@@ -1,0 +1,236 @@
+//! Makes blocks: a buffer of dependencies and a buffer of events, then the request body.
+//!
+//! Ids restart with each block and each block brings all that its events refer to, so blocks decode alone.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use lz4_flex::frame::FrameEncoder;
+
+use super::announcement::{block_body, stream_body, BlockHead, Process};
+use super::clock::Clock;
+use super::descriptor::{Description, Descriptor};
+use super::identity::new_id;
+use super::layouts::{StreamKind, DESCRIPTION, PROPERTY_SET, STATIC_STRING};
+use super::outbox::{Item, Outbox};
+
+const CODEC_UTF8: u8 = 2;
+/// The level of detail that every metric and span is declared with: 2 is medium.
+const LOD: u32 = 2;
+
+pub type Properties = Vec<(String, String)>;
+
+/// The two buffers of the block being filled.
+#[derive(Default)]
+pub struct BlockWriter {
+    dependencies: Vec<u8>,
+    objects: Vec<u8>,
+    last_id: u64,
+    texts: HashMap<Box<str>, u64>,
+    property_sets: HashMap<Properties, u64>,
+    /// Id by descriptor index, 0 for those not yet in this block.
+    descriptors: Vec<u64>,
+    described: Vec<usize>,
+    events: u64,
+}
+
+impl BlockWriter {
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Bytes of events so far, not compressed.
+    pub fn size(&self) -> usize {
+        self.objects.len()
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn text(&mut self, text: &str) -> u64 {
+        if let Some(&id) = self.texts.get(text) {
+            return id;
+        }
+        let id = self.new_id();
+        self.texts.insert(text.into(), id);
+        self.dependencies.push(STATIC_STRING);
+        self.dependencies
+            .extend_from_slice(&(8 + text.len() as u32).to_le_bytes());
+        self.dependencies.extend_from_slice(&id.to_le_bytes());
+        self.dependencies.extend_from_slice(text.as_bytes());
+        id
+    }
+
+    /// The id of a descriptor in this block.
+    pub fn describe(&mut self, descriptor: &'static Descriptor) -> u64 {
+        if let Some(&id) = self.descriptors.get(descriptor.index) {
+            if id != 0 {
+                return id;
+            }
+        } else {
+            self.descriptors.resize(descriptor.index + 1, 0);
+        }
+        let target = descriptor.target;
+        let (texts, last) = match &descriptor.description {
+            Description::Log { level, template } => ([template.text(), target, target, descriptor.file], *level),
+            Description::Metric { name, unit, .. } => ([*name, *unit, target, descriptor.file], LOD),
+            Description::Span { name } => ([*name, target, target, descriptor.file], LOD),
+        };
+        let references = texts.map(|text| self.text(text));
+        let id = self.new_id();
+        self.dependencies.push(DESCRIPTION);
+        self.dependencies.extend_from_slice(&id.to_le_bytes());
+        for reference in references {
+            self.dependencies.extend_from_slice(&reference.to_le_bytes());
+        }
+        self.dependencies.extend_from_slice(&descriptor.line.to_le_bytes());
+        self.dependencies.extend_from_slice(&last.to_le_bytes());
+        self.descriptors[descriptor.index] = id;
+        self.described.push(descriptor.index);
+        id
+    }
+
+    /// The id of a property set in this block.
+    pub fn property_set(&mut self, properties: &Properties) -> u64 {
+        if let Some(&id) = self.property_sets.get(properties) {
+            return id;
+        }
+        let references: Vec<u64> = properties
+            .iter()
+            .flat_map(|(name, value)| [self.text(name), self.text(value)])
+            .collect();
+        let id = self.new_id();
+        self.dependencies.push(PROPERTY_SET);
+        let length = 12 + 8 * references.len() as u32;
+        self.dependencies.extend_from_slice(&length.to_le_bytes());
+        self.dependencies.extend_from_slice(&id.to_le_bytes());
+        self.dependencies
+            .extend_from_slice(&(properties.len() as u32).to_le_bytes());
+        for reference in references {
+            self.dependencies.extend_from_slice(&reference.to_le_bytes());
+        }
+        self.property_sets.insert(properties.clone(), id);
+        id
+    }
+
+    /// An event of a fixed size: its members one after the other.
+    pub fn event(&mut self, type_index: u8, words: &[u64], last: &[u8]) {
+        self.objects.push(type_index);
+        for word in words {
+            self.objects.extend_from_slice(&word.to_le_bytes());
+        }
+        self.objects.extend_from_slice(last);
+        self.events += 1;
+    }
+
+    /// An event that ends with a text.
+    pub fn text_event(&mut self, type_index: u8, words: &[u64], text: &str) {
+        let length = 8 * words.len() + 5 + text.len();
+        self.objects.push(type_index);
+        self.objects.extend_from_slice(&(length as u32).to_le_bytes());
+        for word in words {
+            self.objects.extend_from_slice(&word.to_le_bytes());
+        }
+        self.objects.push(CODEC_UTF8);
+        self.objects.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        self.objects.extend_from_slice(text.as_bytes());
+        self.events += 1;
+    }
+
+    fn clear(&mut self) {
+        self.dependencies.clear();
+        self.objects.clear();
+        self.last_id = 0;
+        self.texts.clear();
+        self.property_sets.clear();
+        for index in self.described.drain(..) {
+            self.descriptors[index] = 0;
+        }
+        self.events = 0;
+    }
+}
+
+/// A stream of this process: announced together with the first block that the outbox takes.
+pub struct Stream {
+    pub kind: StreamKind,
+    id: String,
+    properties: Properties,
+    announced: bool,
+    object_offset: u64,
+    end_ns: u64,
+}
+
+impl Stream {
+    pub fn new(kind: StreamKind, properties: Properties, begin_ns: u64) -> Self {
+        Self {
+            kind,
+            id: new_id(),
+            properties,
+            announced: false,
+            object_offset: 0,
+            end_ns: begin_ns,
+        }
+    }
+
+    /// Sends what the writer holds as a block that ends at `end_ns`. It begins where the last one ended, or earlier
+    /// when its first event is earlier (another thread was slower to commit): a block's range covers all its events.
+    pub fn cut(&mut self, writer: &mut BlockWriter, first_ns: u64, end_ns: u64, office: &Office) {
+        if writer.events == 0 {
+            return;
+        }
+        let begin_ns = self.end_ns.min(first_ns).max(office.clock_start_ns);
+        let end_ns = end_ns.max(begin_ns);
+        let announcement =
+            (!self.announced).then(|| stream_body(&office.process.id, &self.id, self.kind, &self.properties));
+        let head = BlockHead {
+            block_id: &new_id(),
+            stream_id: &self.id,
+            process_id: &office.process.id,
+            begin_wall_ns: office.wall_ns(begin_ns),
+            end_wall_ns: office.wall_ns(end_ns),
+            begin_ticks: begin_ns - office.clock_start_ns,
+            end_ticks: end_ns - office.clock_start_ns,
+            object_offset: self.object_offset,
+            nb_objects: writer.events,
+        };
+        let body = block_body(&head, &compress(&writer.dependencies), &compress(&writer.objects));
+        let item = Item::block(body, self.kind, writer.events);
+        self.announced |= office.outbox.push(announcement, item);
+        self.object_offset += writer.events;
+        self.end_ns = end_ns;
+        writer.clear();
+    }
+}
+
+fn compress(buffer: &[u8]) -> Vec<u8> {
+    let mut encoder = FrameEncoder::new(Vec::with_capacity(buffer.len() / 2 + 64));
+    // Writing to a Vec has no error of its own.
+    let _ = encoder.write_all(buffer);
+    encoder.finish().unwrap_or_default()
+}
+
+/// What cutting a block needs besides the stream.
+pub struct Office {
+    pub process: Arc<Process>,
+    pub outbox: Arc<Outbox>,
+    pub clock_start_ns: u64,
+    pub start_wall_ns: i64,
+}
+
+impl Office {
+    pub fn new(process: Arc<Process>, outbox: Arc<Outbox>, clock: &Clock) -> Self {
+        Self {
+            process,
+            outbox,
+            clock_start_ns: clock.start_ns(),
+            start_wall_ns: clock.wall_ns(clock.start_ns()),
+        }
+    }
+
+    fn wall_ns(&self, nanoseconds: u64) -> i64 {
+        self.start_wall_ns + (nanoseconds - self.clock_start_ns) as i64
+    }
+}

@@ -1,0 +1,272 @@
+//! The thread behind the recorder: reads what the program's threads have committed, makes streams and blocks of it.
+
+use std::collections::HashMap;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::blocks::Office;
+use super::clock::Clock;
+use super::cpu_stream::CpuStream;
+use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
+use super::hotpath::{self, ProgramThread};
+use super::log_stream::LogStream;
+use super::losses::Losses;
+use super::metric_stream::{Measure, MetricStream};
+use super::record::{self, Record};
+
+/// How long an idle collector sleeps; a busy one looks again at once, so that buffers come free.
+const POLL: Duration = Duration::from_millis(50);
+const BUSY_POLL: Duration = Duration::from_millis(1);
+const BUSY_BYTES: usize = 128 << 10;
+/// More than the ticks of cores, or our conversion of them, can disagree by.
+const CLOCK_SLACK_NS: u64 = 1_000_000;
+
+const WARN: u32 = 3;
+
+/// What the program asks of the collector.
+#[derive(Default)]
+struct Orders {
+    flushes_wanted: u64,
+    flushes_done: u64,
+    stop: bool,
+    stopped: bool,
+}
+
+#[derive(Default)]
+pub struct Control {
+    orders: Mutex<Orders>,
+    changed: Condvar,
+}
+
+impl Control {
+    /// Has all that is recorded now put into the outbox; tells whether that came to pass before the deadline.
+    pub fn flush(&self, deadline: Instant) -> bool {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.flushes_wanted += 1;
+        let mine = orders.flushes_wanted;
+        self.changed.notify_all();
+        while orders.flushes_done < mine && !orders.stopped {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            if patience.is_zero() {
+                return false;
+            }
+            orders = self
+                .changed
+                .wait_timeout(orders, patience)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        orders.flushes_done >= mine
+    }
+
+    /// The same, and the collector's end.
+    pub fn stop(&self, deadline: Instant) -> bool {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
+        self.flush(deadline)
+    }
+
+    /// Sleeps; gives the number of flushes wanted so far and whether to stop.
+    fn wait(&self, patience: Duration, done: u64) -> (u64, bool) {
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let (orders, _) = self
+            .changed
+            .wait_timeout_while(orders, patience, |orders| orders.flushes_wanted == done && !orders.stop)
+            .unwrap_or_else(PoisonError::into_inner);
+        (orders.flushes_wanted, orders.stop)
+    }
+
+    fn done(&self, flushes: u64) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).flushes_done = flushes;
+        self.changed.notify_all();
+    }
+
+    fn ended(&self) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether the collector will touch the buffers of the threads no more.
+    pub fn has_ended(&self) -> bool {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).stopped
+    }
+
+    /// Waits for that.
+    pub fn wait_ended(&self) {
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(orders, |orders| !orders.stopped));
+    }
+}
+
+/// Tells of the collector's end, also when it panics: the next session waits for it.
+struct LastWord<'a>(&'a Control);
+
+impl Drop for LastWord<'_> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+pub struct Collector {
+    office: Office,
+    clock: Clock,
+    flush_period: Duration,
+    log: LogStream,
+    metrics: MetricStream,
+    threads: HashMap<u64, CpuStream>,
+    sums: HashMap<usize, (i64, f64)>,
+    losses_before: Losses,
+    losses_told: Losses,
+    own_log: Option<&'static Descriptor>,
+    own_metric: Option<&'static Descriptor>,
+}
+
+impl Collector {
+    /// Takes over from an earlier session (or the parent process): what counters and losses have come to is not ours.
+    pub fn new(office: Office, clock: Clock, flush_period: Duration) -> Self {
+        let begin_ns = clock.start_ns();
+        let place = ("micromegas.recorder", "", 0);
+        Self {
+            office,
+            clock,
+            flush_period,
+            log: LogStream::new(begin_ns),
+            metrics: MetricStream::new(begin_ns),
+            threads: HashMap::new(),
+            sums: HashMap::new(),
+            losses_before: Losses::of_hot_path(),
+            losses_told: Losses::default(),
+            own_log: log_descriptor(WARN, place, "%s"),
+            own_metric: metric_descriptor(place, "lost_events", "count", &[]),
+        }
+    }
+
+    /// In a forked child, or after a stop: what was added before belongs to another session.
+    pub fn skip_counters(&mut self) {
+        for total in hotpath::counter_totals() {
+            self.sums.insert(total.descriptor.index, (total.integers, total.floats));
+        }
+    }
+
+    /// Runs until told to stop.
+    pub fn run(mut self, control: &Control) {
+        let _last_word = LastWord(control);
+        let mut flushed = 0;
+        let mut last_cut = Instant::now();
+        let mut busy = false;
+        loop {
+            let (wanted, stop) = control.wait(if busy { BUSY_POLL } else { POLL }, flushed);
+            let ordered = stop || wanted != flushed;
+            let cut_all = ordered || last_cut.elapsed() >= self.flush_period;
+            busy = self.pass(cut_all) >= BUSY_BYTES;
+            if cut_all {
+                last_cut = Instant::now();
+            }
+            if ordered {
+                flushed = wanted;
+                control.done(flushed);
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Reads all buffers once; gives the bytes read.
+    fn pass(&mut self, cut_all: bool) -> usize {
+        hotpath::prepare_pool();
+        let horizon_ns = self.clock.observe();
+        let mut bytes = 0;
+        for thread in hotpath::program_threads() {
+            thread.drain(|run| {
+                bytes += run.len();
+                let last_ns = self.read(&thread, run);
+                // What came after the pass began waits for the next one, or a thread that records faster than we read
+                // would keep us here for ever. One that has ended must be read to its end.
+                thread.ended || last_ns <= horizon_ns + CLOCK_SLACK_NS
+            });
+            if thread.ended {
+                if let Some(mut stream) = self.threads.remove(&thread.serial) {
+                    stream.cut(horizon_ns, &self.office);
+                }
+                thread.recycle();
+            }
+        }
+        if cut_all {
+            self.sample_counters(horizon_ns);
+            self.tell_losses(horizon_ns);
+            for stream in self.threads.values_mut() {
+                stream.cut(horizon_ns, &self.office);
+            }
+        }
+        if cut_all || self.log.is_full() {
+            self.log.cut(horizon_ns, &self.office);
+        }
+        if cut_all || self.metrics.is_full() {
+            self.metrics.cut(horizon_ns, &self.office);
+        }
+        bytes
+    }
+
+    /// Gives the time of the last event.
+    fn read(&mut self, thread: &ProgramThread, mut run: &[u8]) -> u64 {
+        let mut last_ns = 0;
+        while let Some((record, rest)) = Record::split(run) {
+            run = rest;
+            let ns = self.clock.nanoseconds(record.ticks);
+            last_ns = ns;
+            match record.kind {
+                record::METRIC_INT => {
+                    let measure = Measure::Integer(record.word(0) as i64);
+                    self.metrics.add(ns, record.descriptor, measure);
+                }
+                record::METRIC_FLOAT => {
+                    let measure = Measure::Float(f64::from_bits(record.word(0)));
+                    self.metrics.add(ns, record.descriptor, measure);
+                }
+                record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => self.log.add(ns, &record),
+                _ => {
+                    let stream = self
+                        .threads
+                        .entry(thread.serial)
+                        .or_insert_with(|| CpuStream::new(thread, ns));
+                    stream.add(ns, &record, &self.office);
+                }
+            }
+        }
+        last_ns
+    }
+
+    fn sample_counters(&mut self, ns: u64) {
+        for total in hotpath::counter_totals() {
+            let (integers, floats) = self
+                .sums
+                .insert(total.descriptor.index, (total.integers, total.floats))
+                .unwrap_or_default();
+            let added = total.integers.wrapping_sub(integers);
+            if added != 0 {
+                self.metrics.add(ns, total.descriptor, Measure::Integer(added));
+            }
+            if total.floats != floats {
+                self.metrics
+                    .add(ns, total.descriptor, Measure::Float(total.floats - floats));
+            }
+        }
+    }
+
+    /// Exact counts, as a log event and a measure, whenever they have grown.
+    fn tell_losses(&mut self, ns: u64) {
+        let losses = Losses::of_hot_path().since(&self.losses_before);
+        let losses = losses.plus(&self.office.outbox.delivery().losses);
+        if losses == self.losses_told {
+            return;
+        }
+        if let Some(descriptor) = self.own_log {
+            self.log.add_message(ns, descriptor, &losses.message());
+        }
+        let new_events = losses.events() - self.losses_told.events();
+        if let (Some(descriptor), true) = (self.own_metric, new_events > 0) {
+            self.metrics.add(ns, descriptor, Measure::Integer(new_events as i64));
+        }
+        self.losses_told = losses;
+    }
+}

@@ -1,0 +1,180 @@
+//! The C side as Rust sees it (csrc/buffer.c, counter.c, clock.c). Only the collector may use the consumer functions.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::descriptor::Descriptor;
+
+/// An opaque `mm_thread`.
+#[repr(C)]
+pub struct RawThread {
+    _private: [u8; 0],
+}
+
+/// `mm_sum`: written by callers, never freed.
+#[repr(C)]
+pub struct RawSum {
+    integers: AtomicU64,
+    floats: AtomicU64,
+    /// A `Descriptor`.
+    descriptor: *const c_void,
+    next: *const RawSum,
+}
+
+/// `enum mm_recording`.
+pub const RECORDING_OFF: c_int = 0;
+pub const RECORDING_ON: c_int = 1;
+
+const THREAD_LIVE: c_int = 2;
+const THREAD_ENDED: c_int = 3;
+
+extern "C" {
+    pub fn mm_module_add(module: *mut pyo3::ffi::PyObject) -> c_int;
+    pub fn mm_buffers_init(namer: *mut pyo3::ffi::PyObject, memory_limit: u64) -> c_int;
+    pub fn mm_set_recording(recording: c_int);
+    pub fn mm_async_ids_restart();
+    pub fn mm_clock_choose(force_monotonic: c_int);
+    static mm_clock_uses_counter: c_int;
+    fn mm_clock_pair(ticks: *mut u64, monotonic_ns: *mut u64);
+    fn mm_block_signals();
+    fn mm_pool_prepare();
+    fn mm_first_thread() -> *mut RawThread;
+    fn mm_next_thread(thread: *const RawThread) -> *mut RawThread;
+    fn mm_thread_describe(
+        thread: *const RawThread,
+        serial: *mut u64,
+        native_id: *mut u64,
+        name: *mut *const c_char,
+        name_size: *mut usize,
+    ) -> c_int;
+    fn mm_thread_read(thread: *mut RawThread, begin: *mut *const u8) -> usize;
+    fn mm_thread_advance(thread: *mut RawThread, size: usize);
+    fn mm_thread_recycle(thread: *mut RawThread);
+    fn mm_dropped_events(kind: c_int) -> u64;
+    fn mm_first_sum() -> *const RawSum;
+    static mm_refused_values: AtomicU64;
+}
+
+/// One instant: counter ticks and monotonic nanoseconds.
+pub fn clock_pair() -> (u64, u64) {
+    let (mut ticks, mut nanoseconds) = (0, 0);
+    // SAFETY: both pointers are valid for writes during the call.
+    unsafe { mm_clock_pair(&mut ticks, &mut nanoseconds) };
+    (ticks, nanoseconds)
+}
+
+/// Whether event times are counter ticks (else they are monotonic nanoseconds already).
+pub fn clock_uses_counter() -> bool {
+    // SAFETY: written once by `mm_clock_choose`, before the first session starts its threads.
+    unsafe { mm_clock_uses_counter != 0 }
+}
+
+pub fn prepare_pool() {
+    // SAFETY: only the collector calls this, as the pool's only filler besides releasing blocks.
+    unsafe { mm_pool_prepare() }
+}
+
+/// Events of a kind that found no memory, since the process began.
+pub fn dropped_events(kind: u8) -> u64 {
+    // SAFETY: reads an atomic counter of an array with an element for each kind; the callers pass kinds below KINDS.
+    unsafe { mm_dropped_events(c_int::from(kind)) }
+}
+
+/// Values that were no numbers, or too many properties, since the process began.
+pub fn refused_values() -> u64 {
+    // SAFETY: a plain 64-bit integer in C, accessed atomically by both sides.
+    unsafe { mm_refused_values.load(Ordering::Relaxed) }
+}
+
+/// A thread of the program whose buffer can be read.
+pub struct ProgramThread {
+    raw: *mut RawThread,
+    pub serial: u64,
+    pub native_id: u64,
+    pub name: String,
+    pub ended: bool,
+}
+
+impl ProgramThread {
+    /// Hands committed records to `sink`, a run of records per call, until none is left or `sink` wants no more.
+    pub fn drain(&self, mut sink: impl FnMut(&[u8]) -> bool) {
+        loop {
+            let mut begin = std::ptr::null();
+            // SAFETY: threads are never freed, and the collector is the only reader of this chain.
+            let size = unsafe { mm_thread_read(self.raw, &mut begin) };
+            if size == 0 {
+                return;
+            }
+            // SAFETY: the C side gave `size` committed bytes that stay valid and unchanged until `mm_thread_advance`.
+            let more = sink(unsafe { std::slice::from_raw_parts(begin, size) });
+            // SAFETY: as above; the bytes were all consumed.
+            unsafe { mm_thread_advance(self.raw, size) };
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Gives the place of an ended thread to a later one. Its buffer must have been drained after `ended` was seen.
+    pub fn recycle(self) {
+        debug_assert!(self.ended);
+        // SAFETY: the thread has ended, so it writes no more, and its buffer was drained by the only reader.
+        unsafe { mm_thread_recycle(self.raw) }
+    }
+}
+
+/// The threads that have a buffer now.
+pub fn program_threads() -> Vec<ProgramThread> {
+    let mut found = Vec::new();
+    // SAFETY: the list only grows, at its head, by release stores.
+    let mut raw = unsafe { mm_first_thread() };
+    while !raw.is_null() {
+        let (mut serial, mut native_id, mut name, mut name_size) = (0, 0, std::ptr::null(), 0);
+        // SAFETY: threads are never freed; the out pointers are valid for writes.
+        let state = unsafe { mm_thread_describe(raw, &mut serial, &mut native_id, &mut name, &mut name_size) };
+        if state == THREAD_LIVE || state == THREAD_ENDED {
+            // SAFETY: a live or ended thread's name is `name_size` initialised bytes that no longer change.
+            let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), name_size) };
+            found.push(ProgramThread {
+                raw,
+                serial,
+                native_id,
+                name: String::from_utf8_lossy(name).into_owned(),
+                ended: state == THREAD_ENDED,
+            });
+        }
+        // SAFETY: `raw` is a thread of the list.
+        raw = unsafe { mm_next_thread(raw) };
+    }
+    found
+}
+
+/// What a counter has added up to since the process began.
+pub struct CounterTotal {
+    pub descriptor: &'static Descriptor,
+    pub integers: i64,
+    pub floats: f64,
+}
+
+pub fn counter_totals() -> Vec<CounterTotal> {
+    let mut totals = Vec::new();
+    // SAFETY: the list only grows, at its head, by release stores; elements are never freed.
+    let mut raw = unsafe { mm_first_sum() };
+    // SAFETY: as above.
+    while let Some(sum) = unsafe { raw.as_ref() } {
+        totals.push(CounterTotal {
+            // SAFETY: descriptors are immortal, and a sum has one before it enters the list.
+            descriptor: unsafe { &*sum.descriptor.cast::<Descriptor>() },
+            integers: sum.integers.load(Ordering::Relaxed) as i64,
+            floats: f64::from_bits(sum.floats.load(Ordering::Relaxed)),
+        });
+        raw = sum.next;
+    }
+    totals
+}
+
+/// For the first lines of a thread of ours.
+pub fn block_signals() {
+    // SAFETY: changes the signal mask of the calling thread only.
+    unsafe { mm_block_signals() }
+}

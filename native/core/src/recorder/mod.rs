@@ -1,0 +1,44 @@
+//! The recorder's native half: drains the buffers that the hot path (`csrc/`) fills, makes blocks of them, sends these.
+//!
+//! ```text
+//! calling threads → csrc/buffer.c → collector (thread: records → streams → blocks) → outbox → uploader (thread: HTTP)
+//! ```
+//!
+//! Neither thread takes the GIL, reads a Python object, or is woken by an event: they look every few milliseconds.
+
+// Without the interpreter only what needs none of it is built, for the tests.
+#![cfg_attr(not(feature = "python"), allow(dead_code))]
+
+#[cfg(feature = "python")]
+mod announcement;
+#[cfg(feature = "python")]
+mod blocks;
+#[cfg(feature = "python")]
+mod clock;
+#[cfg(feature = "python")]
+mod collector;
+#[cfg(feature = "python")]
+mod cpu_stream;
+mod descriptor;
+mod floats;
+#[cfg(feature = "python")]
+mod hotpath;
+mod identity;
+#[cfg(feature = "python")]
+mod layouts;
+#[cfg(feature = "python")]
+mod log_stream;
+#[cfg(feature = "python")]
+mod losses;
+#[cfg(feature = "python")]
+mod metric_stream;
+#[cfg(feature = "python")]
+mod outbox;
+#[cfg(feature = "python")]
+pub mod python;
+mod record;
+#[cfg(feature = "python")]
+mod session;
+mod template;
+#[cfg(feature = "python")]
+mod uploader;

@@ -1,0 +1,163 @@
+//! Registers the recorder in `micromegas._core`: the hot types of `csrc/`, and the cold functions below.
+
+use std::ffi::c_int;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyModule};
+
+use super::identity::clean;
+use super::session::{self, Session, Settings};
+use super::{hotpath, outbox::Delivery};
+use crate::codec::ids::parse_uuid;
+
+/// Adds the recorder to the native module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // SAFETY: the module is a valid object and the GIL is held.
+    if unsafe { hotpath::mm_module_add(module.as_ptr()) } != 0 {
+        return Err(PyErr::fetch(module.py()));
+    }
+    module.add_function(wrap_pyfunction!(recorder_start, module)?)?;
+    module.add_function(wrap_pyfunction!(recorder_flush, module)?)?;
+    module.add_function(wrap_pyfunction!(recorder_stop, module)?)?;
+    module.add_function(wrap_pyfunction!(recorder_after_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(recorder_status, module)?)
+}
+
+fn checked_url(url: &str) -> PyResult<String> {
+    let trimmed = url.trim().trim_end_matches('/');
+    let parsed: ureq::http::Uri = trimmed
+        .parse()
+        .map_err(|error| PyValueError::new_err(format!("telemetry url {url}: {error}")))?;
+    match (parsed.scheme_str(), parsed.host()) {
+        (Some("http"), Some(host)) if !host.is_empty() => Ok(trimmed.to_owned()),
+        (Some("https"), _) => Err(PyValueError::new_err(format!(
+            "telemetry url {url}: this recorder is built without TLS, only http:// is possible"
+        ))),
+        _ => Err(PyValueError::new_err(format!(
+            "telemetry url {url}: not of the form http://host:port"
+        ))),
+    }
+}
+
+fn checked_authorization(api_key: Option<&str>) -> PyResult<Option<String>> {
+    let Some(api_key) = api_key.filter(|key| !key.is_empty()) else {
+        return Ok(None);
+    };
+    if !api_key.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        return Err(PyValueError::new_err(
+            "ingestion api key: only printable ascii is possible",
+        ));
+    }
+    Ok(Some(format!("Bearer {api_key}")))
+}
+
+fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    match Duration::try_from_secs_f64(value) {
+        Ok(duration) if duration <= Duration::from_secs(86_400 * 365) => Ok(duration),
+        _ => Err(PyValueError::new_err(format!(
+            "{name} of {value} s: not between 0 and a year"
+        ))),
+    }
+}
+
+/// Starts recording and gives the process id. `facts` are exe, username, realname, computer, distro, cpu_brand.
+#[pyfunction]
+#[pyo3(signature = (url, api_key, facts, properties, parent_process_id, flush_period, buffer_bytes, queue_bytes, monotonic_clock, thread_namer))]
+#[allow(clippy::too_many_arguments)]
+fn recorder_start(
+    url: &str,
+    api_key: Option<&str>,
+    facts: [String; 6],
+    properties: Vec<(String, String)>,
+    parent_process_id: Option<&str>,
+    flush_period: f64,
+    buffer_bytes: u64,
+    queue_bytes: usize,
+    monotonic_clock: bool,
+    thread_namer: &Bound<'_, PyAny>,
+) -> PyResult<String> {
+    loop {
+        if session::current().is_some() {
+            return Err(PyRuntimeError::new_err("recorder: already started"));
+        }
+        let Some(ending) = session::ending_collector() else {
+            break;
+        };
+        thread_namer.py().detach(|| ending.wait_ended());
+    }
+    let [exe, username, realname, computer, distro, cpu_brand] = facts.map(|fact| clean(&fact));
+    let settings = Settings {
+        url: checked_url(url)?,
+        authorization: checked_authorization(api_key)?,
+        flush_period: seconds("flush period", flush_period)?.max(Duration::from_millis(10)),
+        queue_bytes,
+        exe,
+        username,
+        realname,
+        computer,
+        distro,
+        cpu_brand,
+        properties: properties
+            .iter()
+            .map(|(name, value)| (clean(name), clean(value)))
+            .collect(),
+        // An id that is none would have the server refuse the process.
+        parent_id: parent_process_id.and_then(|id| parse_uuid(id).ok()),
+    };
+    // SAFETY: the namer is a valid object and the GIL is held.
+    if unsafe { hotpath::mm_buffers_init(thread_namer.as_ptr(), buffer_bytes) } != 0 {
+        return Err(PyErr::fetch(thread_namer.py()));
+    }
+    // SAFETY: no event is recorded while there is no session, so nobody reads the clock now.
+    unsafe { hotpath::mm_clock_choose(c_int::from(monotonic_clock)) };
+    let session = session::start(settings).map_err(|error| PyOSError::new_err(format!("recorder: {error}")))?;
+    Ok(session.process_id.clone())
+}
+
+/// Waits at most `timeout` seconds until the server has what was recorded before. False: it has not.
+#[pyfunction]
+fn recorder_flush(py: Python<'_>, timeout: f64) -> PyResult<bool> {
+    let timeout = seconds("timeout", timeout)?;
+    Ok(session::current().is_none_or(|session| py.detach(|| session.flush(timeout))))
+}
+
+/// Stops recording, waits at most `timeout` seconds until the server has what was recorded before.
+#[pyfunction]
+fn recorder_stop(py: Python<'_>, timeout: f64) -> PyResult<bool> {
+    let timeout = seconds("timeout", timeout)?;
+    Ok(session::end().is_none_or(|session| py.detach(|| session.stop(timeout))))
+}
+
+/// In a forked child: a session of its own, if the parent had one. Gives its process id.
+#[pyfunction]
+fn recorder_after_fork() -> Option<String> {
+    session::restart_in_child().map(|session| session.process_id.clone())
+}
+
+/// What became of the events of this session; None without a session.
+#[pyfunction]
+fn recorder_status(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
+    session::current().map(|session| status_of(py, &session)).transpose()
+}
+
+fn status_of<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyDict>> {
+    let Delivery {
+        sent_requests,
+        sent_events,
+        sent_bytes,
+        losses,
+        last_error,
+    } = session.delivery();
+    let status = PyDict::new(py);
+    status.set_item("process_id", &session.process_id)?;
+    status.set_item("sent_requests", sent_requests)?;
+    status.set_item("sent_events", sent_events)?;
+    status.set_item("sent_bytes", sent_bytes)?;
+    status.set_item("waiting_bytes", session.waiting_bytes())?;
+    status.set_item("lost_events", losses.events())?;
+    status.set_item("refused_values", losses.refused_values)?;
+    status.set_item("last_error", last_error)?;
+    Ok(status)
+}

@@ -1,0 +1,192 @@
+//! One recording session: a process id, the collector, the uploader. A forked child gets a session of its own.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::announcement::{process_body, Process};
+use super::blocks::Office;
+use super::clock::Clock;
+use super::collector::{Collector, Control};
+use super::hotpath;
+use super::identity::new_id;
+use super::losses::Losses;
+use super::outbox::{Delivery, Outbox};
+use super::uploader::Uploader;
+
+/// What `init()` decided, kept for forked children.
+#[derive(Clone)]
+pub struct Settings {
+    /// Without a trailing slash.
+    pub url: String,
+    pub authorization: Option<String>,
+    pub flush_period: Duration,
+    pub queue_bytes: usize,
+    pub exe: String,
+    pub username: String,
+    pub realname: String,
+    pub computer: String,
+    pub distro: String,
+    pub cpu_brand: String,
+    pub properties: Vec<(String, String)>,
+    pub parent_id: Option<String>,
+}
+
+pub struct Session {
+    pub process_id: String,
+    settings: Settings,
+    control: Arc<Control>,
+    outbox: Arc<Outbox>,
+    losses_before: Losses,
+}
+
+/// Locked only by threads that hold the GIL, and never while they give it up: free in a forked child.
+static CURRENT: Mutex<Option<Arc<Session>>> = Mutex::new(None);
+/// Whether an earlier session has sent what counters had come to.
+static CONTINUED: AtomicBool = AtomicBool::new(false);
+
+/// The collector last started and the number of the process it runs in. Locked as `CURRENT` is.
+static LAST_COLLECTOR: Mutex<Option<(u32, Arc<Control>)>> = Mutex::new(None);
+
+/// The collector of a session that was told to stop and still reads the buffers, which have one reader at a time.
+pub fn ending_collector() -> Option<Arc<Control>> {
+    let last = LAST_COLLECTOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let (process, control) = last.as_ref()?;
+    // A parent's collector does not run here, and its lock may be held for ever.
+    (*process == std::process::id() && !control.has_ended()).then(|| Arc::clone(control))
+}
+
+pub fn current() -> Option<Arc<Session>> {
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn replace(session: Option<Arc<Session>>) -> Option<Arc<Session>> {
+    std::mem::replace(&mut CURRENT.lock().unwrap_or_else(PoisonError::into_inner), session)
+}
+
+/// Begins to record. The caller holds the GIL and has seen that there is no session, and none that is ending.
+pub fn start(settings: Settings) -> io::Result<Arc<Session>> {
+    let session = Arc::new(Session::start(settings)?);
+    replace(Some(Arc::clone(&session)));
+    // SAFETY: the GIL is held, which serialises the producers' side.
+    unsafe { hotpath::mm_set_recording(hotpath::RECORDING_ON) };
+    Ok(session)
+}
+
+/// Ends recording: no event from now on. The session given must still be told to `stop`.
+pub fn end() -> Option<Arc<Session>> {
+    // SAFETY: the GIL is held, which serialises the producers' side.
+    unsafe { hotpath::mm_set_recording(hotpath::RECORDING_OFF) };
+    replace(None)
+}
+
+/// In a forked child: a session with the parent's settings, and the parent as its parent. Needs the GIL.
+pub fn restart_in_child() -> Option<Arc<Session>> {
+    let inherited = replace(None)?;
+    let settings = Settings {
+        parent_id: Some(inherited.process_id.clone()),
+        ..inherited.settings.clone()
+    };
+    // Its threads do not exist here and its locks may be held for ever: never touched again, never dropped.
+    std::mem::forget(inherited);
+    // SAFETY: the GIL is held.
+    unsafe { hotpath::mm_async_ids_restart() };
+    match start(settings) {
+        Ok(session) => Some(session),
+        Err(_) => {
+            end();
+            None
+        }
+    }
+}
+
+/// The hot path's call when the first event of a forked child comes before `restart_in_child`'s other callers.
+#[no_mangle]
+extern "C" fn mm_recorder_restart() -> std::ffi::c_int {
+    std::ffi::c_int::from(restart_in_child().is_some())
+}
+
+impl Session {
+    fn start(settings: Settings) -> io::Result<Self> {
+        let clock = Clock::start();
+        let outbox = Arc::new(Outbox::new(settings.queue_bytes));
+        let process = Arc::new(Process {
+            id: new_id(),
+            parent_id: settings.parent_id.clone(),
+            exe: settings.exe.clone(),
+            username: settings.username.clone(),
+            realname: settings.realname.clone(),
+            computer: settings.computer.clone(),
+            distro: settings.distro.clone(),
+            cpu_brand: settings.cpu_brand.clone(),
+            properties: settings.properties.clone(),
+        });
+        let session = Self {
+            process_id: process.id.clone(),
+            control: Arc::default(),
+            outbox: Arc::clone(&outbox),
+            losses_before: Losses::of_hot_path(),
+            settings,
+        };
+        let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), &clock);
+        outbox.announce_process(process_body(&process, office.start_wall_ns, clock.start_ns()));
+        let mut collector = Collector::new(office, clock, session.settings.flush_period);
+        if CONTINUED.swap(true, Ordering::Relaxed) {
+            collector.skip_counters();
+        }
+        let uploader = Uploader {
+            outbox,
+            url: session.settings.url.clone(),
+            authorization: session.settings.authorization.clone(),
+        };
+        thread::Builder::new().name("mm-uploader".to_owned()).spawn(move || {
+            hotpath::block_signals();
+            uploader.run();
+        })?;
+        let control = Arc::clone(&session.control);
+        let started = thread::Builder::new().name("mm-collector".to_owned()).spawn(move || {
+            hotpath::block_signals();
+            collector.run(&control);
+        });
+        if let Err(error) = started {
+            session.outbox.stop(Instant::now()); // or the uploader would wait for ever
+            return Err(error);
+        }
+        let last = Some((std::process::id(), Arc::clone(&session.control)));
+        let before = std::mem::replace(
+            &mut *LAST_COLLECTOR.lock().unwrap_or_else(PoisonError::into_inner),
+            last,
+        );
+        // A parent's is never dropped, as its session is not.
+        std::mem::forget(before.filter(|(process, _)| *process != std::process::id()));
+        Ok(session)
+    }
+
+    /// Waits until what is recorded now has been accepted (or finally refused) by the server. Without the GIL.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        self.control.flush(deadline) && self.outbox.wait_settled(self.outbox.horizon(), deadline)
+    }
+
+    /// The same as the last act of this session. Gives up early when no server answers. Without the GIL.
+    pub fn stop(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let collected = self.control.stop(deadline);
+        let horizon = self.outbox.horizon();
+        self.outbox.stop(deadline);
+        collected && self.outbox.wait_settled(horizon, deadline) && self.delivery().losses.events() == 0
+    }
+
+    pub fn delivery(&self) -> Delivery {
+        let mut delivery = self.outbox.delivery();
+        delivery.losses = delivery.losses.plus(&Losses::of_hot_path().since(&self.losses_before));
+        delivery
+    }
+
+    /// Bytes of compressed blocks that wait to be sent.
+    pub fn waiting_bytes(&self) -> usize {
+        self.outbox.waiting_bytes()
+    }
+}

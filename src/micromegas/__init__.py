@@ -1,0 +1,32 @@
+"""Record what a program does — logs, measures, spans — and send it to a Micromegas server.
+
+Importing this package loads the standard library and the native core only; it never starts a thread and never connects.
+Recording begins with `init()` and ends by itself when the process does::
+
+    import micromegas as mm
+
+    mm.init()
+    frame_time = mm.metric("frame_time", "ms")
+    mm.log.info("frame %s took %.1f ms", 7, 16.6)
+    frame_time.record(16.6)
+    with mm.span("load"):
+        ...
+"""
+
+from micromegas._core import log, span
+from micromegas.record.metrics import counter, metric
+from micromegas.record.session import flush, init, set_log_level, shutdown, status
+from micromegas.record.tracing import trace
+
+__all__ = [
+    "counter",
+    "flush",
+    "init",
+    "log",
+    "metric",
+    "set_log_level",
+    "shutdown",
+    "span",
+    "status",
+    "trace",
+]

@@ -1,0 +1,4 @@
+"""Inside the instrumented program: sessions, metrics, tracing.
+
+Must never import anything beyond the standard library and `_core`.
+"""

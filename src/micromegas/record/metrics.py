@@ -1,0 +1,51 @@
+"""Declares metrics and counters, the prepared objects that measures are recorded through."""
+
+import sys
+from collections.abc import Mapping
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from micromegas import _core
+
+if TYPE_CHECKING:
+    from micromegas._core import Counter, Metric
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _declaration(
+    name: str, unit: str, properties: Mapping[str, object] | None, target: str | None, caller: FrameType
+) -> tuple[str, bytes, bytes, bytes, int, tuple[bytes, ...]]:
+    if target is None:
+        target = str(caller.f_globals.get("__name__", ""))
+    # Sorted, so that equal sets are the same metric in whatever order they were written.
+    pairs = sorted((str(key), str(value)) for key, value in (properties or {}).items())
+    texts = tuple(_utf8(text) for pair in pairs for text in pair)
+    return str(name), _utf8(str(unit)), _utf8(target), _utf8(caller.f_code.co_filename), caller.f_lineno, texts
+
+
+def metric(
+    name: str, unit: str = "", *, properties: Mapping[str, object] | None = None, target: str | None = None
+) -> "Metric":
+    """Declare a metric; `record(value)` of the result records one measure with the time of the call.
+
+    Declare it once, record often: `frame_time = metric("frame_time", "ms")`, then `frame_time.record(16.6)`.
+    `unit` is free text (`"ms"`, `"bytes"`, `"count"`). `properties` are fixed for all measures of the result; `target`
+    is the name of the calling module unless given. Integers from 0 to 2**63 - 1 stay integers, others become floats.
+    A value that is no number is refused and counted in `status()["refused_values"]`, never raised.
+    """
+    return _core.make_metric(*_declaration(name, unit, properties, target, sys._getframe(1)))
+
+
+def counter(
+    name: str, unit: str = "count", *, properties: Mapping[str, object] | None = None, target: str | None = None
+) -> "Counter":
+    """Declare a counter; `add(amount)` adds to it without leaving an event.
+
+    What was added is sent as one measure per flush period in which something was added, so `sum(value)` over any time
+    is what was added in it. For the moment of each addition, use a metric. Integers and finite floats may be added,
+    also before `init()`; the rest is refused and counted. Parameters as for `metric`.
+    """
+    return _core.make_counter(*_declaration(name, unit, properties, target, sys._getframe(1)))

@@ -1,0 +1,177 @@
+"""Starts and ends recording, and keeps it right across fork, exit and `multiprocessing`.
+
+The only place of the recorder that reads the environment. After `init()` nothing here raises into the program.
+"""
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Mapping
+
+from micromegas import _core
+from micromegas.record.process_facts import default_properties, encodable, facts
+
+PARENT_VARIABLE = "MICROMEGAS_TELEMETRY_PARENT_PROCESS"
+DEFAULT_URL = "http://127.0.0.1:9000"
+LEVELS = {"off": 0, "fatal": 1, "critical": 1, "error": 2, "warn": 3, "warning": 3, "info": 4, "debug": 5, "trace": 6}
+RESERVED_PREFIX = "micromegas."
+"""Servers keep properties of this prefix for themselves."""
+
+_AT_EXIT_SECONDS = 5.0
+_MEBIBYTE = 1 << 20
+
+
+class _Hooks:
+    """What is registered with the interpreter, once per process."""
+
+    def __init__(self) -> None:
+        self.registered = False
+        self.parent: str | None = None
+
+
+_hooks = _Hooks()
+
+
+def init(
+    *,
+    url: str | None = None,
+    process_name: str | None = None,
+    properties: Mapping[str, object] | None = None,
+    api_key: str | None = None,
+    level: str = "debug",
+    flush_period: float | None = None,
+    buffer_bytes: int = 64 * _MEBIBYTE,
+    queue_bytes: int = 64 * _MEBIBYTE,
+) -> str:
+    """Begin to record and send; give the id of this process. What is recorded before is dropped (counters count on).
+
+    `url`: the server, `http://host:port`, else MICROMEGAS_TELEMETRY_URL, else `http://127.0.0.1:9000`; it need not
+    answer now or ever. `process_name` replaces the program's path as the process's `exe`. `properties` describe the
+    process, beside those of MICROMEGAS_PROCESS_PROPERTIES (`k=v,k=v`). `api_key`: sent as bearer token, else
+    MICROMEGAS_INGESTION_API_KEY. `level`: the least severe log level that is recorded (`fatal` … `trace`, `off`).
+    `flush_period`: seconds between blocks that are not full, else MICROMEGAS_FLUSH_PERIOD, else 1. At most
+    `buffer_bytes` of events wait to be read and `queue_bytes` of compressed blocks wait to be sent; beyond, the newest
+    are dropped and counted.
+
+    Forked children record as processes of their own; other children find their parent's id in
+    MICROMEGAS_TELEMETRY_PARENT_PROCESS. At exit the rest is sent, in 5 seconds at most.
+
+    Errors: ValueError for a url, key, level or period that can't be; RuntimeError when recording already.
+    """
+    set_log_level(level)
+    environment = os.environ
+    if not _hooks.registered:
+        _hooks.parent = environment.get(PARENT_VARIABLE)
+    process_id = _core.recorder_start(
+        url if url is not None else environment.get("MICROMEGAS_TELEMETRY_URL") or DEFAULT_URL,
+        api_key if api_key is not None else environment.get("MICROMEGAS_INGESTION_API_KEY"),
+        facts(process_name),
+        list(_process_properties(properties, environment.get("MICROMEGAS_PROCESS_PROPERTIES", "")).items()),
+        _hooks.parent,
+        flush_period if flush_period is not None else _period(environment.get("MICROMEGAS_FLUSH_PERIOD")),
+        buffer_bytes,
+        queue_bytes,
+        environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",
+        _thread_name,
+    )
+    _announce_to_children(process_id)
+    _register_hooks()
+    return process_id
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Send what was recorded before; True when the server has answered for all of it within `timeout` seconds."""
+    return _core.recorder_flush(timeout)
+
+
+def shutdown(timeout: float = 5.0) -> bool:
+    """Stop recording, send the rest, wait at most `timeout` seconds; True when all of the session has arrived.
+
+    Gives up early when no server answers. `init()` may follow. Called by itself at exit.
+    """
+    return _core.recorder_stop(timeout)
+
+
+def status() -> dict[str, object] | None:
+    """What became of the events of this session, None when not recording.
+
+    `process_id`, `sent_requests`, `sent_events`, `sent_bytes` (compressed), `waiting_bytes` (compressed),
+    `lost_events`, `refused_values`, `last_error` (the last failure to send, or None).
+    """
+    return _core.recorder_status()
+
+
+def set_log_level(level: str) -> None:
+    """Record logs of this level and the more severe ones: `off`, `fatal`, `error`, `warn`, `info`, `debug`, `trace`."""
+    number = LEVELS.get(level.lower())
+    if number is None:
+        raise ValueError(f"log level {level!r}: not one of {', '.join(LEVELS)}")
+    _core.log._set_level(number)
+
+
+def _period(text: str | None) -> float:
+    if not text:
+        return 1.0
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"MICROMEGAS_FLUSH_PERIOD {text!r}: not a number of seconds") from None
+
+
+def _process_properties(given: Mapping[str, object] | None, from_environment: str) -> dict[str, str]:
+    properties = default_properties()
+    for pair in from_environment.split(","):
+        name, separator, value = pair.partition("=")
+        if separator and name.strip():
+            properties[name.strip()] = value.strip()
+    for key, value_object in (given or {}).items():
+        properties[str(key)] = str(value_object)
+    for name in properties:
+        if name.startswith(RESERVED_PREFIX):
+            raise ValueError(f"process property {name!r}: names that begin with {RESERVED_PREFIX!r} are the server's")
+    return {encodable(name): encodable(value) for name, value in properties.items()}
+
+
+def _thread_name() -> bytes:
+    ident = threading.get_ident()
+    for thread in threading.enumerate():
+        if thread.ident == ident:
+            return thread.name.encode("utf-8", "replace")
+    return b""
+
+
+def _announce_to_children(process_id: str) -> None:
+    os.environ[PARENT_VARIABLE] = process_id
+
+
+def _register_hooks() -> None:
+    _finish_with_worker()
+    if not _hooks.registered:
+        _hooks.registered = True
+        atexit.register(_finish)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_after_fork)
+
+
+def _finish() -> None:
+    _core.recorder_stop(_AT_EXIT_SECONDS)
+
+
+def _after_fork() -> None:
+    parent = os.environ.get(PARENT_VARIABLE)
+    process_id = _core.recorder_after_fork()
+    if process_id is not None:
+        _hooks.parent = parent
+        _announce_to_children(process_id)
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            # A worker drops all finalizers when it starts, then runs what is registered here.
+            util.register_after_fork(_hooks, _finish_with_worker)
+
+
+def _finish_with_worker(_: object = None) -> None:
+    """`multiprocessing` workers leave by `os._exit`: no atexit, only finalizers (the lowest priority goes last)."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        sys.modules["multiprocessing.util"].Finalize(None, _finish, exitpriority=-100)

@@ -1,0 +1,198 @@
+"""A server that keeps what recorders send, and programs run against it in processes of their own."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from micromegas import _core
+
+PROCESS_FIELDS = (
+    "process_id",
+    "exe",
+    "username",
+    "realname",
+    "computer",
+    "distro",
+    "cpu_brand",
+    "tsc_frequency",
+    "start_time",
+    "start_ticks",
+    "parent_process_id",
+    "properties",
+)
+
+
+@dataclass
+class Request:
+    route: str
+    authorization: str | None
+    body: bytes
+    status: int
+
+
+@dataclass
+class Block:
+    block_id: str
+    stream_id: str
+    process_id: str
+    begin_time: int
+    end_time: int
+    begin_ticks: int
+    end_ticks: int
+    payload: bytes
+    object_offset: int
+    nb_objects: int
+    tag: str = ""
+    stream_properties: dict[str, str] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Captured:
+    """What arrived (status 200), decoded; a block repeated counts once, as in a server."""
+
+    requests: list[Request]
+
+    def accepted(self, route: str) -> list[bytes]:
+        return [request.body for request in self.requests if request.route == route and request.status == 200]
+
+    @property
+    def processes(self) -> list[dict[str, Any]]:
+        bodies = self.accepted("insert_process")
+        return [dict(zip(PROCESS_FIELDS, _core.parse_process(body), strict=True)) for body in bodies]
+
+    @property
+    def blocks(self) -> list[Block]:
+        streams = {stream[1]: stream for stream in map(_core.parse_stream, self.accepted("insert_stream"))}
+        blocks = {}
+        for body in self.accepted("insert_block"):
+            block = Block(*_core.parse_block(body))
+            _, _, dependencies, objects, tags, properties = streams[block.stream_id]
+            block.tag, block.stream_properties = tags[0], properties
+            block.events = _core.decode_events(dependencies, objects, block.payload)
+            assert len(block.events) == block.nb_objects
+            blocks[block.block_id] = block
+        return sorted(blocks.values(), key=lambda block: (block.stream_id, block.object_offset))
+
+    def events(self, tag: str, process_id: str | None = None) -> list[dict[str, Any]]:
+        return [
+            event
+            for block in self.blocks
+            if block.tag == tag and process_id in (None, block.process_id)
+            for event in block.events
+        ]
+
+    def messages(self, process_id: str | None = None) -> list[str]:
+        return [event.get("msg", event["desc"]["fmt_str"]) for event in self.events("log", process_id)]
+
+    def measures(self, name: str, process_id: str | None = None) -> list[int | float]:
+        events = self.events("metrics", process_id)
+        return [event["value"] for event in events if event["desc"]["name"] == name]
+
+    def threads(self) -> dict[str, list[dict[str, Any]]]:
+        """Span events of each cpu stream, by thread name (or stream id)."""
+        threads: dict[str, list[dict[str, Any]]] = {}
+        for block in self.blocks:
+            if block.tag == "cpu":
+                name = block.stream_properties.get("thread-name", block.stream_id)
+                threads.setdefault(name, []).extend(block.events)
+        return threads
+
+
+class CaptureServer:
+    """Answers each request with `answer(route, number of this request)`: a status, or None to hang up."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.answer: Callable[[str, int], int | None] = lambda route, number: 200
+        self.lock = threading.Lock()
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                prefix, _, route = self.path.rpartition("/")
+                with owner.lock:
+                    status = owner.answer(route, len(owner.requests)) if prefix == "/ingestion" else 404
+                    request = Request(route, self.headers["authorization"], body, status or 0)
+                    owner.requests.append(request)
+                if status is None:
+                    self.close_connection = True
+                    return
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+    @property
+    def captured(self) -> Captured:
+        with self.lock:
+            return Captured(list(self.requests))
+
+    def routes(self) -> Counter[str]:
+        return Counter(request.route for request in self.captured.requests)
+
+
+@dataclass
+class Finished:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def server() -> Iterator[CaptureServer]:
+    capture = CaptureServer()
+    yield capture
+    capture.close()
+
+
+@pytest.fixture
+def run(server: CaptureServer, tmp_path: Any) -> Callable[..., Finished]:
+    """Runs a program text as a script, `mm` imported, against the server; fails when it does, unless told otherwise."""
+
+    def run_program(
+        text: str, *, env: dict[str, str] | None = None, returncode: int | None = 0, args: tuple[str, ...] = ()
+    ) -> Finished:
+        script = tmp_path / "program.py"
+        script.write_text("import micromegas as mm\n" + textwrap.dedent(text), encoding="utf-8")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MICROMEGAS_")}
+        environment |= {"MICROMEGAS_TELEMETRY_URL": server.url, "PYTHONFAULTHANDLER": "1"} | (env or {})
+        process = subprocess.run(
+            [sys.executable, *args, str(script)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            check=False,
+        )
+        if returncode is not None:
+            assert process.returncode == returncode, process.stderr
+        return Finished(process.returncode, process.stdout, process.stderr)
+
+    return run_program
