@@ -1,0 +1,21 @@
+"""Settings of the services as typed, frozen objects.
+
+Values come from the command line and the services' start; nothing in here (nor in whoever receives a settings object)
+may read the environment, and no secret may appear in a `repr`.
+"""
+
+from micromegas.config.daemon import DaemonSettings
+from micromegas.config.flight import FlightSettings
+from micromegas.config.ingest import ApiKey, IngestSettings, parse_api_keys
+from micromegas.config.lake import LakeSettings
+from micromegas.config.query import QuerySettings
+
+__all__ = [
+    "ApiKey",
+    "DaemonSettings",
+    "FlightSettings",
+    "IngestSettings",
+    "LakeSettings",
+    "QuerySettings",
+    "parse_api_keys",
+]

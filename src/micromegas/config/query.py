@@ -1,0 +1,33 @@
+"""Budgets of the query engine. It must never hold a default that lets one query take the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySettings:
+    """What a query may use.
+
+    * `memory_bytes`: the engine's pool over all queries; beyond, operators spill to `spill_dir` (None: a private
+      temporary folder of the process), at most `spill_bytes`.
+    * `tail_bytes`: rows decoded on demand for what no partition covers yet, per query.
+    * `max_result_rows`: an answer longer than this is an error; None = unlimited.
+    """
+
+    memory_bytes: int = 1024 * MIB
+    spill_dir: Path | None = None
+    spill_bytes: int = 20 * 1024 * MIB
+    tail_bytes: int = 512 * MIB
+    max_result_rows: int | None = None
+    statement_timeout_s: float = 300.0
+    target_partitions: int | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.memory_bytes, self.spill_bytes, self.tail_bytes) < 1 or self.statement_timeout_s <= 0:
+            raise ValueError("query budgets must be positive")
+        if self.max_result_rows is not None and self.max_result_rows < 0:
+            raise ValueError("the limit of result rows must not be negative")

@@ -1,0 +1,33 @@
+"""Everything that was ingested and everything derived from it: metadata database, object store, packs, partitions.
+
+It must never know SQL views or decode events: payloads and partition files are bytes in here.
+"""
+
+from micromegas.lake.errors import LakeCorrupt, LakeError, LakeTooNew, LakeUnavailable, PartitionConflict
+from micromegas.lake.lake import Lake
+from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, Metadata
+from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_objects
+from micromegas.lake.partition import Partition, new_partition_id
+from micromegas.lake.rows import BlockError, BlockRow, ExpiringObject, ProcessRow, StreamRow
+
+__all__ = [
+    "BLOCK_RECORD_SCHEMA",
+    "BlockError",
+    "BlockRow",
+    "DataFusionStore",
+    "ExpiringObject",
+    "Lake",
+    "LakeCorrupt",
+    "LakeError",
+    "LakeTooNew",
+    "LakeUnavailable",
+    "Metadata",
+    "ObjectInfo",
+    "Objects",
+    "Partition",
+    "PartitionConflict",
+    "ProcessRow",
+    "StreamRow",
+    "new_partition_id",
+    "open_objects",
+]

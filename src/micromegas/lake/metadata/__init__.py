@@ -1,0 +1,9 @@
+"""The metadata database: who was recorded, which blocks exist, where their bytes are, and what was derived from them.
+
+SQLite on one machine, PostgreSQL beyond; one schema, one history of migrations. It must never hold event content.
+"""
+
+from micromegas.lake.metadata.block_records import BLOCK_RECORD_SCHEMA
+from micromegas.lake.metadata.metadata import Metadata
+
+__all__ = ["BLOCK_RECORD_SCHEMA", "Metadata"]

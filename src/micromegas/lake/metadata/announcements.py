@@ -1,0 +1,95 @@
+"""Reading the known processes and streams. It must never scan blocks: the commits keep the sums on these rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from micromegas.lake.metadata import schema
+from micromegas.lake.metadata.part import MetadataPart, chunks
+from micromegas.lake.rows import ProcessRow, StreamRow
+
+PROCESS_COLUMNS = [schema.processes.c[name] for name in ProcessRow.__dataclass_fields__]
+STREAM_COLUMNS = [schema.streams.c[name] for name in StreamRow.__dataclass_fields__]
+
+
+class AnnouncementReads(MetadataPart):
+    """The reading half for processes and streams."""
+
+    def processes(self, ids: Iterable[str]) -> dict[str, ProcessRow]:
+        """The processes of these ids; unknown ids are absent."""
+        found: dict[str, ProcessRow] = {}
+        with self._database.read() as connection:
+            for chunk in chunks(dict.fromkeys(ids)):
+                statement = sa.select(*PROCESS_COLUMNS).where(schema.processes.c.process_id.in_(chunk))
+                found.update((row[0], ProcessRow(*row)) for row in connection.execute(statement))
+        return found
+
+    def streams(self, ids: Iterable[str]) -> dict[str, StreamRow]:
+        """The streams of these ids; unknown ids are absent."""
+        found: dict[str, StreamRow] = {}
+        with self._database.read() as connection:
+            for chunk in chunks(dict.fromkeys(ids)):
+                statement = sa.select(*STREAM_COLUMNS).where(schema.streams.c.stream_id.in_(chunk))
+                found.update((row[0], StreamRow(*row)) for row in connection.execute(statement))
+        return found
+
+    def process_rows(
+        self, *, process_id: str | None = None, update_begin: int | None = None, update_end: int | None = None
+    ) -> list[ProcessRow]:
+        """Known processes by insert time.
+
+        Those with `insert_time <= update_end` and `last_update_time >= update_begin`; processes without any
+        visible block are included.
+        """
+        processes = schema.processes.c
+        statement = sa.select(*PROCESS_COLUMNS).order_by(processes.insert_time, processes.process_id)
+        if process_id is not None:
+            statement = statement.where(processes.process_id == process_id)
+        if update_begin is not None:
+            statement = statement.where(processes.last_update_time >= update_begin)
+        if update_end is not None:
+            statement = statement.where(processes.insert_time <= update_end)
+        with self._database.read() as connection:
+            return [ProcessRow(*row) for row in connection.execute(statement)]
+
+    def stream_rows(
+        self,
+        *,
+        stream_id: str | None = None,
+        process_id: str | None = None,
+        tag: str | None = None,
+        update_begin: int | None = None,
+        update_end: int | None = None,
+    ) -> list[StreamRow]:
+        """Known streams by insert time; conditions as in `process_rows`, and `tag` = one of the stream's tags."""
+        streams, tags = schema.streams.c, schema.stream_tags.c
+        statement = sa.select(*STREAM_COLUMNS).order_by(streams.insert_time, streams.stream_id)
+        if stream_id is not None:
+            statement = statement.where(streams.stream_id == stream_id)
+        if process_id is not None:
+            statement = statement.where(streams.process_id == process_id)
+        if tag is not None:
+            statement = statement.where(sa.exists().where(tags.stream_id == streams.stream_id, tags.tag == tag))
+        if update_begin is not None:
+            statement = statement.where(streams.last_update_time >= update_begin)
+        if update_end is not None:
+            statement = statement.where(streams.insert_time <= update_end)
+        with self._database.read() as connection:
+            return [StreamRow(*row) for row in connection.execute(statement)]
+
+    def latest_clock(self, process_ids: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """(end_ticks, end_time) of the visible block of greatest `end_ticks` of each process; absent when it has none.
+
+        With the process's start this is the best estimate of an unknown counter frequency.
+        """
+        processes = schema.processes.c
+        found: dict[str, tuple[int, int]] = {}
+        with self._database.read() as connection:
+            for chunk in chunks(dict.fromkeys(process_ids)):
+                statement = sa.select(
+                    processes.process_id, processes.last_block_end_ticks, processes.clock_end_time
+                ).where(processes.process_id.in_(chunk), processes.last_block_end_ticks.is_not(None))
+                found.update((row[0], (row[1], row[2])) for row in connection.execute(statement))
+        return found

@@ -1,0 +1,123 @@
+"""Finding visible blocks by time, stream, process and tag. It must never return a pending block."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import sqlalchemy as sa
+
+from micromegas.lake.metadata import schema
+from micromegas.lake.metadata.part import MetadataPart
+from micromegas.lake.rows import BlockRow
+
+BLOCK_COLUMNS = [schema.blocks.c[name] for name in BlockRow.__dataclass_fields__]
+BlockOrder = Literal["insert", "event"]
+
+
+def block_filter(
+    *,
+    tag: str | None,
+    process_id: str | None,
+    stream_id: str | None,
+    insert_begin: int | None,
+    insert_end: int | None,
+    event_begin: int | None,
+    event_end: int | None,
+) -> list[sa.ColumnElement[bool]]:
+    """The conditions on `blocks` that select what `BlockReads.blocks` describes."""
+    blocks = schema.blocks.c
+    conditions: list[sa.ColumnElement[bool]] = []
+    if insert_begin is None and insert_end is None:
+        # Pending blocks are few: adding 0 keeps SQLite from walking the index of insert times to leave them out.
+        conditions.append((blocks.insert_time + 0).is_not(None))
+    if tag is not None:
+        tags = schema.stream_tags.c
+        conditions.append(sa.exists().where(tags.stream_id == blocks.stream_id, tags.tag == tag))
+    if process_id is not None:
+        conditions.append(blocks.process_id == process_id)
+    if stream_id is not None:
+        conditions.append(blocks.stream_id == stream_id)
+    if insert_begin is not None:
+        conditions.append(blocks.insert_time >= insert_begin)
+    if insert_end is not None:
+        conditions.append(blocks.insert_time < insert_end)
+    if event_begin is not None:
+        conditions.append(blocks.end_time >= event_begin)
+    if event_end is not None:
+        conditions.append(blocks.begin_time <= event_end)
+    return conditions
+
+
+def block_order(order: BlockOrder) -> list[sa.ColumnElement[object]]:
+    """The order that makes every listing of blocks the same each time."""
+    blocks = schema.blocks.c
+    if order == "event":
+        return [blocks.begin_ticks, blocks.end_ticks, blocks.block_id]
+    # SQLite would rather walk the whole index of insert times than sort what the index of end times finds: adding 0
+    # takes that choice away. Where insert times are asked for, their index is still used, for the condition.
+    return [blocks.insert_time + 0, blocks.block_id]
+
+
+class BlockReads(MetadataPart):
+    """The reading half for blocks."""
+
+    def blocks(
+        self,
+        *,
+        tag: str | None = None,
+        process_id: str | None = None,
+        stream_id: str | None = None,
+        insert_begin: int | None = None,
+        insert_end: int | None = None,
+        event_begin: int | None = None,
+        event_end: int | None = None,
+        order: BlockOrder = "insert",
+        limit: int | None = None,
+    ) -> list[BlockRow]:
+        """Visible blocks that meet every condition given.
+
+        * `insert_begin`, `insert_end`: half-open range of insert time (ns).
+        * `event_begin`, `event_end`: the block's `[begin_time, end_time]` meets this inclusive range (ns).
+        * `tag`: a tag of the block's stream.
+        * `order`: `insert` = (insert_time, block_id), `event` = (begin_ticks, end_ticks, block_id).
+        """
+        statement = (
+            sa.select(*BLOCK_COLUMNS)
+            .where(
+                *block_filter(
+                    tag=tag,
+                    process_id=process_id,
+                    stream_id=stream_id,
+                    insert_begin=insert_begin,
+                    insert_end=insert_end,
+                    event_begin=event_begin,
+                    event_end=event_end,
+                )
+            )
+            .order_by(*block_order(order))
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        return [_with_object_key(BlockRow(*row)) for row in rows]
+
+    def block(self, block_id: str) -> BlockRow | None:
+        """The visible block of this id."""
+        blocks = schema.blocks.c
+        statement = sa.select(*BLOCK_COLUMNS).where(blocks.block_id == block_id, blocks.insert_time.is_not(None))
+        with self._database.read() as connection:
+            row = connection.execute(statement).first()
+        return None if row is None else _with_object_key(BlockRow(*row))
+
+
+def _with_object_key(row: BlockRow) -> BlockRow:
+    # The column may be NULL, the field may not.
+    if row.object_key is not None:
+        return row
+    return replace(row, object_key=lone_object_key(row.process_id, row.stream_id, row.block_id))
+
+
+def lone_object_key(process_id: str, stream_id: str, block_id: str) -> str:
+    """Where a lake with one object per block keeps a payload."""
+    return f"blobs/{process_id}/{stream_id}/{block_id}"

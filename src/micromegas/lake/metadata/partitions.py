@@ -1,0 +1,138 @@
+"""Partitions of views: listing them, and replacing a set of them by a new one in one transaction.
+
+It must never leave two partitions of one view instance that overlap in insert time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import sqlalchemy as sa
+
+from micromegas.lake.errors import LakeError, PartitionConflict
+from micromegas.lake.metadata import schema
+from micromegas.lake.metadata.database import Database
+from micromegas.lake.metadata.part import Clock, MetadataPart
+from micromegas.lake.partition import Partition
+
+PARTITION_COLUMNS = [schema.partitions.c[name] for name in Partition.__dataclass_fields__]
+
+
+class Partitions(MetadataPart):
+    """Listing and replacing partitions."""
+
+    def __init__(self, database: Database, clock: Clock, retired_grace_ns: int) -> None:
+        super().__init__(database, clock)
+        self._retired_grace_ns = retired_grace_ns
+
+    def partitions(
+        self,
+        view_set: str,
+        instance_id: str,
+        *,
+        insert_begin: int | None = None,
+        insert_end: int | None = None,
+        event_begin: int | None = None,
+        event_end: int | None = None,
+    ) -> list[Partition]:
+        """Partitions of a view instance by insert time, whatever their schema hash.
+
+        `insert_*`: those overlapping this half-open range of insert time. `event_*`: those whose inclusive event range
+        meets this inclusive range (empty partitions never do).
+        """
+        columns = schema.partitions.c
+        conditions = [columns.view_set == view_set, columns.instance_id == instance_id]
+        if insert_begin is not None:
+            conditions.append(columns.end_insert_time > insert_begin)
+        if insert_end is not None:
+            conditions.append(columns.begin_insert_time < insert_end)
+        if event_begin is not None:
+            conditions.append(columns.max_event_time >= event_begin)
+        if event_end is not None:
+            conditions.append(columns.min_event_time <= event_end)
+        with self._database.read() as connection:
+            return _select_partitions(connection, conditions)
+
+    def all_partitions(self) -> list[Partition]:
+        """Every partition of the lake, by view set, instance and insert time."""
+        with self._database.read() as connection:
+            return _select_partitions(connection, [])
+
+    def replace_partitions(
+        self, view_set: str, instance_id: str, expected_ids: frozenset[str], new: Partition | None
+    ) -> None:
+        """Retire `expected_ids` and add `new`, all or nothing.
+
+        The partitions that overlap the insert range of `new` must be exactly `expected_ids` (without `new`: they must
+        all exist), and the file of `new` must still be registered by `add_expiring_object`: otherwise
+        `PartitionConflict`, and nothing changes. Retired files are deleted after the grace period, for the queries
+        that still read them.
+        """
+        if new is not None and (new.view_set, new.instance_id) != (view_set, instance_id):
+            raise LakeError(f"partition of {new.view_set}/{new.instance_id} given for {view_set}/{instance_id}")
+        columns = schema.partitions.c
+        name = f"{view_set}/{instance_id}"
+        with self._database.write() as connection:
+            self._lock_name(connection, f"partitions/{name}")
+            conditions = [columns.view_set == view_set, columns.instance_id == instance_id]
+            if new is None:
+                conditions.append(columns.partition_id.in_(expected_ids))
+            else:
+                conditions.append(columns.end_insert_time > new.begin_insert_time)
+                conditions.append(columns.begin_insert_time < new.end_insert_time)
+            present = _select_partitions(connection, conditions)
+            present_ids = {partition.partition_id for partition in present}
+            if present_ids != expected_ids:
+                raise PartitionConflict(
+                    f"partitions of {name} changed: {len(present_ids - expected_ids)} unexpected, "
+                    f"{len(expected_ids - present_ids)} gone"
+                )
+            if present_ids:
+                connection.execute(sa.delete(schema.partitions).where(columns.partition_id.in_(sorted(present_ids))))
+                self._expire_files(connection, [each.file_path for each in present if each.file_path is not None])
+            if new is not None:
+                if new.file_path is not None:
+                    self._adopt(connection, new.file_path)
+                connection.execute(sa.insert(schema.partitions).values(asdict(new)))
+
+    def retire_partitions_before(self, end_insert_time: int, limit: int) -> int:
+        """Retire up to `limit` partitions that end at or before this insert time (ns); returns how many."""
+        columns = schema.partitions.c
+        with self._database.write() as connection:
+            oldest = (
+                sa.select(columns.partition_id)
+                .where(columns.end_insert_time <= end_insert_time)
+                .order_by(columns.end_insert_time, columns.partition_id)
+                .limit(limit)
+            )
+            # What is deleted is what is there now: a partition that was replaced meanwhile is not among it.
+            retired = connection.execute(
+                sa.delete(schema.partitions).where(columns.partition_id.in_(oldest)).returning(columns.file_path)
+            ).all()
+            self._expire_files(connection, [row.file_path for row in retired if row.file_path is not None])
+        return len(retired)
+
+    def _expire_files(self, connection: sa.Connection, paths: list[str]) -> None:
+        expires = self._clock() + self._retired_grace_ns
+        rows = [{"path": path, "expires": expires, "doomed": False} for path in paths]
+        if rows:
+            connection.execute(self._insert(schema.expiring_objects).on_conflict_do_nothing(), rows)
+
+    def _adopt(self, connection: sa.Connection, path: str) -> None:
+        """Take the new file off the list of what is to be deleted."""
+        expiring = schema.expiring_objects.c
+        adopted = connection.execute(
+            sa.delete(schema.expiring_objects).where(expiring.path == path, expiring.doomed.is_(False))
+        )
+        if adopted.rowcount != 1:
+            raise PartitionConflict(f"partition file {path} is not registered as being written, or expired meanwhile")
+
+
+def _select_partitions(connection: sa.Connection, conditions: list[sa.ColumnElement[bool]]) -> list[Partition]:
+    columns = schema.partitions.c
+    statement = (
+        sa.select(*PARTITION_COLUMNS)
+        .where(*conditions)
+        .order_by(columns.view_set, columns.instance_id, columns.begin_insert_time, columns.partition_id)
+    )
+    return [Partition(**row) for row in connection.execute(statement).mappings()]

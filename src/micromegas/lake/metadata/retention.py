@@ -1,0 +1,122 @@
+"""Forgetting what is older than the horizon, in small steps.
+
+It must never give up an object that a remaining row points to.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from micromegas.lake.metadata import schema
+from micromegas.lake.metadata.blocks import lone_object_key
+from micromegas.lake.metadata.part import MetadataPart, chunks
+
+
+class Retention(MetadataPart):
+    """Deleting old blocks, streams and processes, and the marks of the search for objects without rows."""
+
+    def delete_blocks_before(self, received: int, limit: int, expires: int) -> int:
+        """Delete up to `limit` blocks that were received before (ns), oldest first, pending ones too; returns how many.
+
+        Objects that no row points to any more are registered to be deleted after `expires` (ns).
+        """
+        blocks = schema.blocks
+        with self._database.write() as connection:
+            # The turn keeps out commits that could refer to a stream deleted below.
+            self._advance_commit_clock(connection)
+            # The visible ones by the index of insert time; the pending ones are few.
+            oldest = (
+                connection.execute(
+                    sa.select(blocks.c.block_id)
+                    .where(blocks.c.insert_time < received)
+                    .order_by(blocks.c.insert_time)
+                    .limit(limit)
+                )
+                .scalars()
+                .all()
+            )
+            pending = (
+                connection.execute(
+                    sa.select(blocks.c.block_id)
+                    .where(blocks.c.insert_time.is_(None), blocks.c.received < received)
+                    .limit(limit - len(oldest))
+                )
+                .scalars()
+                .all()
+            )
+            keys: set[str] = set()
+            for chunk in chunks([*oldest, *pending]):
+                deleted = connection.execute(
+                    sa.delete(blocks)
+                    .where(blocks.c.block_id.in_(chunk))
+                    .returning(blocks.c.object_key, blocks.c.process_id, blocks.c.stream_id, blocks.c.block_id)
+                )
+                keys.update(row[0] or lone_object_key(row[1], row[2], row[3]) for row in deleted)
+                connection.execute(sa.delete(schema.block_errors).where(schema.block_errors.c.block_id.in_(chunk)))
+            for key_chunk in chunks(sorted(keys)):
+                kept = set(
+                    connection.execute(
+                        sa.select(blocks.c.object_key).where(blocks.c.object_key.in_(key_chunk)).distinct()
+                    ).scalars()
+                )
+                rows = [{"path": key, "expires": expires, "doomed": False} for key in key_chunk if key not in kept]
+                if rows:
+                    connection.execute(self._insert(schema.expiring_objects).on_conflict_do_nothing(), rows)
+        return len(oldest) + len(pending)
+
+    def delete_idle_announcements(self, last_update: int, limit: int) -> int:
+        """Delete up to `limit` streams, then processes, that were last updated before (ns) and own nothing any more.
+
+        A stream stays as long as its process reports: it is announced once, and may speak again after any silence.
+        """
+        blocks, streams, processes = schema.blocks, schema.streams, schema.processes
+        with self._database.write() as connection:
+            self._advance_commit_clock(connection)
+            idle_streams = (
+                connection.execute(
+                    sa.select(streams.c.stream_id)
+                    .where(
+                        streams.c.last_update_time < last_update,
+                        ~sa.exists().where(blocks.c.stream_id == streams.c.stream_id),
+                        ~sa.exists().where(
+                            processes.c.process_id == streams.c.process_id,
+                            processes.c.last_update_time >= last_update,
+                        ),
+                    )
+                    .limit(limit)
+                )
+                .scalars()
+                .all()
+            )
+            for chunk in chunks(idle_streams):
+                connection.execute(sa.delete(schema.stream_tags).where(schema.stream_tags.c.stream_id.in_(chunk)))
+                connection.execute(sa.delete(streams).where(streams.c.stream_id.in_(chunk)))
+            idle_processes = (
+                connection.execute(
+                    sa.select(processes.c.process_id)
+                    .where(
+                        processes.c.last_update_time < last_update,
+                        ~sa.exists().where(streams.c.process_id == processes.c.process_id),
+                        ~sa.exists().where(blocks.c.process_id == processes.c.process_id),
+                    )
+                    .limit(limit)
+                )
+                .scalars()
+                .all()
+            )
+            for chunk in chunks(idle_processes):
+                connection.execute(sa.delete(processes).where(processes.c.process_id.in_(chunk)))
+        return len(idle_streams) + len(idle_processes)
+
+    def swept_until(self, name: str) -> int:
+        """How far (ns) the named search has got; 0 at first."""
+        marks = schema.sweep_marks
+        with self._database.read() as connection:
+            mark = connection.execute(sa.select(marks.c.swept_until).where(marks.c.name == name)).scalar_one_or_none()
+        return 0 if mark is None else int(mark)
+
+    def set_swept_until(self, name: str, until: int) -> None:
+        """Remember how far (ns) the named search has got."""
+        statement = self._insert(schema.sweep_marks).values(name=name, swept_until=until)
+        with self._database.write() as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"swept_until": until}))

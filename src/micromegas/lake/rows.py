@@ -1,0 +1,84 @@
+"""Rows of the metadata database as plain values. They must never carry a connection or load anything lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """A known process. Times in ns since the epoch, ticks of the process's own counter.
+
+    `last_update_time` is the insert time of its newest visible block (its own insert time while it has none);
+    `last_block_end_ticks` and `last_block_end_time` are the maxima over its visible blocks, None while it has none.
+    """
+
+    process_id: str
+    exe: str
+    username: str
+    realname: str
+    computer: str
+    distro: str
+    cpu_brand: str
+    tsc_frequency: int
+    start_time: int
+    start_ticks: int
+    insert_time: int
+    parent_process_id: str | None
+    properties: dict[str, str]
+    last_update_time: int
+    last_block_end_ticks: int | None
+    last_block_end_time: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRow:
+    """A known stream; `last_update_time` as in `ProcessRow`."""
+
+    stream_id: str
+    process_id: str
+    dependencies_metadata: bytes
+    objects_metadata: bytes
+    tags: list[str]
+    properties: dict[str, str]
+    insert_time: int
+    format: str
+    last_update_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    """A visible block: its ranges, its insert time, and where its payload is (object key, offset and size in bytes)."""
+
+    block_id: str
+    stream_id: str
+    process_id: str
+    begin_time: int
+    begin_ticks: int
+    end_time: int
+    end_ticks: int
+    nb_objects: int
+    object_offset: int
+    payload_size: int
+    insert_time: int
+    object_key: str
+    payload_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockError:
+    """A block without rows: undecodable for `view_set`, or (`view_set` None) still waiting for its announcements."""
+
+    block_id: str
+    view_set: str | None
+    error: str
+    decoder_version: int | None
+    recorded: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiringObject:
+    """An object that is to be deleted once `expires` (ns) has passed and nobody adopted it."""
+
+    path: str
+    expires: int

@@ -1,0 +1,12 @@
+"""The protocol's nouns as Python values: what a sender's request says, decoded strictly, and the batch it goes into.
+
+A leaf: may be imported by every folder that handles telemetry. It must never touch storage or the network.
+"""
+
+from micromegas._core import WireError
+from micromegas.wire.batch import Batch, BatchSink, SinkUnavailable
+from micromegas.wire.block import Block
+from micromegas.wire.process import Process
+from micromegas.wire.stream import Stream
+
+__all__ = ["Batch", "BatchSink", "Block", "Process", "SinkUnavailable", "Stream", "WireError"]

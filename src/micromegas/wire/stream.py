@@ -1,0 +1,34 @@
+"""A sequence of events of one family and the layouts that its blocks are written in.
+
+It must never interpret the layouts: they are kept as received (canonical CBOR) for the decoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from micromegas import _core
+
+NATIVE_FORMAT = "micromegas-transit"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The announcement of a stream.
+
+    `dependencies_metadata` and `objects_metadata` are CBOR arrays of record layouts; `format` says how the blocks
+    of the stream are encoded.
+    """
+
+    process_id: str
+    stream_id: str
+    dependencies_metadata: bytes
+    objects_metadata: bytes
+    tags: list[str]
+    properties: dict[str, str]
+    format: str = NATIVE_FORMAT
+
+    @classmethod
+    def decode(cls, body: bytes) -> Stream:
+        """Read the body of an `insert_stream` request; raises `WireError` naming the fault."""
+        return cls(*_core.parse_stream(body))

@@ -1,0 +1,65 @@
+"""Fixtures for everybody: real servers, lakes on both back ends. Servers start on first use, end with the session."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Helper modules of the tests (`servers`, `senders`) are found from here in every import mode.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from servers.postgres import PostgresServer, running_postgres
+from servers.s3 import S3Bucket, S3Server, running_s3
+
+from micromegas.config import LakeSettings
+from micromegas.lake import Lake
+
+LAKE_BACKENDS = ["sqlite+folder", "postgres+s3"]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """Address of a fresh database."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A running S3 emulator."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> S3Bucket:
+    """A fresh bucket."""
+    return s3_server.create_bucket()
+
+
+@pytest.fixture(params=LAKE_BACKENDS)
+def lake_backend(request: pytest.FixtureRequest, tmp_path: Path) -> LakeSettings:
+    """Settings of an empty lake: the embedded default, and PostgreSQL with S3."""
+    if request.param == "sqlite+folder":
+        return LakeSettings(lake_dir=tmp_path / "lake")
+    bucket: S3Bucket = request.getfixturevalue("s3_bucket")
+    url: str = request.getfixturevalue("postgres_url")
+    return LakeSettings(database_url=url, object_store=bucket.url, object_store_options=bucket.options)
+
+
+@pytest.fixture
+def lake(lake_backend: LakeSettings) -> Iterator[Lake]:
+    """An open, empty lake on each back end."""
+    with Lake.open(lake_backend) as opened:
+        yield opened
