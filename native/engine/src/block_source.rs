@@ -1,0 +1,42 @@
+//! A block as the views hand it over: its row, its process and its stored payload, taken from any Python object that
+//! has these attributes. It never reads storage itself.
+
+use std::collections::BTreeMap;
+
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+
+use crate::clock::Clock;
+
+/// The only stream format whose events are records of the wire format.
+pub const TRANSIT_FORMAT: &str = "micromegas-transit";
+
+/// Times in ns since the epoch, block ticks relative to `start_ticks`, `frequency` in ticks per second.
+#[derive(FromPyObject)]
+pub struct BlockSource {
+    pub process_id: String,
+    pub stream_id: String,
+    pub block_id: String,
+    pub insert_time: i64,
+    pub exe: String,
+    pub username: String,
+    pub computer: String,
+    pub process_properties: BTreeMap<String, String>,
+    pub start_time: i64,
+    pub start_ticks: i64,
+    pub frequency: i64,
+    pub begin_ticks: i64,
+    pub end_ticks: i64,
+    pub object_offset: i64,
+    #[pyo3(attribute, default = TRANSIT_FORMAT.to_string())]
+    pub format: String,
+    pub dependencies_metadata: PyBackedBytes,
+    pub objects_metadata: PyBackedBytes,
+    pub payload: PyBackedBytes,
+}
+
+impl BlockSource {
+    pub fn clock(&self) -> Result<Clock, String> {
+        Clock::new(self.start_time, self.start_ticks, self.frequency)
+    }
+}

@@ -1,0 +1,366 @@
+//! The call tree of a thread, from its begin and end events to rows of `thread_spans` (lakehouse §6.2 and §6.3).
+//! It must never fail on events that do not pair up: they are mended or dropped, and counted as anomalies.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray, UInt32Array};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use xxhash_rust::xxh32::xxh32;
+
+use crate::clock::Clock;
+use crate::interner::{dictionary, Interner};
+
+/// Id of the root that stands for the thread itself.
+pub const ROOT_ID: i64 = -1;
+/// Parent of that root.
+const NO_PARENT: i64 = 0;
+
+/// Rows of `thread_spans`; none is NULL.
+pub fn schema() -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into()));
+    let text = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let columns = [
+        ("id", DataType::Int64),
+        ("parent", DataType::Int64),
+        ("depth", DataType::UInt32),
+        ("hash", DataType::UInt32),
+        ("begin", time.clone()),
+        ("end", time),
+        ("duration", DataType::Int64),
+        ("name", text.clone()),
+        ("target", text.clone()),
+        ("filename", text),
+        ("line", DataType::UInt32),
+    ];
+    Arc::new(Schema::new(
+        columns
+            .map(|(name, data_type)| Field::new(name, data_type, false))
+            .to_vec(),
+    ))
+}
+
+/// The same for all occurrences of a scope: xxh32 over name, filename, target and line, each seeded with the one before.
+pub fn scope_hash(name: &str, filename: &str, target: &str, line: u32) -> u32 {
+    let hash = xxh32(name.as_bytes(), 0);
+    let hash = xxh32(filename.as_bytes(), hash);
+    let hash = xxh32(target.as_bytes(), hash);
+    xxh32(&line.to_le_bytes(), hash)
+}
+
+/// A scope known to a [`CallTreeBuilder`]; ids of two builders must not be mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ScopeId(u32);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Scope {
+    name: i32,
+    target: i32,
+    filename: i32,
+    line: u32,
+    hash: u32,
+}
+
+/// The rows so far, as columns; a row of a span that is still open has a provisional end.
+#[derive(Default)]
+struct Rows {
+    ids: Vec<i64>,
+    parents: Vec<i64>,
+    depths: Vec<u32>,
+    scopes: Vec<ScopeId>,
+    begins: Vec<i64>,
+    ends: Vec<i64>,
+}
+
+/// A run of blocks without a gap: one tree.
+struct Chain {
+    begin: i64,
+    /// Running maximum of the blocks' ends.
+    end: i64,
+    /// Time of the last event, below which no later one may fall.
+    now: i64,
+    first_row: usize,
+    /// The rest of the current block is ignored.
+    block_is_over: bool,
+    /// Rows of open spans, outermost first.
+    open: Vec<usize>,
+    enclosing: Vec<Enclosing>,
+}
+
+/// A span whose begin was before the chain: it encloses all that came before its end.
+struct Enclosing {
+    id: i64,
+    scope: ScopeId,
+    end: i64,
+    /// Rows of the chain before this one lie within the span.
+    rows_before: usize,
+}
+
+/// Builds the trees of one thread.
+///
+/// Feed it with blocks in the order of (begin_ticks, end_ticks): `begin_block`, then the events of the block in their
+/// order. All ticks are absolute, as in events; those of a block are relative and go through [`Clock::absolute`].
+/// Memory is about 40 bytes a span, and the text of each scope once; nothing recurses.
+pub struct CallTreeBuilder {
+    clock: Clock,
+    thread_scope: ScopeId,
+    names: Interner,
+    targets: Interner,
+    filenames: Interner,
+    scopes: Vec<Scope>,
+    scope_ids: HashMap<Scope, ScopeId>,
+    rows: Rows,
+    chain: Option<Chain>,
+    anomalies: u64,
+}
+
+impl CallTreeBuilder {
+    /// `thread_name` becomes the name of each root.
+    pub fn new(thread_name: &str, clock: Clock) -> Self {
+        let mut builder = Self {
+            clock,
+            thread_scope: ScopeId(0),
+            names: Interner::new(),
+            targets: Interner::new(),
+            filenames: Interner::new(),
+            scopes: Vec::new(),
+            scope_ids: HashMap::new(),
+            rows: Rows::default(),
+            chain: None,
+            anomalies: 0,
+        };
+        builder.thread_scope = builder.scope(thread_name, "", "", 0);
+        builder
+    }
+
+    /// The id of a scope; the same for equal content. It costs hashing of all texts: keep it per descriptor of a block.
+    pub fn scope(&mut self, name: &str, target: &str, filename: &str, line: u32) -> ScopeId {
+        let scope = Scope {
+            name: self.names.intern_str(name),
+            target: self.targets.intern_str(target),
+            filename: self.filenames.intern_str(filename),
+            line,
+            hash: scope_hash(name, filename, target, line),
+        };
+        if let Some(id) = self.scope_ids.get(&scope) {
+            return *id;
+        }
+        let id = ScopeId(self.scopes.len() as u32);
+        self.scopes.push(scope);
+        self.scope_ids.insert(scope, id);
+        id
+    }
+
+    /// A block follows. It starts a new chain, and so a new tree, if it begins after all blocks before it have ended.
+    pub fn begin_block(&mut self, begin_ticks: i64, end_ticks: i64) {
+        let end_ticks = end_ticks.max(begin_ticks);
+        match &mut self.chain {
+            Some(chain) if begin_ticks <= chain.end => {
+                chain.end = chain.end.max(end_ticks);
+                chain.block_is_over = false;
+            }
+            _ => {
+                self.close_chain();
+                self.chain = Some(Chain {
+                    begin: begin_ticks,
+                    end: end_ticks,
+                    now: begin_ticks,
+                    first_row: self.rows.ids.len(),
+                    block_is_over: false,
+                    open: Vec::new(),
+                    enclosing: Vec::new(),
+                });
+            }
+        }
+    }
+
+    /// A span begins. `event_id` is the block's object_offset plus the event's index in the block.
+    pub fn on_begin(&mut self, ticks: i64, scope: ScopeId, event_id: i64) {
+        let Some(now) = self.admit(ticks) else { return };
+        self.ensure_root();
+        let Some(chain) = &mut self.chain else { return };
+        let parent = chain.open.last().map_or(ROOT_ID, |row| self.rows.ids[*row]);
+        chain.open.push(self.rows.ids.len());
+        let depth = chain.open.len() as u32;
+        self.rows.push(event_id, parent, depth, scope, now, now);
+    }
+
+    /// A span ends. It closes the innermost open span of that scope; one whose begin was before
+    /// the chain encloses all that the chain holds by now; one that fits no open span is dropped.
+    pub fn on_end(&mut self, ticks: i64, scope: ScopeId, event_id: i64) {
+        let Some(now) = self.admit(ticks) else { return };
+        self.ensure_root();
+        let Some(chain) = &mut self.chain else { return };
+        if chain.open.is_empty() {
+            // it began before the chain did, so whatever the chain holds by now lies within it
+            let rows_before = self.rows.ids.len() - chain.first_row;
+            chain.enclosing.push(Enclosing {
+                id: event_id,
+                scope,
+                end: now,
+                rows_before,
+            });
+            return;
+        }
+        let hash = self.scopes[scope.0 as usize].hash;
+        let matching = chain
+            .open
+            .iter()
+            .rposition(|row| self.scopes[self.rows.scopes[*row].0 as usize].hash == hash);
+        let Some(position) = matching else {
+            self.anomalies += 1;
+            return;
+        };
+        // spans above the matching one have lost their end: they can't outlast the one that they lie in
+        self.anomalies += (chain.open.len() - position - 1) as u64;
+        for row in chain.open.drain(position..) {
+            self.rows.ends[row] = now;
+        }
+    }
+
+    /// Events that did not fit: outside of the time range, back in time, ends without a begin, begins without an end
+    /// inside of a closed span. Spans cut by the start or the end of a chain are none.
+    pub fn anomalies(&self) -> u64 {
+        self.anomalies
+    }
+
+    /// Number of rows so far.
+    pub fn rows(&self) -> usize {
+        self.rows.ids.len() + self.chain.as_ref().map_or(0, |chain| chain.enclosing.len())
+    }
+
+    /// All trees, each in pre-order, in the order of time; begins never decrease.
+    pub fn finish(mut self) -> Result<RecordBatch, String> {
+        self.close_chain();
+        let Self {
+            clock,
+            mut names,
+            mut targets,
+            mut filenames,
+            scopes,
+            rows,
+            ..
+        } = self;
+        let time_of = |ticks: &i64| clock.time_of(*ticks);
+        let begins: Vec<i64> = rows.begins.iter().map(time_of).collect();
+        let ends: Vec<i64> = rows.ends.iter().map(time_of).collect();
+        let durations = begins.iter().zip(&ends).map(|(begin, end)| end.saturating_sub(*begin));
+        let durations: Int64Array = durations.collect::<Vec<_>>().into();
+        let of_scope = |get: fn(&Scope) -> i32| -> Vec<i32> {
+            rows.scopes.iter().map(|scope| get(&scopes[scope.0 as usize])).collect()
+        };
+        let of_scope_u32 = |get: fn(&Scope) -> u32| -> ArrayRef {
+            let values = rows.scopes.iter().map(|scope| get(&scopes[scope.0 as usize]));
+            Arc::new(UInt32Array::from(values.collect::<Vec<_>>()))
+        };
+        let name_keys = of_scope(|scope| scope.name);
+        let target_keys = of_scope(|scope| scope.target);
+        let filename_keys = of_scope(|scope| scope.filename);
+        let hashes = of_scope_u32(|scope| scope.hash);
+        let lines = of_scope_u32(|scope| scope.line);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(rows.ids)),
+            Arc::new(Int64Array::from(rows.parents)),
+            Arc::new(UInt32Array::from(rows.depths)),
+            hashes,
+            Arc::new(TimestampNanosecondArray::from(begins).with_timezone("+00:00")),
+            Arc::new(TimestampNanosecondArray::from(ends).with_timezone("+00:00")),
+            Arc::new(durations),
+            dictionary(name_keys, Arc::new(names.take_strings("thread_spans.name")?))?,
+            dictionary(target_keys, Arc::new(targets.take_strings("thread_spans.target")?))?,
+            dictionary(
+                filename_keys,
+                Arc::new(filenames.take_strings("thread_spans.filename")?),
+            )?,
+            lines,
+        ];
+        RecordBatch::try_new(schema(), columns).map_err(|error| error.to_string())
+    }
+
+    /// The time at which an event counts, or None if it is to be ignored.
+    fn admit(&mut self, ticks: i64) -> Option<i64> {
+        let chain = self.chain.as_mut()?;
+        if chain.block_is_over {
+            return None;
+        }
+        if ticks < chain.begin {
+            self.anomalies += 1;
+            return None;
+        }
+        if ticks > chain.end {
+            self.anomalies += 1;
+            chain.block_is_over = true;
+            return None;
+        }
+        if ticks < chain.now {
+            // a thread's events are in the order of time; one that isn't must not give a negative duration
+            self.anomalies += 1;
+        }
+        chain.now = chain.now.max(ticks);
+        Some(chain.now)
+    }
+
+    /// The root of the chain comes with its first event, so that a chain without any gives no row.
+    fn ensure_root(&mut self) {
+        if let Some(chain) = &self.chain {
+            if chain.first_row == self.rows.ids.len() {
+                self.rows
+                    .push(ROOT_ID, NO_PARENT, 0, self.thread_scope, chain.begin, chain.end);
+            }
+        }
+    }
+
+    fn close_chain(&mut self) {
+        let Some(chain) = self.chain.take() else { return };
+        if chain.first_row == self.rows.ids.len() {
+            return;
+        }
+        self.rows.ends[chain.first_row] = chain.end;
+        for row in &chain.open {
+            self.rows.ends[*row] = chain.end;
+        }
+        self.rows.enclose(&chain);
+    }
+}
+
+impl Rows {
+    fn push(&mut self, id: i64, parent: i64, depth: u32, scope: ScopeId, begin: i64, end: i64) {
+        self.ids.push(id);
+        self.parents.push(parent);
+        self.depths.push(depth);
+        self.scopes.push(scope);
+        self.begins.push(begin);
+        self.ends.push(end);
+    }
+
+    /// Puts the spans that enclose a chain's start between its root and the rest, the last ended outermost.
+    fn enclose(&mut self, chain: &Chain) {
+        let enclosing = &chain.enclosing;
+        let count = enclosing.len();
+        if count == 0 {
+            return;
+        }
+        let mut segment_start = chain.first_row + 1;
+        for (index, span) in enclosing.iter().enumerate() {
+            let segment_end = chain.first_row + span.rows_before;
+            for row in segment_start..segment_end {
+                if self.depths[row] == 1 {
+                    self.parents[row] = span.id;
+                }
+                self.depths[row] += (count - index) as u32;
+            }
+            segment_start = segment_end;
+        }
+        let at = chain.first_row + 1;
+        let outermost_first = || enclosing.iter().rev();
+        let parents = std::iter::once(ROOT_ID)
+            .chain(outermost_first().map(|span| span.id))
+            .take(count);
+        self.ids.splice(at..at, outermost_first().map(|span| span.id));
+        self.parents.splice(at..at, parents);
+        self.depths.splice(at..at, 1..=count as u32);
+        self.scopes.splice(at..at, outermost_first().map(|span| span.scope));
+        self.begins.splice(at..at, std::iter::repeat_n(chain.begin, count));
+        self.ends.splice(at..at, outermost_first().map(|span| span.end));
+    }
+}

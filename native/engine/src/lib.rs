@@ -1,0 +1,50 @@
+//! `micromegas._engine`: blocks to Arrow batches, thread call trees and the kernels behind the SQL functions.
+//! For servers only; it must never open a file or a socket, and never call back into Python while it works on data.
+
+pub mod arrow_py;
+pub mod async_events;
+pub mod block_reader;
+pub mod block_source;
+pub mod byte_column;
+pub mod call_tree;
+pub mod call_tree_py;
+pub mod clock;
+pub mod columns;
+pub mod histogram;
+pub mod histogram_functions;
+pub mod images;
+pub mod interner;
+pub mod json_text;
+pub mod jsonb;
+pub mod jsonb_functions;
+pub mod log_entries;
+pub mod measures;
+pub mod net_spans;
+pub mod net_stack;
+pub mod parse_block;
+pub mod properties;
+pub mod scopes;
+pub mod thread_spans;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _engine {
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        arrow_py::register(module)?;
+        call_tree_py::register(module)?;
+        histogram_functions::register(module)?;
+        jsonb_functions::register(module)?;
+        properties::register(module)?;
+        module.add_class::<async_events::AsyncEventsBuilder>()?;
+        module.add_class::<images::ImagesBuilder>()?;
+        module.add_class::<log_entries::LogEntriesBuilder>()?;
+        module.add_class::<measures::MeasuresBuilder>()?;
+        module.add_class::<net_spans::NetSpansBuilder>()?;
+        module.add_class::<parse_block::BlockEvents>()?;
+        module.add_class::<thread_spans::ThreadSpansBuilder>()
+    }
+}

@@ -1,0 +1,352 @@
+//! Blocks of metric streams to rows of `measures` (lakehouse §2.3), fourteen columns, none NULL.
+//! A bad event is left out and told of; it must never take other events with it.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, RecordBatch};
+use arrow_schema::{DataType, Schema, SchemaRef};
+use micromegas_core::codec::{Dependencies, DependencyIndex, Place, PlaceKind, Record, RecordType, Result, WireError};
+use pyo3::prelude::*;
+
+use crate::arrow_py::{value_error, ArrowBatch};
+use crate::block_reader::{
+    check_room, encode_property_set, for_each_event, LayoutCache, PerDependency, Problems, Seen, ValueBudget,
+};
+use crate::block_source::BlockSource;
+use crate::clock::Clock;
+use crate::columns::{
+    column, jsonb_dictionary_type, text_dictionary_type, time_type, DictionaryColumn, ProcessColumns, TimeColumn,
+};
+
+/// Integer measures of this unit are told in seconds.
+const TICKS: &str = "ticks";
+const SECONDS: &str = "seconds";
+
+fn schema() -> SchemaRef {
+    let mut fields = ProcessColumns::leading_fields();
+    fields.extend([
+        column("time", time_type()),
+        column("target", text_dictionary_type()),
+        column("name", text_dictionary_type()),
+        column("unit", text_dictionary_type()),
+        column("value", DataType::Float64),
+        column("properties", jsonb_dictionary_type()),
+        column("process_properties", jsonb_dictionary_type()),
+    ]);
+    Arc::new(Schema::new(fields))
+}
+
+enum Plan {
+    Metric {
+        description: Place,
+        value: Place,
+        time: Place,
+        properties: Option<Place>,
+    },
+    /// A known type whose layout cannot be used.
+    Unusable(WireError),
+    Unknown,
+}
+
+impl Plan {
+    fn of(record_type: &RecordType) -> Self {
+        let (is_float, is_tagged) = match record_type.name.as_str() {
+            "IntegerMetricEvent" => (false, false),
+            "FloatMetricEvent" => (true, false),
+            "TaggedIntegerMetricEvent" => (false, true),
+            "TaggedFloatMetricEvent" => (true, true),
+            _ => return Self::Unknown,
+        };
+        Self::metric(record_type, is_float, is_tagged).unwrap_or_else(Self::Unusable)
+    }
+
+    fn metric(record_type: &RecordType, is_float: bool, is_tagged: bool) -> Result<Self> {
+        let value = if is_float {
+            record_type.f64_field("value")?
+        } else {
+            record_type.wide_field("value")?
+        };
+        Ok(Self::Metric {
+            description: record_type.reference_field("desc")?,
+            value,
+            time: record_type.wide_field("time")?,
+            properties: if is_tagged {
+                Some(record_type.reference_field("properties")?)
+            } else {
+                None
+            },
+        })
+    }
+}
+
+/// A unit as a key of its column.
+#[derive(Clone, Copy)]
+struct Unit {
+    key: i32,
+    is_ticks: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Description {
+    target: i32,
+    name: i32,
+    unit: Unit,
+}
+
+/// A property set: its key in the column, and what it says of the row.
+#[derive(Clone, Copy)]
+struct PropertySet {
+    key: i32,
+    target: Option<i32>,
+    name: Option<i32>,
+    unit: Option<Unit>,
+}
+
+#[derive(Default)]
+struct Rows {
+    process: ProcessColumns,
+    time: TimeColumn,
+    target: DictionaryColumn,
+    name: DictionaryColumn,
+    unit: DictionaryColumn,
+    value: Vec<f64>,
+    properties: DictionaryColumn,
+}
+
+impl Rows {
+    fn dictionaries(&self) -> [&DictionaryColumn; 4] {
+        [&self.target, &self.name, &self.unit, &self.properties]
+    }
+
+    fn bytes(&self) -> usize {
+        self.process.bytes()
+            + self.time.bytes()
+            + self.value.len() * size_of::<f64>()
+            + self
+                .dictionaries()
+                .into_iter()
+                .map(DictionaryColumn::bytes)
+                .sum::<usize>()
+    }
+
+    fn take(&mut self) -> std::result::Result<RecordBatch, String> {
+        let mut columns: Vec<ArrayRef> = self.process.take_leading()?;
+        columns.push(self.time.take());
+        columns.push(self.target.take_texts("target")?);
+        columns.push(self.name.take_texts("name")?);
+        columns.push(self.unit.take_texts("unit")?);
+        columns.push(Arc::new(Float64Array::from(std::mem::take(&mut self.value))));
+        columns.push(self.properties.take_jsonb("properties")?);
+        columns.push(self.process.take_properties()?);
+        RecordBatch::try_new(schema(), columns).map_err(|error| error.to_string())
+    }
+
+    fn unit(&mut self, text: &str) -> Unit {
+        Unit {
+            key: self.unit.values.intern_str(text),
+            is_ticks: text == TICKS,
+        }
+    }
+}
+
+/// One block while it is read: what its dependencies became in the columns of the row group.
+struct BlockRows<'r, 'd, 'a> {
+    rows: &'r mut Rows,
+    dependencies: &'d Dependencies<'a>,
+    clock: Clock,
+    descriptions: PerDependency<Description>,
+    property_sets: PerDependency<PropertySet>,
+    no_properties: i32,
+    budget: ValueBudget,
+}
+
+impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
+    fn new(
+        rows: &'r mut Rows,
+        dependencies: &'d Dependencies<'a>,
+        clock: Clock,
+        mut budget: ValueBudget,
+    ) -> Result<Self> {
+        let count = dependencies.len();
+        let empty = encode_property_set(std::iter::empty(), &mut budget)?;
+        let no_properties = rows.properties.values.intern(&empty);
+        Ok(Self {
+            rows,
+            dependencies,
+            clock,
+            descriptions: PerDependency::new(count),
+            property_sets: PerDependency::new(count),
+            no_properties,
+            budget,
+        })
+    }
+
+    fn description(&mut self, index: DependencyIndex) -> Result<Description> {
+        let Self {
+            rows,
+            dependencies,
+            descriptions,
+            ..
+        } = self;
+        descriptions.get(index, || {
+            let object = dependencies.object(index)?;
+            let (target, name, unit) = (object.text("target")?, object.text("name")?, object.text("unit")?);
+            Ok(Description {
+                target: rows.target.values.intern_str(target),
+                name: rows.name.values.intern_str(name),
+                unit: rows.unit(unit),
+            })
+        })
+    }
+
+    fn property_set(&mut self, index: DependencyIndex) -> Result<PropertySet> {
+        let Self {
+            rows,
+            dependencies,
+            property_sets,
+            budget,
+            ..
+        } = self;
+        property_sets.get(index, || {
+            let pairs = dependencies.property_set_at(index)?;
+            let encoded = encode_property_set(pairs.clone(), budget)?;
+            let key = rows.properties.values.intern(&encoded);
+            let mut set = PropertySet {
+                key,
+                target: None,
+                name: None,
+                unit: None,
+            };
+            for (name, value) in pairs {
+                match name {
+                    "target" => set.target = Some(rows.target.values.intern_str(value)),
+                    "name" => set.name = Some(rows.name.values.intern_str(value)),
+                    "unit" => set.unit = Some(rows.unit(value)),
+                    _ => {}
+                }
+            }
+            Ok(set)
+        })
+    }
+
+    fn event(&mut self, plan: &Plan, record: &Record<'_>) -> Result<Seen> {
+        let (description, value_field, time, properties) = match plan {
+            Plan::Metric {
+                description,
+                value,
+                time,
+                properties,
+            } => (description, value, time, properties),
+            Plan::Unusable(error) => return Err(error.clone()),
+            Plan::Unknown => return Ok(Seen::Unknown),
+        };
+        let Description {
+            mut target,
+            mut name,
+            mut unit,
+        } = self.description(self.dependencies.find(description.reference(record.body))?)?;
+        let mut key = self.no_properties;
+        if let Some(properties) = properties {
+            let set = self.property_set(self.dependencies.find(properties.reference(record.body))?)?;
+            key = set.key;
+            target = set.target.unwrap_or(target);
+            name = set.name.unwrap_or(name);
+            unit = set.unit.unwrap_or(unit);
+        }
+        let mut value = match value_field.kind {
+            PlaceKind::F64 => value_field.f64(record.body),
+            PlaceKind::I64 => value_field.i64(record.body) as f64,
+            _ => value_field.u64(record.body) as f64,
+        };
+        if unit.is_ticks && !matches!(value_field.kind, PlaceKind::F64) {
+            value /= self.clock.frequency() as f64;
+            unit = self.rows.unit(SECONDS);
+        }
+        self.rows.time.push(self.clock.time_of(time.i64(record.body)));
+        self.rows.target.push(target);
+        self.rows.name.push(name);
+        self.rows.unit.push(unit.key);
+        self.rows.value.push(value);
+        self.rows.properties.push(key);
+        Ok(Seen::Known)
+    }
+}
+
+/// See `_engine.pyi`.
+#[pyclass(module = "micromegas._engine")]
+#[derive(Default)]
+pub struct MeasuresBuilder {
+    layouts: LayoutCache,
+    rows: Rows,
+}
+
+impl MeasuresBuilder {
+    fn read(&mut self, source: &BlockSource, problems: &mut Problems) -> std::result::Result<(), String> {
+        let clock = source.clock()?;
+        let (layout, buffers) = self.layouts.open(source)?;
+        let text = |error: WireError| error.to_string();
+        let dependencies = Dependencies::parse(&layout.dependencies, &buffers.dependencies).map_err(text)?;
+        let plans: Vec<Plan> = layout.objects.iter().map(Plan::of).collect();
+        let mut block =
+            BlockRows::new(&mut self.rows, &dependencies, clock, ValueBudget::of(&buffers)).map_err(text)?;
+        for_each_event(&layout, &buffers.objects, problems, |_, record| {
+            block.event(&plans[usize::from(record.index)], record)
+        });
+        Ok(())
+    }
+
+    fn append_block(&mut self, source: &BlockSource) -> std::result::Result<Vec<String>, String> {
+        let mut problems = Problems::new(source);
+        let rows_before = self.rows.time.rows();
+        if let Err(error) = self.read(source, &mut problems) {
+            problems.add(error);
+        }
+        self.rows.process.repeat(source, self.rows.time.rows() - rows_before)?;
+        Ok(problems.into_texts())
+    }
+}
+
+#[pymethods]
+impl MeasuresBuilder {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn append(&mut self, py: Python<'_>, block: BlockSource) -> PyResult<Vec<String>> {
+        let largest = self
+            .rows
+            .dictionaries()
+            .into_iter()
+            .map(DictionaryColumn::value_bytes)
+            .max();
+        check_room(largest.unwrap_or(0))?;
+        py.detach(|| self.append_block(&block)).map_err(value_error)
+    }
+
+    #[getter]
+    fn rows(&self) -> usize {
+        self.rows.time.rows()
+    }
+
+    #[getter]
+    fn estimated_bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
+    #[getter]
+    fn min_time(&self) -> Option<i64> {
+        self.rows.time.bounds().map(|(min, _)| min)
+    }
+
+    #[getter]
+    fn max_time(&self) -> Option<i64> {
+        self.rows.time.bounds().map(|(_, max)| max)
+    }
+
+    fn take(&mut self, py: Python<'_>) -> PyResult<ArrowBatch> {
+        py.detach(|| std::mem::take(&mut self.rows).take())
+            .map(ArrowBatch::new)
+            .map_err(value_error)
+    }
+}
