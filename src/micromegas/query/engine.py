@@ -1,0 +1,136 @@
+"""The query engine: SQL over the views of one lake. Writes nothing but partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import pyarrow as pa
+from datafusion.expr import Analyze, DescribeTable, Explain
+
+from micromegas.config import QuerySettings
+from micromegas.lake import Lake
+from micromegas.query import functions
+from micromegas.query.bounds import MAX_TIME, MIN_TIME, TimeRange
+from micromegas.query.errors import QueryError, classified
+from micromegas.query.guard import checked_statement
+from micromegas.query.just_in_time import JustInTime
+from micromegas.query.parameters import ParameterTypes
+from micromegas.query.partition_files import PartitionFiles
+from micromegas.query.payload_function import register_get_payload
+from micromegas.query.planning import Catalogue, Planner, StatementLimits
+from micromegas.query.request import QueryRequest, StatementDescription, TableDescription
+from micromegas.query.session import Sessions
+from micromegas.query.spool import Spool
+from micromegas.query.stream import QueryStream, portable_schema
+from micromegas.query.tables import LakeAccess
+
+Result = TypeVar("Result")
+
+# A planning thread mostly waits: for the database, for partitions that another query builds.
+_PLANNING_THREADS = 32
+
+# These must stay the root of their plan; their few rows are cut off in the stream.
+_NOT_LIMITABLE = (Explain, Analyze, DescribeTable)
+
+
+class QueryEngine:
+    """SQL over one lake; one engine per process, used by any number of queries at once. `close()` ends its threads.
+
+    The environment variable TOKIO_WORKER_THREADS, read by the engine at its first use, should be at least 8.
+    """
+
+    def __init__(self, lake: Lake, settings: QuerySettings) -> None:
+        self._settings = settings
+        self._sessions = Sessions(settings, lake.objects.datafusion_store())
+        self._just_in_time = JustInTime(lake, settings.statement_timeout_s)
+        self._partition_files = PartitionFiles(lake)
+        functions.register(self._sessions.base)
+        register_get_payload(self._sessions.base, lake)
+        self._catalogue = Catalogue(LakeAccess(lake, self._just_in_time, self._partition_files), self._sessions)
+        self._parameter_types = ParameterTypes(self._sessions.derive())
+        limits = StatementLimits(settings.tail_bytes, settings.spill_bytes)
+        self._planner = Planner(self._sessions, self._catalogue, limits)
+        self._planners = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="query-plan")
+
+    def describe(self, sql: str, parameters: Mapping[str, pa.Scalar] | None = None) -> StatementDescription:
+        """Schema of the result and of the placeholders; plans without touching data. Blocks for a few ms (call it in a
+        thread from an event loop). Raises `QueryError`."""
+        statement = functions.expand_aggregates(checked_statement(sql))
+        planned = _guarded(lambda: self._planner.describe(statement, parameters or {}))
+        parameter_schema = self._parameter_types.schema_of(statement, planned.frame.logical_plan())
+        return StatementDescription(portable_schema(planned.frame.schema()), parameter_schema)
+
+    async def execute(self, request: QueryRequest) -> QueryStream:
+        """Plans and starts the statement. Raises `QueryError`; cancelling the await ends the work."""
+        statement = functions.expand_aggregates(checked_statement(request.sql))
+        if request.limit is not None and request.limit < 0:
+            raise QueryError("invalid", f"limit {request.limit} is negative")
+        for moment in (request.begin, request.end):
+            if moment is not None and not MIN_TIME <= moment <= MAX_TIME:
+                raise QueryError("invalid", f"time {moment} is out of range")
+        timeout_s = self._settings.statement_timeout_s
+        deadline = time.monotonic() + timeout_s
+        spool = Spool(self._sessions.new_folder)
+        work = self._planners.submit(_guarded, lambda: self._start(statement, request, spool, deadline))
+        started = asyncio.wrap_future(work)
+        try:
+            # A thread at work can't be cancelled: what it makes for nobody is dropped as soon as it returns.
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(started)
+        except TimeoutError:
+            _abandon(work, started, spool)
+            raise QueryError("exhausted", f"the query took longer than {timeout_s:g} s") from None
+        except asyncio.CancelledError:
+            _abandon(work, started, spool)
+            raise
+        except QueryError:
+            spool.close()
+            raise
+
+    def tables(self) -> list[TableDescription]:
+        """The global views, sorted by name."""
+        return [TableDescription(name, table.schema) for name, table in sorted(self._catalogue.global_views.items())]
+
+    def close(self) -> None:
+        """Waits for planning and builds in progress, then removes the scratch folder."""
+        self._planners.shutdown()
+        self._just_in_time.close()
+        self._partition_files.close()
+        self._sessions.close()
+
+    def _start(self, statement: str, request: QueryRequest, spool: Spool, deadline: float) -> QueryStream:
+        planned = self._planner.plan(statement, request.parameters, TimeRange(request.begin, request.end), spool)
+        frame = planned.frame
+        if request.limit is not None and not isinstance(frame.logical_plan().to_variant(), _NOT_LIMITABLE):
+            frame = frame.limit(request.limit)
+        return QueryStream(
+            portable_schema(frame.schema()),
+            frame.execute_stream(),
+            (frame, planned.context),
+            spool.close,
+            limit=request.limit,
+            max_rows=self._settings.max_result_rows,
+            deadline=deadline,
+            timeout_s=self._settings.statement_timeout_s,
+        )
+
+
+def _guarded(work: Callable[[], Result]) -> Result:
+    """Runs blocking work; whatever goes wrong is a `QueryError`, panics of the engine included."""
+    try:
+        return work()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise classified(error) from None
+
+
+def _abandon(work: Future[QueryStream], started: asyncio.Future[QueryStream], spool: Spool) -> None:
+    """Takes the planning of a query that nobody waits for any more out of the queue, or drops what it makes."""
+    started.add_done_callback(lambda future: None if future.cancelled() else future.exception())
+    if not work.cancel():
+        work.add_done_callback(lambda _: spool.close())

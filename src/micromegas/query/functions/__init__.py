@@ -1,0 +1,33 @@
+"""The SQL functions that DataFusion lacks, each defined in one place with its types and its description.
+
+How a query engine uses them: `register(context)` once on the base context; for each statement plan
+`expand_aggregates(sql)` in place of `sql`, before the first pass of planning. There is nothing to do after planning.
+"""
+
+from datafusion import SessionContext
+
+from micromegas.query.functions.aggregates import AGGREGATES, AggregateFunction, expand_aggregates
+from micromegas.query.functions.histograms import HISTOGRAM, HISTOGRAM_FUNCTIONS
+from micromegas.query.functions.jsonb import JSONB_FUNCTIONS
+from micromegas.query.functions.properties import PROPERTY_FUNCTIONS
+from micromegas.query.functions.scalar import Argument, ScalarFunction
+
+__all__ = [
+    "AGGREGATES",
+    "HISTOGRAM",
+    "SCALARS",
+    "AggregateFunction",
+    "Argument",
+    "ScalarFunction",
+    "expand_aggregates",
+    "register",
+]
+
+SCALARS: tuple[ScalarFunction, ...] = (*PROPERTY_FUNCTIONS, *JSONB_FUNCTIONS, *HISTOGRAM_FUNCTIONS)
+"""All scalar functions, for registration and for the documentation."""
+
+
+def register(context: SessionContext) -> None:
+    """Makes every scalar function known to a context and to those that are derived from it."""
+    for function in SCALARS:
+        function.register(context)

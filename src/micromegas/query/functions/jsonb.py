@@ -1,0 +1,69 @@
+"""Functions on JSON in its binary form, which property columns have and which `jsonb_parse` makes of text."""
+
+import pyarrow as pa
+
+from micromegas import _engine
+from micromegas.query.functions.scalar import ANY_JSONB, DICT_JSONB, DICT_TEXT, Argument, ScalarFunction
+
+_JSONB = Argument("jsonb", ANY_JSONB)
+
+JSONB_FUNCTIONS = (
+    ScalarFunction(
+        "jsonb_parse",
+        (Argument("text", pa.utf8()),),
+        DICT_JSONB,
+        _engine.jsonb_parse,
+        "The value of a JSON text, NULL when it is none. Numbers may have a leading +, leading zeros, be hexadecimal "
+        "or lack digits on one side of the point; an empty array element is null; of equal keys the last one counts.",
+    ),
+    ScalarFunction(
+        "jsonb_format_json",
+        (_JSONB,),
+        DICT_TEXT,
+        _engine.jsonb_format_json,
+        "The value as compact JSON text, the keys of objects sorted.",
+    ),
+    ScalarFunction(
+        "jsonb_get",
+        (_JSONB, Argument("key", pa.utf8())),
+        DICT_JSONB,
+        _engine.jsonb_get,
+        "A member of an object, NULL when there is none. Upper and lower case of ASCII letters are the same in keys, "
+        "an exact match goes first.",
+    ),
+    ScalarFunction(
+        "jsonb_as_string",
+        (_JSONB,),
+        DICT_TEXT,
+        _engine.jsonb_as_string,
+        "The content of a string, NULL for any other value.",
+    ),
+    ScalarFunction(
+        "jsonb_as_f64",
+        (_JSONB,),
+        pa.float64(),
+        _engine.jsonb_as_f64,
+        "A number, NULL for any other value.",
+    ),
+    ScalarFunction(
+        "jsonb_as_i64",
+        (_JSONB,),
+        pa.int64(),
+        _engine.jsonb_as_i64,
+        "A whole number, NULL for one with a fraction or beyond 64 bits and for any other value.",
+    ),
+    ScalarFunction(
+        "jsonb_object_keys",
+        (_JSONB,),
+        pa.dictionary(pa.int32(), pa.list_(pa.utf8())),
+        _engine.jsonb_object_keys,
+        "The keys of an object, sorted; NULL for any other value.",
+    ),
+    ScalarFunction(
+        "jsonb_array_length",
+        (_JSONB,),
+        pa.int64(),
+        _engine.jsonb_array_length,
+        "The number of elements of an array, NULL for any other value.",
+    ),
+)

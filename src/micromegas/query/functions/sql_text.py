@@ -1,0 +1,89 @@
+"""The tokens of an SQL text in the dialect of PostgreSQL, as far as finding calls in it needs them.
+
+Must never fail: what it can't read is left to the real parser, which has the better message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Kind(Enum):
+    """What a token is."""
+
+    WORD = auto()
+    QUOTED_NAME = auto()
+    TEXT = auto()
+    NUMBER = auto()
+    PARAMETER = auto()
+    SYMBOL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """The characters [start, end) of the text; spaces and comments are no tokens."""
+
+    kind: Kind
+    start: int
+    end: int
+    value: str
+    """The text itself, a word in lower case, a quoted name without its quotes."""
+
+
+_SPACE_OR_LINE_COMMENT = re.compile(r"(?:\s+|--[^\n]*)+")
+_PATTERNS = [
+    # a backslash escapes in E'…' only
+    (Kind.TEXT, re.compile(r"[eE]'(?:[^'\\]|\\.|'')*+'", re.DOTALL)),
+    (Kind.TEXT, re.compile(r"(?:[nNbBxX]|[uU]&)?'(?:[^']|'')*+'")),
+    (Kind.TEXT, re.compile(r"\$([^\W\d]\w*)?\$.*?\$(?(1)\1)\$", re.DOTALL)),
+    (Kind.QUOTED_NAME, re.compile(r'"(?:[^"]|"")*+"')),
+    (Kind.PARAMETER, re.compile(r"\$\w+")),
+    (Kind.NUMBER, re.compile(r"0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")),
+    (Kind.WORD, re.compile(r"[^\W\d][\w$]*")),
+]
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+
+def tokens(sql: str) -> list[Token]:
+    """All tokens in order; an unclosed quotation or comment ends them."""
+    return list(_scan(sql))
+
+
+def _scan(sql: str) -> Iterator[Token]:
+    position = 0
+    while position < len(sql):
+        if space := _SPACE_OR_LINE_COMMENT.match(sql, position):
+            position = space.end()
+        elif sql.startswith("/*", position):
+            position = _comment_end(sql, position)
+        else:
+            token = _token_at(sql, position)
+            if token.kind is Kind.SYMBOL and token.value in ("'", '"'):
+                return
+            yield token
+            position = token.end
+
+
+def _token_at(sql: str, position: int) -> Token:
+    for kind, pattern in _PATTERNS:
+        if match := pattern.match(sql, position):
+            value = match.group()
+            if kind is Kind.WORD:
+                value = value.lower()
+            elif kind is Kind.QUOTED_NAME:
+                value = value[1:-1].replace('""', '"')
+            return Token(kind, position, match.end(), value)
+    return Token(Kind.SYMBOL, position, position + 1, sql[position])
+
+
+def _comment_end(sql: str, position: int) -> int:
+    depth = 0
+    while edge := _COMMENT_EDGE.search(sql, position):
+        position = edge.end()
+        depth += 1 if edge.group() == "/*" else -1
+        if depth == 0:
+            return position
+    return len(sql)

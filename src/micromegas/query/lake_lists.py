@@ -1,0 +1,137 @@
+"""Table functions without arguments that list what the lake holds: partitions, view sets, blocks without rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+
+from micromegas.lake import Lake
+from micromegas.query.scans import FilterColumns, ScanNeed
+from micromegas.query.tables import Preparation, QueryTable, TableFiles
+from micromegas.views.arrow_types import TAGS, TIMESTAMP, canonical_schema, optional, required
+from micromegas.views.catalogue import VIEW_SETS
+
+PARTITIONS_SCHEMA = pa.schema(
+    [
+        required("view_set_name", pa.utf8()),
+        required("view_instance_id", pa.utf8()),
+        required("begin_insert_time", TIMESTAMP),
+        required("end_insert_time", TIMESTAMP),
+        optional("min_event_time", TIMESTAMP),
+        optional("max_event_time", TIMESTAMP),
+        required("updated", TIMESTAMP),
+        optional("file_path", pa.utf8()),
+        required("file_size", pa.int64()),
+        required("file_schema_hash", pa.binary()),
+        required("source_data_hash", pa.binary()),
+        required("num_rows", pa.int64()),
+        required("partition_format_version", pa.int32()),
+        optional("sort_order", TAGS),
+        optional("max_sort_key_time", TIMESTAMP),
+    ]
+)
+"""`sort_order` and `max_sort_key_time` are NULL: no order is certified."""
+
+VIEW_SETS_SCHEMA = pa.schema(
+    [
+        required("view_set_name", pa.utf8()),
+        required("current_schema_hash", pa.binary()),
+        required("schema", pa.utf8()),
+        required("has_view_maker", pa.bool_()),
+        required("global_instance_available", pa.bool_()),
+    ]
+)
+
+BLOCK_ERRORS_SCHEMA = pa.schema(
+    [
+        required("block_id", pa.utf8()),
+        optional("view_set_name", pa.utf8()),
+        required("error", pa.utf8()),
+        optional("decoder_version", pa.int32()),
+        optional("recorded", TIMESTAMP),
+    ]
+)
+"""Blocks that gave no or not all rows; `view_set_name` is NULL for those that wait for their announcements."""
+
+# Parquet files with page index, without a certified order.
+_PARTITION_FORMAT_VERSION = 2
+_MAX_BATCH_ROWS = 65536
+
+
+class LakeList(QueryTable):
+    """The answer of a table function without arguments."""
+
+    def __init__(self, function: str, schema: pa.Schema, rows: Callable[[], list[tuple[object, ...]]]) -> None:
+        self.name = f"{function}|"
+        self.function = function
+        self.schema = schema
+        self.filter_columns = FilterColumns()
+        self._rows = rows
+
+    def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
+        if preparation.explain_only:
+            return TableFiles()
+        urls = preparation.spool.write(self.schema, self._batches(), self.function, preparation.max_list_bytes)
+        return TableFiles(spooled=urls)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        rows = self._rows()
+        for start in range(0, len(rows), _MAX_BATCH_ROWS):
+            columns = zip(*rows[start : start + _MAX_BATCH_ROWS], strict=True)
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(column, field.type) for field, column in zip(self.schema, columns, strict=True)],
+                schema=self.schema,
+            )
+
+
+def lake_lists(lake: Lake) -> list[LakeList]:
+    """`list_partitions()`, `list_view_sets()` and `list_block_errors()`."""
+    return [
+        LakeList("list_partitions", PARTITIONS_SCHEMA, lambda: _partitions(lake)),
+        LakeList("list_view_sets", VIEW_SETS_SCHEMA, _view_sets),
+        LakeList("list_block_errors", BLOCK_ERRORS_SCHEMA, lambda: _block_errors(lake)),
+    ]
+
+
+def _partitions(lake: Lake) -> list[tuple[object, ...]]:
+    return [
+        (
+            each.view_set,
+            each.instance_id,
+            each.begin_insert_time,
+            each.end_insert_time,
+            each.min_event_time,
+            each.max_event_time,
+            each.updated,
+            each.file_path,
+            each.file_size,
+            each.schema_hash,
+            each.source_hash,
+            each.num_rows,
+            _PARTITION_FORMAT_VERSION,
+            None,
+            None,
+        )
+        for each in lake.metadata.all_partitions()
+    ]
+
+
+def _view_sets() -> list[tuple[object, ...]]:
+    return [
+        (
+            each.name,
+            each.schema_hash,
+            canonical_schema(each.schema),
+            each.instance_kind is not None,
+            each.has_global,
+        )
+        for each in VIEW_SETS.values()
+    ]
+
+
+def _block_errors(lake: Lake) -> list[tuple[object, ...]]:
+    return [
+        (each.block_id, each.view_set, each.error, each.decoder_version, each.recorded)
+        for each in lake.metadata.block_errors()
+    ]

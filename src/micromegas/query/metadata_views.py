@@ -1,0 +1,150 @@
+"""The views `blocks`, `processes` and `streams`, always fresh from the metadata database.
+
+Must never list more rows than the statement's own filters ask for, as far as the database can tell.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import pyarrow as pa
+
+from micromegas._engine import jsonb_parse
+from micromegas.lake import Lake, ProcessRow, StreamRow
+from micromegas.query.bounds import MAX_TIME, TimeRange
+from micromegas.query.scans import FilterColumns, ScanNeed
+from micromegas.query.tables import Preparation, QueryTable, TableFiles
+from micromegas.views.arrow_types import DICT_JSONB
+from micromegas.views.block_groups import EVENT_TIME_MARGIN
+from micromegas.views.blocks import BLOCKS
+from micromegas.views.processes import PROCESSES
+from micromegas.views.streams import STREAMS
+from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
+
+Row = TypeVar("Row")
+
+_BATCH_ROWS = 8192
+_LARGE_BLOCK_COLUMNS = ("streams.dependencies_metadata", "streams.objects_metadata")
+
+
+def metadata_views(lake: Lake) -> list[QueryTable]:
+    """One table per view of the metadata database."""
+    return [BlocksView(lake), ProcessesView(lake), StreamsView(lake)]
+
+
+class _MetadataView(QueryTable):
+    """What the three have in common: no files of their own, rows listed anew for each statement."""
+
+    def __init__(self, lake: Lake, view_set: ViewSet, filter_columns: FilterColumns) -> None:
+        self.name = f"{view_set.name}|{GLOBAL_INSTANCE}"
+        self.schema = view_set.schema
+        self.filter_columns = filter_columns
+        self.view_set: ViewSet = view_set
+        self._lake = lake
+
+    def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
+        if preparation.explain_only:
+            return TableFiles()
+        batches = self._batches(need, preparation)
+        limit = preparation.max_list_bytes
+        return TableFiles(spooled=preparation.spool.write(self.schema, batches, self.view_set.name, limit))
+
+    def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
+        raise NotImplementedError
+
+
+class ProcessesView(_MetadataView):
+    """View `processes`."""
+
+    def __init__(self, lake: Lake) -> None:
+        super().__init__(lake, PROCESSES, FilterColumns(PROCESSES.time_columns, None, ("process_id",)))
+
+    def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
+        bounds = preparation.within_request(need.bounds)
+        rows = self._lake.metadata.process_rows(
+            process_id=bounds.only_id("process_id"), update_begin=bounds.time.begin, update_end=bounds.time.end
+        )
+        for part in _parts(rows):
+            yield _batch_of(part, self.schema)
+
+
+class StreamsView(_MetadataView):
+    """View `streams`."""
+
+    def __init__(self, lake: Lake) -> None:
+        super().__init__(lake, STREAMS, FilterColumns(STREAMS.time_columns, None, ("process_id", "stream_id")))
+
+    def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
+        bounds = preparation.within_request(need.bounds)
+        rows = self._lake.metadata.stream_rows(
+            stream_id=bounds.only_id("stream_id"),
+            process_id=bounds.only_id("process_id"),
+            update_begin=bounds.time.begin,
+            update_end=bounds.time.end,
+        )
+        for part in _parts(rows):
+            yield _batch_of(part, self.schema)
+
+
+class BlocksView(_MetadataView):
+    """View `blocks`."""
+
+    def __init__(self, lake: Lake) -> None:
+        columns = FilterColumns(("begin_time", "end_time"), "insert_time", ("process_id", "stream_id"))
+        super().__init__(lake, BLOCKS, columns)
+
+    def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
+        request = preparation.request_range
+        # begin_time <= e and insert_time >= b, as the row filter of this view says. A sender's clock may be set back
+        # within a block, which then ends before it begins: bounds of one of its times tell little of the other.
+        events = need.bounds.time.widened(EVENT_TIME_MARGIN).intersect(TimeRange(None, request.end))
+        inserted = need.inserted.intersect(TimeRange(request.begin, None))
+        dropped = [name for name in _LARGE_BLOCK_COLUMNS if need.columns is not None and name not in need.columns]
+        for batch in self._lake.metadata.block_record_batches(
+            process_id=need.bounds.only_id("process_id"),
+            stream_id=need.bounds.only_id("stream_id"),
+            insert_begin=inserted.begin,
+            insert_end=None if inserted.end is None or inserted.end == MAX_TIME else inserted.end + 1,
+            event_begin=events.begin,
+            event_end=events.end,
+        ):
+            yield self._in_view_types(batch, dropped)
+
+    def _in_view_types(self, batch: pa.RecordBatch, dropped: Sequence[str]) -> pa.RecordBatch:
+        arrays = []
+        for field in self.schema:
+            column = batch.column(field.name)
+            if field.name in dropped:
+                # Nobody looks at it, and it is by far the largest part of a row.
+                column = pa.array([b""] * batch.num_rows, field.type)
+            elif field.type == DICT_JSONB:
+                column = jsonb_of_texts(column)
+            arrays.append(column)
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+def jsonb_of_texts(texts: pa.DictionaryArray) -> pa.DictionaryArray:
+    """A dictionary of JSON texts as a dictionary of JSONB; each distinct text is parsed once."""
+    return pa.DictionaryArray.from_arrays(texts.indices, pa.array(jsonb_parse(texts.dictionary)).cast(pa.binary()))
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), _BATCH_ROWS):
+        yield rows[start : start + _BATCH_ROWS]
+
+
+def _batch_of(rows: Sequence[ProcessRow] | Sequence[StreamRow], schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [_column(field, [getattr(row, field.name) for row in rows]) for field in schema], schema=schema
+    )
+
+
+def _column(field: pa.Field, values: Iterable[object]) -> pa.Array:
+    if field.type == DICT_JSONB:
+        texts = [json.dumps(value, ensure_ascii=False) for value in values]
+        return jsonb_of_texts(pa.array(texts, pa.string()).dictionary_encode())
+    if field.name == "parent_process_id":
+        values = ["" if value is None else value for value in values]
+    return pa.array(values, field.type)

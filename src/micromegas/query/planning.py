@@ -1,0 +1,282 @@
+"""Planning of one statement, twice: over placeholders to learn what it needs of each table, then over the files that
+hold it. All blocking work on data lies between the two passes, never in the engine's callbacks."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import pyarrow as pa
+from datafusion import DataFrame, Expr, LogicalPlan, SessionContext, col, lit, udtf
+from datafusion.catalog import Catalog
+
+from micromegas.query import block_events
+from micromegas.query.block_events import ParsedBlock
+from micromegas.query.bounds import TimeRange
+from micromegas.query.errors import QueryError, classified
+from micromegas.query.lake_lists import LakeList, lake_lists
+from micromegas.query.listing_plan import ListingPlan
+from micromegas.query.metadata_views import metadata_views
+from micromegas.query.scans import is_explain, scan_needs
+from micromegas.query.session import READ_ONLY, Sessions
+from micromegas.query.spool import Spool
+from micromegas.query.tables import GlobalView, InstanceView, LakeAccess, Preparation, QueryTable, TableFiles
+from micromegas.views.catalogue import VIEW_SETS
+from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
+
+_PLACEHOLDER_URL = "file:///micromegas-placeholder"
+_UNRESOLVED = "unresolved|"
+_INFORMATION_SCHEMA = "information_schema."
+_DIGEST = "approx_percentile_cont"
+_MAX_CENTROIDS = 100_000
+# The last argument as an optimized plan shows it, after that for the percentile: `Float64(0.5), Int64(100))`.
+_CENTROIDS = re.compile(r"\w+\([^()]*\), U?Int\d+\((\d+)\)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStatement:
+    """A statement ready to run. The context must live as long as the frame and its stream."""
+
+    frame: DataFrame
+    context: SessionContext
+    explain_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLimits:
+    """Bytes that one statement may decode beyond partitions, and list from the metadata."""
+
+    tail_bytes: int
+    list_bytes: int
+
+
+class Catalogue:
+    """Every table that statements can name. Thread-safe: holds no state of a statement."""
+
+    def __init__(self, access: LakeAccess, sessions: Sessions) -> None:
+        self._access = access
+        views: list[QueryTable] = [
+            GlobalView(access, view_set)
+            for view_set in VIEW_SETS.values()
+            if view_set.has_global and view_set.decoded is not None
+        ]
+        views += metadata_views(access.lake)
+        self.global_views: dict[str, QueryTable] = {table.name.split("|")[0]: table for table in views}
+        self.lists: list[LakeList] = lake_lists(access.lake)
+        schemas = [table.schema for table in [*views, *self.lists]] + [each.schema for each in VIEW_SETS.values()]
+        schemas.append(block_events.SCHEMA)
+        scratch = sessions.derive()
+        # By identity, as comparing schemas costs more than the rest; every table has one of these very objects.
+        self._schemas = schemas
+        self._parquet = {id(schema): ListingPlan(scratch, schema) for schema in schemas}
+        self._arrow = {id(schema): ListingPlan(scratch, schema, arrow=True) for schema in schemas}
+        self.placeholders: Catalog = sessions.new_catalog()
+        context = sessions.derive(self.placeholders)
+        for name, table in self.global_views.items():
+            context.register_table(name, self.placeholder(context, table).into_view())
+
+    def instance(self, view_set_name: str, instance_id: str) -> QueryTable:
+        """The table of `view_instance(set, id)`; raises `QueryError` when there can be no such instance."""
+        view_set = VIEW_SETS.get(view_set_name)
+        if view_set is None:
+            raise QueryError("invalid", f"unknown view set {view_set_name!r}")
+        if view_set.decoded is None:
+            raise QueryError("invalid", f"view set {view_set_name} has no instances: name it in FROM")
+        if instance_id == GLOBAL_INSTANCE:
+            if not view_set.has_global:
+                raise QueryError("invalid", f"view set {view_set_name} has no global instance")
+            return self.global_views[view_set_name]
+        return InstanceView(self._access, view_set, _checked_id(view_set, instance_id))
+
+    def parsed_block(self, block_id: str) -> QueryTable:
+        """The table of `parse_block(id)`; raises `QueryError` for a text that is no id."""
+        return ParsedBlock(self._access.lake, block_id)
+
+    def placeholder(self, context: SessionContext, table: QueryTable, prefix: str = "") -> DataFrame:
+        """The table without any file, to be planned but never to be run."""
+        return self._parquet[id(table.schema)].table(context, prefix + table.name, [f"{_PLACEHOLDER_URL}.parquet"])
+
+    def frame(self, context: SessionContext, table: QueryTable, files: TableFiles) -> DataFrame:
+        """The table over its files."""
+        parts = []
+        if files.parquet:
+            parts.append(self._parquet[id(table.schema)].table(context, table.name, files.parquet))
+        if files.spooled:
+            plan = self._arrow[id(table.schema)]
+            parts.append(plan.table(context, f"{table.name}|unstored", files.spooled))
+        return reduce(DataFrame.union, parts)
+
+
+class PlanningPass:
+    """A derived context whose table functions take their tables from `frame_of`; remembers which were named."""
+
+    def __init__(
+        self,
+        context: SessionContext,
+        catalogue: Catalogue,
+        frame_of: Callable[[SessionContext, QueryTable], DataFrame],
+    ) -> None:
+        self.context = context
+        self.tables: dict[str, QueryTable] = {table.name: table for table in catalogue.global_views.values()}
+        self._catalogue = catalogue
+        self._frame_of = frame_of
+        self._refusal: QueryError | None = None
+        for each in catalogue.lists:
+            self.context.register_udtf(udtf(self._list_function(each), each.function))
+        self.context.register_udtf(udtf(self._view_instance, "view_instance"))
+        self.context.register_udtf(udtf(self._parse_block, "parse_block"))
+
+    def sql(self, statement: str, parameters: Mapping[str, pa.Scalar]) -> DataFrame:
+        """The statement's plan; raises `QueryError`."""
+        try:
+            return self.context.sql_with_options(statement, READ_ONLY, param_values=dict(parameters) or None)
+        except Exception as error:
+            # What a table function refused comes back from the engine with a traceback around it.
+            raise self._refusal or classified(error) from None
+
+    def _list_function(self, table: LakeList) -> Callable[..., DataFrame]:
+        def function(*arguments: Any) -> DataFrame:
+            if arguments:
+                raise self._refused(f"{table.function}() takes no argument")
+            return self._table_frame(table)
+
+        return function
+
+    def _view_instance(self, *arguments: Any) -> DataFrame:
+        names = [_text_literal(argument) for argument in arguments]
+        if len(names) != 2 or names[0] is None or names[1] is None:
+            raise self._refused("view_instance(view set, instance id) takes two text literals")
+        try:
+            table = self._catalogue.instance(names[0], names[1])
+        except QueryError as error:
+            self._refusal = error
+            raise
+        return self._table_frame(table)
+
+    def _parse_block(self, *arguments: Any) -> DataFrame:
+        block_id = _text_literal(arguments[0]) if len(arguments) == 1 else None
+        if block_id is None:
+            raise self._refused("parse_block(block id) takes one text literal")
+        try:
+            table = self._catalogue.parsed_block(block_id)
+        except QueryError as error:
+            self._refusal = error
+            raise
+        return self._table_frame(table)
+
+    def _table_frame(self, table: QueryTable) -> DataFrame:
+        self.tables[table.name] = table
+        return self._frame_of(self.context, table)
+
+    def _refused(self, message: str) -> QueryError:
+        self._refusal = QueryError("invalid", message)
+        return self._refusal
+
+
+class Planner:
+    """Plans statements over one catalogue. Thread-safe."""
+
+    def __init__(self, sessions: Sessions, catalogue: Catalogue, limits: StatementLimits) -> None:
+        self._sessions = sessions
+        self._catalogue = catalogue
+        self._limits = limits
+
+    def describe(self, statement: str, parameters: Mapping[str, pa.Scalar]) -> PlannedStatement:
+        """Plans over placeholders only: good for schemas, never to be run."""
+        first = self._first_pass()
+        frame = first.sql(statement, parameters)
+        return PlannedStatement(frame, first.context, is_explain(frame.logical_plan()))
+
+    def plan(
+        self, statement: str, parameters: Mapping[str, pa.Scalar], request_range: TimeRange, spool: Spool
+    ) -> PlannedStatement:
+        """Both passes with the work between them. Blocks, for long when partitions must be built.
+
+        Raises `QueryError`.
+        """
+        catalogue, limits = self._catalogue, self._limits
+        first = self._first_pass()
+        draft = first.sql(statement, parameters)
+        optimized = draft.optimized_logical_plan()
+        explain_only = is_explain(optimized)
+        _refuse_huge_digests(optimized)
+        preparation = Preparation(request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes)
+        needs = scan_needs(optimized, {name: table.filter_columns for name, table in first.tables.items()})
+        files = {name: first.tables[name].files(need, preparation) for name, need in needs.items()}
+        if not files:
+            # No table of the lake is read: what was planned can be run.
+            return PlannedStatement(draft, first.context, explain_only)
+
+        def frame_of(context: SessionContext, table: QueryTable) -> DataFrame:
+            if table.name not in files:
+                return catalogue.placeholder(context, table, _UNRESOLVED)
+            chosen = files[table.name]
+            if not chosen.parquet and not chosen.spooled:
+                chosen = TableFiles(spooled=spool.write(table.schema, [], table.name, limits.list_bytes))
+            return _in_range(catalogue.frame(context, table, chosen), table.view_set, request_range)
+
+        context = self._sessions.derive()
+        named = draft.logical_plan().display_indent()
+        for name, table in catalogue.global_views.items():
+            if table.name in named or _INFORMATION_SCHEMA in named:
+                context.register_table(name, frame_of(context, table).into_view())
+        second = PlanningPass(context, catalogue, frame_of)
+        frame = second.sql(statement, parameters)
+        _refuse_unresolved(frame)
+        return PlannedStatement(frame, second.context, explain_only)
+
+    def _first_pass(self) -> PlanningPass:
+        context = self._sessions.derive(self._catalogue.placeholders)
+        return PlanningPass(context, self._catalogue, self._catalogue.placeholder)
+
+
+def _refuse_huge_digests(optimized: LogicalPlan) -> None:
+    """The engine takes the memory of all centroids at once, and ends the process when there isn't that much."""
+    shown = optimized.display_indent()
+    if _DIGEST in shown and any(int(number) > _MAX_CENTROIDS for number in _CENTROIDS.findall(shown)):
+        raise QueryError("invalid", f"{_DIGEST} with more than {_MAX_CENTROIDS} centroids")
+
+
+def _refuse_unresolved(frame: DataFrame) -> None:
+    """A table that the first plan had optimized away must be gone from the second, too: it has no files."""
+    if _UNRESOLVED in frame.logical_plan().display_indent():
+        shown = frame.optimized_logical_plan().display_indent()
+        if f"TableScan: {_UNRESOLVED}" in shown:
+            raise QueryError("internal", "the two plans of the statement differ in the tables that they read")
+
+
+def _in_range(frame: DataFrame, view_set: ViewSet | None, request_range: TimeRange) -> DataFrame:
+    """The rows within the request's range, both ends inclusive."""
+    if view_set is None:
+        return frame
+    lowest, highest = view_set.min_column, view_set.max_column
+    if request_range.end is not None:
+        frame = frame.filter(col(f'"{lowest}"') <= _moment(view_set, lowest, request_range.end))
+    if request_range.begin is not None:
+        frame = frame.filter(col(f'"{highest}"') >= _moment(view_set, highest, request_range.begin))
+    return frame
+
+
+def _moment(view_set: ViewSet, column: str, nanoseconds: int) -> Expr:
+    return lit(pa.scalar(nanoseconds, pa.int64()).cast(view_set.schema.field(column).type))
+
+
+def _text_literal(argument: Any) -> str | None:
+    """The text of a literal argument; None for anything else (a column, a placeholder, a number)."""
+    if argument.variant_name() != "Literal":
+        return None
+    value = argument.python_value()
+    value = value.as_py() if isinstance(value, pa.Scalar) else value
+    return value if isinstance(value, str) else None
+
+
+def _checked_id(view_set: ViewSet, instance_id: str) -> str:
+    try:
+        return str(uuid.UUID(instance_id))
+    except ValueError:
+        kind = view_set.instance_kind.value if view_set.instance_kind is not None else "instance"
+        raise QueryError("invalid", f"{instance_id!r} is not the id of a {kind}") from None

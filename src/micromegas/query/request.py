@@ -1,0 +1,41 @@
+"""What a protocol hands to the query engine and what it may learn before running anything. Plain values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """One statement with what came beside it.
+
+    `begin` and `end` are event times in ns since the epoch, both inclusive, either may be absent; they restrict the
+    rows of every view of the statement. `limit` caps the rows of the result, whatever the statement's own LIMIT says.
+    `parameters` bind `$1`, `$2` … (keys `"1"`, `"2"` …) or `$name`.
+    """
+
+    sql: str
+    begin: int | None = None
+    end: int | None = None
+    limit: int | None = None
+    parameters: Mapping[str, pa.Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StatementDescription:
+    """Schema of a statement's result; `parameter_schema` has one field per placeholder, in order of first number, named
+    without the `$`. A placeholder whose type the statement doesn't tell is `string`."""
+
+    schema: pa.Schema
+    parameter_schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True)
+class TableDescription:
+    """A global view: what `FROM name` may say."""
+
+    name: str
+    schema: pa.Schema

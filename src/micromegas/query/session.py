@@ -1,0 +1,150 @@
+"""DataFusion contexts: one base per process with memory pool, spill folder and functions, one derived per statement.
+
+A derived context must never see files, statements that write, or the tables of another statement.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion.catalog import Catalog, CatalogProviderList, Schema
+from datafusion.object_store import AmazonS3
+
+from micromegas.config import QuerySettings
+from micromegas.lake import DataFusionStore
+
+CATALOG = "datafusion"
+SCHEMA = "public"
+
+READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
+
+# Remote reads wait more than they compute: they need more partitions than there are cores.
+_REMOTE_PARTITIONS = 16
+_SCRATCH_PREFIX = "micromegas-query-"
+
+
+class _OneCatalog(CatalogProviderList):
+    """The catalogue list of a derived context: a single catalogue in memory.
+
+    The raw handle is handed out, as a Python wrapper would be called back from the planner's threads and panic.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._raw = catalog.catalog
+
+    def catalog_names(self) -> set[str]:
+        return {CATALOG}
+
+    def catalog(self, name: str) -> Catalog | None:
+        return self._raw if name == CATALOG else None
+
+
+class Sessions:
+    """The base context of a process and its scratch folder. `close()` removes the folder."""
+
+    def __init__(self, settings: QuerySettings, store: DataFusionStore) -> None:
+        self.scratch = _new_scratch(settings.spill_dir)
+        runtime = (
+            RuntimeEnvBuilder()
+            .with_disk_manager_specified(str(self.scratch))
+            .with_fair_spill_pool(settings.memory_bytes)
+        )
+        remote = store.scheme != "file"
+        partitions = settings.target_partitions or (_REMOTE_PARTITIONS if remote else os.cpu_count() or 1)
+        self._config = SessionConfig(_engine_options(partitions))
+        self.base = SessionContext(self._config, runtime)
+        for option, value in _runtime_options(settings).items():
+            self.base.sql(f"SET datafusion.runtime.{option} = '{value}'")
+        if remote:
+            self.base.register_object_store(f"{store.scheme}://", _amazon_s3(store), store.bucket)
+
+    def new_catalog(self) -> Catalog:
+        """An empty catalogue with one schema."""
+        catalog = Catalog.memory_catalog(self.base)
+        catalog.register_schema(SCHEMA, Schema.memory_schema(self.base))
+        return catalog
+
+    def derive(self, catalog: Catalog | None = None) -> SessionContext:
+        """A context with the base's pool, stores and functions, and with the tables of a catalogue (by default a new
+        one). Table functions that are registered there stay private in any case."""
+        # Enabling URL tables makes a copy that shares the runtime; replacing its catalogues at once takes the files
+        # away again, so that a quoted path is just an unknown table.
+        context = self.base.enable_url_table()
+        context.register_catalog_provider_list(_OneCatalog(catalog or self.new_catalog()))
+        return context
+
+    def new_folder(self) -> Path:
+        """A private folder below the scratch folder, to be removed by who asked for it."""
+        return Path(tempfile.mkdtemp(dir=self.scratch))
+
+    def close(self) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _new_scratch(spill_dir: Path | None) -> Path:
+    """A folder of this process; what killed processes left in a given spill folder is wiped first."""
+    if spill_dir is None:
+        return Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
+    spill_dir.mkdir(parents=True, exist_ok=True)
+    for left in spill_dir.glob(f"{_SCRATCH_PREFIX}*"):
+        if not _is_alive(left):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH_PREFIX}{os.getpid()}-", dir=spill_dir)).absolute()
+
+
+def _is_alive(folder: Path) -> bool:
+    owner = folder.name.removeprefix(_SCRATCH_PREFIX).split("-")[0]
+    if not owner.isdigit():
+        return False
+    try:
+        os.kill(int(owner), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _engine_options(target_partitions: int) -> dict[str, str]:
+    return {
+        "datafusion.catalog.information_schema": "true",
+        "datafusion.catalog.default_catalog": CATALOG,
+        "datafusion.catalog.default_schema": SCHEMA,
+        "datafusion.execution.time_zone": "+00:00",
+        "datafusion.execution.target_partitions": str(target_partitions),
+        "datafusion.execution.batch_size": "32768",
+        # Which files can matter is decided by us before planning.
+        "datafusion.execution.collect_statistics": "false",
+        "datafusion.execution.parquet.pushdown_filters": "true",
+        "datafusion.execution.parquet.reorder_filters": "true",
+        "datafusion.execution.parquet.schema_force_view_types": "false",
+        "datafusion.sql_parser.map_string_types_to_utf8view": "false",
+        # In this dialect `begin` and `end` are plain names: they are columns of thread_spans.
+        "datafusion.sql_parser.dialect": "postgresql",
+    }
+
+
+def _runtime_options(settings: QuerySettings) -> dict[str, str]:
+    return {
+        "max_temp_directory_size": f"{max(1, settings.spill_bytes // 1024)}K",
+        # A listing would stay cached for ever; every table here names its files.
+        "list_files_cache_limit": "0M",
+        "metadata_cache_limit": "200M",
+    }
+
+
+def _amazon_s3(store: DataFusionStore) -> AmazonS3:
+    options = store.options
+    return AmazonS3(
+        bucket_name=store.bucket or "",
+        region=options.get("region"),
+        endpoint=options.get("endpoint"),
+        access_key_id=options.get("access_key_id"),
+        secret_access_key=options.get("secret_access_key"),
+        session_token=options.get("session_token"),
+        allow_http=options.get("allow_http") == "true",
+    )

@@ -1,0 +1,160 @@
+"""The tables that a statement can name, and how the rows it needs of them become files to scan.
+
+A table must never be scanned from anything but the files chosen here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from micromegas.lake import Lake, Partition
+from micromegas.query.bounds import Bounds, TimeRange
+from micromegas.query.errors import QueryError
+from micromegas.query.just_in_time import JustInTime
+from micromegas.query.partition_files import PartitionFiles
+from micromegas.query.scans import FilterColumns, ScanNeed
+from micromegas.query.spool import Spool
+from micromegas.query.tail import tail_batches, tail_blocks
+from micromegas.views.view_set import GLOBAL_INSTANCE, InstanceKind, ViewSet
+
+MAX_FILES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What the tables of one statement share: the request's range, its spool, and whether it only explains."""
+
+    request_range: TimeRange
+    spool: Spool
+    explain_only: bool
+    max_tail_bytes: int
+    max_list_bytes: int
+
+    def within_request(self, bounds: Bounds) -> Bounds:
+        """Bounds of rows that the request's range lets pass."""
+        return bounds.both(Bounds(self.request_range))
+
+
+@dataclass(frozen=True, slots=True)
+class TableFiles:
+    """URLs of Parquet files and of spooled Arrow files that together hold the table's rows."""
+
+    parquet: list[str] = field(default_factory=list)
+    spooled: list[str] = field(default_factory=list)
+
+
+class QueryTable(ABC):
+    """A table of a statement, called `name` in its plans."""
+
+    name: str
+    schema: pa.Schema
+    filter_columns: FilterColumns
+    view_set: ViewSet | None = None
+    """Whose row filter applies; None for lists that know no time."""
+
+    @abstractmethod
+    def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
+        """The rows within `need.bounds` and the request's range, and maybe others. Blocks. Raises `QueryError`."""
+
+
+@dataclass(slots=True)
+class LakeAccess:
+    """What tables read from."""
+
+    lake: Lake
+    just_in_time: JustInTime
+    partition_files: PartitionFiles
+
+    def partition_urls(self, view_set: ViewSet, partitions: list[Partition], bounds: Bounds) -> list[str]:
+        """Checked files of the partitions that may hold rows within bounds."""
+        chosen = [
+            partition
+            for partition in partitions
+            if partition.min_event_time is not None
+            and partition.max_event_time is not None
+            and bounds.time.overlaps(partition.min_event_time, partition.max_event_time)
+        ]
+        if len(chosen) > MAX_FILES:
+            raise QueryError(
+                "exhausted", f"{view_set.name}: {len(chosen)} files in range, at most {MAX_FILES} fit; narrow the range"
+            )
+        self.partition_files.check(chosen)
+        return [self.lake.objects.url_of(each.file_path) for each in chosen if each.file_path is not None]
+
+
+def _filter_columns(view_set: ViewSet) -> FilterColumns:
+    names = view_set.schema.names
+    return FilterColumns(
+        view_set.time_columns,
+        "insert_time" if "insert_time" in names else None,
+        [name for name in ("process_id", "stream_id", "block_id") if name in names],
+    )
+
+
+class GlobalView(QueryTable):
+    """A global view made of blocks: its partitions, and the blocks that are in none yet."""
+
+    def __init__(self, access: LakeAccess, view_set: ViewSet) -> None:
+        self.name = f"{view_set.name}|{GLOBAL_INSTANCE}"
+        self.schema = view_set.schema
+        self.filter_columns = _filter_columns(view_set)
+        self.view_set: ViewSet = view_set
+        self._access = access
+
+    def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
+        metadata = self._access.lake.metadata
+        # The watermark comes first: what is visible by then is either in the partitions read next, or in their gaps.
+        watermark = metadata.watermark()
+        partitions = [
+            partition
+            for partition in metadata.partitions(self.view_set.name, GLOBAL_INSTANCE)
+            if partition.schema_hash == self.view_set.schema_hash
+        ]
+        bounds = preparation.within_request(need.bounds)
+        files = TableFiles(self._access.partition_urls(self.view_set, partitions, bounds))
+        if preparation.explain_only:
+            return files
+        blocks = tail_blocks(self._access.lake, self.view_set, partitions, watermark, bounds)
+        if blocks:
+            limit = preparation.max_tail_bytes
+            batches = tail_batches(self._access.lake, self.view_set, blocks, limit)
+            files.spooled.extend(preparation.spool.write(self.schema, batches, self.view_set.name, limit))
+        return files
+
+
+class InstanceView(QueryTable):
+    """A view of one process or stream, built just in time."""
+
+    def __init__(self, access: LakeAccess, view_set: ViewSet, instance_id: str) -> None:
+        self.name = f"{view_set.name}|{instance_id}"
+        self.schema = view_set.schema
+        self.filter_columns = _filter_columns(view_set)
+        self.view_set: ViewSet = view_set
+        self._instance_id = instance_id
+        self._access = access
+
+    def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
+        self._check_instance()
+        bounds = preparation.within_request(need.bounds)
+        if self.view_set.needs_range and bounds.time.is_open:
+            raise QueryError(
+                "invalid",
+                f"{self.view_set.name} needs a time range: send one with the query, or restrict "
+                f"{' and '.join(self.view_set.time_columns)} in its WHERE clause",
+            )
+        partitions = self._access.just_in_time.partitions(
+            self.view_set, self._instance_id, bounds.time, build=not preparation.explain_only
+        )
+        return TableFiles(self._access.partition_urls(self.view_set, partitions, bounds))
+
+    def _check_instance(self) -> None:
+        metadata = self._access.lake.metadata
+        if self.view_set.instance_kind is InstanceKind.PROCESS:
+            known = bool(metadata.processes([self._instance_id]))
+        else:
+            known = bool(metadata.streams([self._instance_id]))
+        if not known and self.view_set.instance_kind is not None:
+            raise QueryError("invalid", f"unknown {self.view_set.instance_kind.value} {self._instance_id}")

@@ -1,0 +1,44 @@
+"""View set `measures`: one row per measured value, globally or of one process."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from micromegas._engine import MeasuresBuilder
+from micromegas.views.arrow_types import DICT_JSONB, DICT_STRING, TIMESTAMP, required
+from micromegas.views.block_rows import BlockRows, EventRows, RowsRequest
+from micromegas.views.view_set import DecodedFrom, InstanceKind, ViewSet
+
+SCHEMA = pa.schema(
+    [
+        required("process_id", DICT_STRING),
+        required("stream_id", DICT_STRING),
+        required("block_id", DICT_STRING),
+        required("insert_time", TIMESTAMP),
+        required("exe", DICT_STRING),
+        required("username", DICT_STRING),
+        required("computer", DICT_STRING),
+        required("time", TIMESTAMP),
+        required("target", DICT_STRING),
+        required("name", DICT_STRING),
+        required("unit", DICT_STRING),
+        required("value", pa.float64()),
+        required("properties", DICT_JSONB),
+        required("process_properties", DICT_JSONB),
+    ]
+)
+
+
+def _new_rows(_request: RowsRequest) -> BlockRows:
+    return EventRows(MeasuresBuilder())
+
+
+MEASURES = ViewSet(
+    name="measures",
+    schema=SCHEMA,
+    min_column="time",
+    max_column="time",
+    has_global=True,
+    instance_kind=InstanceKind.PROCESS,
+    decoded=DecodedFrom(stream_tag="metrics", decoder_version=1, new_rows=_new_rows),
+)

@@ -1,0 +1,60 @@
+"""What a view set is: a named table family with its schema, its instances and its time columns. Holds no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import pyarrow as pa
+
+from micromegas.views.arrow_types import schema_hash
+from micromegas.views.block_rows import BlockRows, RowsRequest
+
+GLOBAL_INSTANCE = "global"
+
+
+class InstanceKind(Enum):
+    """Whose id names an instance of the view set."""
+
+    PROCESS = "process"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrom:
+    """How rows come out of blocks: the tag of the streams that are read, the version of the decoding (part of the
+    schema hash) and the maker of a row builder."""
+
+    stream_tag: str
+    decoder_version: int
+    new_rows: Callable[[RowsRequest], BlockRows]
+    sorted_by_ticks: bool = False
+    """Blocks of a partition are read in order of (begin_ticks, end_ticks) rather than of insert time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSet:
+    """A table family.
+
+    `min_column` and `max_column` carry the row filter of a query range [b, e]: `min_column <= e AND max_column >= b`.
+    `time_columns` are all columns whose bounds in a predicate also bound the event time of the partitions to read.
+    `decoded` is None for views that are read from the metadata database.
+    """
+
+    name: str
+    schema: pa.Schema
+    min_column: str
+    max_column: str
+    has_global: bool
+    instance_kind: InstanceKind | None = None
+    decoded: DecodedFrom | None = None
+    needs_range: bool = False
+    time_columns: tuple[str, ...] = ()
+    schema_hash: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        version = self.decoded.decoder_version if self.decoded is not None else 1
+        object.__setattr__(self, "schema_hash", schema_hash(self.schema, version))
+        if not self.time_columns:
+            object.__setattr__(self, "time_columns", tuple(dict.fromkeys((self.min_column, self.max_column))))

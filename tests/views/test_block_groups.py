@@ -1,0 +1,121 @@
+"""Blocks are cut the same way by everybody, and a source hash tells one set of blocks from another."""
+
+from __future__ import annotations
+
+from random import Random
+
+from micromegas.lake import BlockRow, Partition
+from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, block_groups
+from micromegas.views.coverage import uncovered
+from micromegas.views.partition_writer import InsertRange, source_hash, sum_source_hashes
+
+MORNING = 20_000 * DAY + DAY // 4
+
+
+def block(number: int, insert_time: int, nb_objects: int = 10) -> BlockRow:
+    return BlockRow(
+        block_id=f"{number:08}",
+        stream_id="stream",
+        process_id="process",
+        begin_time=number * 100,
+        begin_ticks=number,
+        end_time=number * 100 + 99,
+        end_ticks=number + 1,
+        nb_objects=nb_objects,
+        object_offset=0,
+        payload_size=1,
+        insert_time=insert_time,
+        object_key="key",
+        payload_offset=0,
+    )
+
+
+def test_groups_are_full_and_in_order() -> None:
+    blocks = [block(number, MORNING + number) for number in range(10)]
+    groups = block_groups(blocks, max_objects=40)
+    assert [len(group.blocks) for group in groups] == [4, 4, 2]
+    assert [each for group in groups for each in group.blocks] == blocks
+    assert [group.insert_range for group in groups] == [
+        InsertRange(MORNING, MORNING + 4),
+        InsertRange(MORNING + 4, MORNING + 8),
+        InsertRange(MORNING + 8, MORNING + 10),
+    ]
+    assert groups[0].event_bounds == (-EVENT_TIME_MARGIN, 399 + EVENT_TIME_MARGIN)
+
+
+def test_one_insert_time_is_never_parted() -> None:
+    blocks = [block(number, MORNING + number // 6) for number in range(12)]
+    assert [len(group.blocks) for group in block_groups(blocks, max_objects=25)] == [6, 6]
+    assert [len(group.blocks) for group in block_groups([block(0, MORNING, 1000)], max_objects=25)] == [1]
+    assert block_groups([]) == []
+
+
+def test_midnight_cuts() -> None:
+    midnight = MORNING // DAY * DAY + DAY
+    blocks = [block(0, midnight - 1), block(1, midnight), block(2, midnight + 1)]
+    assert [len(group.blocks) for group in block_groups(blocks)] == [1, 2]
+
+
+def test_only_the_last_group_changes_when_blocks_come() -> None:
+    random = Random(1)
+    times = sorted(MORNING + random.randrange(DAY * 2) for _ in range(300))
+    blocks = [block(number, moment, random.randrange(50)) for number, moment in enumerate(times)]
+    before: list[bytes] = []
+    for count in range(1, len(blocks)):
+        now = [group.source_hash for group in block_groups(blocks[:count], max_objects=200)]
+        assert now[: len(before) - 1] == before[:-1]
+        before = now
+
+
+def test_retention_of_whole_days_keeps_the_cuts_of_the_others() -> None:
+    random = Random(2)
+    times = sorted(MORNING + random.randrange(DAY * 3) for _ in range(300))
+    blocks = [block(number, moment, random.randrange(50)) for number, moment in enumerate(times)]
+    horizon = MORNING // DAY * DAY + DAY
+    everything = block_groups(blocks, max_objects=200)
+    kept = block_groups([each for each in blocks if each.insert_time >= horizon], max_objects=200)
+    assert kept == [group for group in everything if group.insert_range.begin >= horizon]
+
+
+def test_source_hashes() -> None:
+    blocks = [block(number, number + 1, number) for number in range(20)]
+    shuffled = list(blocks)
+    Random(3).shuffle(shuffled)
+    assert source_hash(blocks) == source_hash(shuffled)
+    assert source_hash(blocks) == sum_source_hashes([source_hash(blocks[:7]), source_hash(blocks[7:])])
+    assert source_hash([]) == sum_source_hashes([])
+    different = [
+        blocks[1:],
+        [*blocks, blocks[0]],
+        [block(0, 1, 1), *blocks[1:]],
+        [block(99, 1, 0), *blocks[1:]],
+        [block(0, 1, 1), block(1, 2, 0), *blocks[2:]],
+    ]
+    assert source_hash(blocks) not in {source_hash(each) for each in different}
+
+
+def partition(begin: int, end: int) -> Partition:
+    return Partition(
+        view_set="log_entries",
+        instance_id="global",
+        begin_insert_time=begin,
+        end_insert_time=end,
+        min_event_time=None,
+        max_event_time=None,
+        updated=0,
+        file_path=None,
+        file_size=0,
+        num_rows=0,
+        schema_hash=b"",
+        source_hash=b"",
+    )
+
+
+def test_coverage() -> None:
+    assert uncovered([], 5, 10) == [InsertRange(5, 10)]
+    assert uncovered([], 10, 10) == []
+    some = [partition(20, 30), partition(0, 10), partition(10, 12)]
+    assert uncovered(some, 0, 40) == [InsertRange(12, 20), InsertRange(30, 40)]
+    assert uncovered(some, 5, 25) == [InsertRange(12, 20)]
+    assert uncovered(some, 15, 16) == [InsertRange(15, 16)]
+    assert uncovered(some, 22, 30) == []
