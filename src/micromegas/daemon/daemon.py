@@ -1,0 +1,150 @@
+"""The daemon: runs every kind of its work at its rhythm, in threads, while it holds the lease of that work.
+
+It must never keep anything in memory that a restart would miss: what is to be done is read from the lake each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from micromegas.config import DaemonSettings
+from micromegas.daemon.fresh_partitions import FreshPartitions
+from micromegas.daemon.housekeeping import Housekeeping
+from micromegas.daemon.insert_clock import Clock, retention_begin
+from micromegas.daemon.lease import Lease
+from micromegas.daemon.merge_buckets import TIERS
+from micromegas.daemon.merging import Merging
+from micromegas.lake import Lake, LakeError, LakeUnavailable
+from micromegas.views.catalogue import GLOBAL_VIEW_SETS
+from micromegas.views.view_set import ViewSet
+
+MAX_PAUSE_S = 30.0
+# How many ticks lie between two looks for something to merge.
+MERGE_TICKS = {"minute": 5, "hour": 30, "day": 60}
+
+logger = logging.getLogger(__name__)
+
+KeepGoing = Callable[[], bool]
+"""Tells blocking work whether it may begin another step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A kind of work: `run` blocks, returns how many of its parts failed, and ends early once it may not go on."""
+
+    name: str
+    lease: Lease
+    interval_s: float
+    run: Callable[[KeepGoing], int]
+
+
+class Daemon:
+    """Materializes the global views made of blocks, merges their partitions, applies the retention and sweeps.
+
+    Any number of daemons may run on one lake. `run` goes on until `stop`; the lake stays open and is the caller's.
+    """
+
+    def __init__(self, lake: Lake, settings: DaemonSettings, clock: Clock | None = None) -> None:
+        self._lake = lake
+        self._settings = settings
+        self._clock = clock or lake.clock
+        self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4()}"
+        self._stopping = asyncio.Event()
+        self._done = asyncio.Event()
+        self._done.set()
+
+    async def run(self) -> None:
+        """Work until `stop` is called (or the task is cancelled), then finish the steps in progress."""
+        view_sets = [view_set for view_set in GLOBAL_VIEW_SETS if view_set.decoded is not None]
+        leases = {view_set.name: self._lease(view_set.name) for view_set in view_sets}
+        housekeeping = self._lease("housekeeping")
+        jobs = [job for view_set in view_sets for job in self._view_jobs(view_set, leases[view_set.name])]
+        cleaner = Housekeeping(self._lake, self._settings, self._clock)
+        jobs.append(Job("housekeeping", housekeeping, self._settings.sweep_interval_s, cleaner.run))
+        keepers = [*leases.values(), housekeeping]
+        self._done.clear()
+        # Each job and each lease has a thread, so that long work never makes a lease run out.
+        threads = ThreadPoolExecutor(len(jobs) + len(keepers), thread_name_prefix="daemon")
+        tasks = [asyncio.create_task(self._keep(lease, threads)) for lease in keepers]
+        tasks += [asyncio.create_task(self._repeat(job, threads)) for job in jobs]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            # A cancelled task must not leave threads behind that go on with the lake.
+            self._stopping.set()
+            await asyncio.shield(asyncio.create_task(self._finish(tasks, threads, keepers)))
+
+    async def stop(self) -> None:
+        """Begin nothing new and wait until the steps in progress are through; may be called at any time."""
+        self._stopping.set()
+        await self._done.wait()
+
+    async def _finish(self, tasks: list[asyncio.Task[None]], threads: ThreadPoolExecutor, keepers: list[Lease]) -> None:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # Of cancelled tasks the threads may still be at work, and renew what is to be released.
+        await asyncio.to_thread(threads.shutdown)
+        for lease in keepers:
+            with contextlib.suppress(LakeError):
+                await asyncio.to_thread(lease.release)
+        self._done.set()
+
+    def _lease(self, name: str) -> Lease:
+        return Lease(self._lake.metadata, f"daemon/{name}", self._owner, self._settings.lease_ttl_s, self._clock)
+
+    def _view_jobs(self, view_set: ViewSet, lease: Lease) -> list[Job]:
+        fresh = FreshPartitions(self._lake, view_set, self._clock)
+
+        def cover(keep_going: KeepGoing) -> int:
+            return fresh.cover(retention_begin(self._clock(), self._settings.retention_days), keep_going)
+
+        tick = self._settings.tick_s
+        jobs = [Job(f"{view_set.name}/second", lease, tick, cover)]
+        for tier in TIERS:
+            merging = Merging(self._lake, view_set, tier, self._clock)
+            jobs.append(Job(f"{view_set.name}/{tier.name}", lease, tick * MERGE_TICKS[tier.name], merging.merge))
+        return jobs
+
+    async def _keep(self, lease: Lease, threads: ThreadPoolExecutor) -> None:
+        """Hold a lease, or wait for it, until the daemon stops."""
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            try:
+                await loop.run_in_executor(threads, lease.refresh)
+            except LakeError as error:
+                logger.warning("lease %s: %s", lease.name, error)
+            await self._pause(self._settings.lease_ttl_s / 3)
+
+    async def _repeat(self, job: Job, threads: ThreadPoolExecutor) -> None:
+        """Do a job at its rhythm as long as its lease is held; after failures at longer and longer intervals."""
+        loop = asyncio.get_running_loop()
+        pause_s = job.interval_s
+        while not self._stopping.is_set():
+            if not job.lease.held:
+                # Another daemon works, or the first refresh is under way.
+                await self._pause(min(job.interval_s, self._settings.tick_s))
+                continue
+            failures = await loop.run_in_executor(threads, self._run_once, job)
+            pause_s = max(job.interval_s, min(2 * pause_s, MAX_PAUSE_S)) if failures else job.interval_s
+            await self._pause(pause_s)
+
+    def _run_once(self, job: Job) -> int:
+        try:
+            return job.run(lambda: not self._stopping.is_set() and job.lease.held)
+        except LakeUnavailable as error:
+            logger.warning("%s: %s", job.name, error)
+        except BaseException:
+            # A panic of native code is no `Exception`, and is no reason to end the other jobs either.
+            logger.exception("%s failed", job.name)
+        return 1
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
