@@ -1,0 +1,2 @@
+"""The command `micromegas`: reads flags and environment, starts services, asks questions. Contains no logic of
+theirs."""

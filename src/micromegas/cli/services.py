@@ -1,0 +1,77 @@
+"""Running services until a signal: SIGTERM and SIGINT drain, a second one ends at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from micromegas.cli.errors import CliError
+from micromegas.cli.settings import ServiceFlags, node_settings
+
+if TYPE_CHECKING:
+    from micromegas.serve.node import Node
+
+__all__ = ["ServiceFlags", "run_services"]
+
+
+def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
+    """Starts the roles, prints an address a line, and returns after a drain; `CliError` when they can't start."""
+    # read by the query engine at its first use: fewer threads than this can wait for one another
+    os.environ.setdefault("TOKIO_WORKER_THREADS", "8")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from micromegas.lake import LakeError
+    from micromegas.serve.node import ListenError, Node
+
+    settings = node_settings(flags, environment)
+    try:
+        asyncio.run(_run(Node(settings, version("micromegas"))))
+    except LakeError as error:
+        raise CliError(f"{_one_line(error)}; check --lake, --database-url and --object-store") from None
+    except ListenError as error:
+        raise CliError(f"{error}; is it running already? other ports: --http-port, --flight-port") from None
+    except OSError as error:
+        raise CliError(_one_line(error)) from None
+
+
+async def _run(node: Node) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            # nothing acknowledged is lost by this: acknowledged means durable
+            os._exit(130)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    starting = asyncio.create_task(node.start())
+    waiting = asyncio.create_task(stopping.wait())
+    await asyncio.wait([starting, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait([starting])
+        return
+    for role, address in starting.result().items():
+        print(f"{role:<10} {address}")
+    print("ready", flush=True)
+    failing = asyncio.create_task(node.failed())
+    try:
+        await asyncio.wait([failing, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if failing.done():
+            failing.result()
+    finally:
+        failing.cancel()
+        waiting.cancel()
+        await node.stop()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,123 @@
+"""FlightData messages: Arrow IPC messages framed by hand on the way out, put together again on the way in.
+
+Framing by hand saves protobuf's copies of every body. A dictionary is sent when it changed since the batch before, as a
+replacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+_HEADER_TAG = b"\x12"
+"""Field 2, length-delimited: `data_header`."""
+_BODY_TAG = b"\xc2\x3e"
+"""Field 1000, length-delimited: `data_body`."""
+_CONTINUATION = b"\xff\xff\xff\xff"
+_END_OF_STREAM = _CONTINUATION + b"\0\0\0\0"
+
+
+def frame(header: bytes | memoryview, body: bytes | memoryview) -> bytes:
+    """One serialized FlightData of an IPC message's metadata and body."""
+    parts: list[bytes | memoryview] = [_HEADER_TAG, _varint(len(header)), header]
+    if len(body):
+        parts += [_BODY_TAG, _varint(len(body)), body]
+    return b"".join(parts)
+
+
+def schema_message(schema: pa.Schema) -> bytes:
+    """The schema as an encapsulated IPC message: `FlightInfo.schema`, `SchemaResult.schema`, `table_schema` of
+    GetTables."""
+    return bytes(schema.serialize())
+
+
+def schema_stream(schema: pa.Schema) -> bytes:
+    """The schema as a whole IPC stream without batches: the form of prepared statements that all clients read."""
+    return schema_message(schema) + _END_OF_STREAM
+
+
+class FlightDataWriter:
+    """Serializes the batches of one stream. `schema_frame()` comes first, once."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._sink = _Chunks()
+        # Only dictionaries need the memory of a stream writer: plain batches are serialized on their own,
+        # which is cheaper.
+        self._writer = pa.ipc.new_stream(self._sink.file, schema) if any(map(_has_dictionary, schema.types)) else None
+
+    def schema_frame(self) -> bytes:
+        return frame(*_split(memoryview(self._schema.serialize())))
+
+    def batch_frames(self, batch: pa.RecordBatch) -> Iterator[bytes]:
+        """The frames of one batch, dictionaries first."""
+        if self._writer is None:
+            yield frame(*_split(memoryview(batch.serialize())))
+            return
+        self._writer.write_batch(batch)
+        reader = pa.ipc.MessageReader.open_stream(pa.py_buffer(self._sink.drain()))
+        for message in reader:
+            if message.type != "schema":
+                yield frame(memoryview(message.metadata), memoryview(message.body or b""))
+
+
+def ipc_stream(frames: list[tuple[bytes, bytes]]) -> bytes:
+    """FlightData headers and bodies of one DoPut as an IPC stream for `pyarrow.ipc.open_stream`.
+
+    Each message is checked on its own, because a body that is too short would swallow the message after it. Raises
+    Arrow's errors or `OSError`.
+    """
+    parts = []
+    for header, body in frames:
+        padding = bytes(-len(header) % 8)
+        length = (len(header) + len(padding)).to_bytes(4, "little")
+        message = pa.ipc.read_message(b"".join((_CONTINUATION, length, header, padding, body)))
+        parts.append(bytes(message.serialize()))
+    parts.append(_END_OF_STREAM)
+    return b"".join(parts)
+
+
+def _split(encapsulated: memoryview) -> tuple[memoryview, memoryview]:
+    """Metadata and body of an encapsulated IPC message: continuation mark, int32 length, metadata, body."""
+    end = 8 + int.from_bytes(encapsulated[4:8], "little")
+    return encapsulated[8:end], encapsulated[end:]
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind)) or any(
+        _has_dictionary(kind.field(i).type) for i in range(kind.num_fields)
+    )
+
+
+class _Chunks:
+    """A sink that gives up what was written since the last time."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self.file = pa.PythonFile(self, mode="w")
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._chunks.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+    def drain(self) -> bytes:
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        return data

@@ -1,0 +1,223 @@
+"""The Flight SQL service on grpc.aio. Turns every failure into a gRPC status with a clean text; nothing that a caller
+sends may end the process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import uuid
+from collections.abc import AsyncIterable, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from micromegas.config import FlightSettings
+from micromegas.query.errors import QueryError
+from micromegas.serve.api_keys import ApiKeys, presented_key
+from micromegas.serve.flight.errors import FlightError, from_query_error
+from micromegas.serve.flight.headers import CallOptions, read_options
+from micromegas.serve.flight.health import HEALTH_SERVICE, Health, is_health_path
+from micromegas.serve.flight.service import Engine, FlightSqlService
+
+_FLIGHT_SERVICE = "/arrow.flight.protocol.FlightService/"
+_ANONYMOUS = "anonymous"
+_log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+class FlightServer:
+    """`await FlightServer(engine, settings, version=…, clock=…).start()` listens; `port` is then the bound port."""
+
+    def __init__(self, engine: Engine, settings: FlightSettings, version: str, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._service = FlightSqlService(engine, version, clock)
+        self._keys = ApiKeys(settings.api_keys)
+        self._health = Health()
+        self._server: grpc.aio.Server | None = None
+        self.port = settings.port
+
+    async def start(self) -> None:
+        """Binds and listens; `OSError` when the address can't be had."""
+        settings = self._settings
+        _require_free(settings.host, settings.port)
+        server = grpc.aio.server(
+            options=[
+                # with port sharing on, a second server on the same port would start and take half of the calls
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.keepalive_time_ms", 20_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ],
+            maximum_concurrent_rpcs=settings.max_calls,
+        )
+        server.add_generic_rpc_handlers((_Router(self),))
+        try:
+            self.port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")
+        except RuntimeError:
+            self.port = 0
+        if self.port == 0:
+            raise OSError("the address can't be bound")
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Refuses new calls, lets running ones finish for `drain_timeout_s`, then cancels them."""
+        self._health.stopping.set()
+        if self._server is not None:
+            await self._server.stop(self._settings.drain_timeout_s)
+            self._server = None
+
+    # The calls. Requests and answers are bytes: decoding belongs behind the error boundary.
+
+    async def handshake(self, _requests: AsyncIterable[bytes], context: Any) -> None:
+        """Answers at once: some clients wait for the answer's headers before they send anything."""
+        key = await self._boundary(context, _returns(lambda: self._signed_in(context)))
+        await context.send_initial_metadata((("authorization", f"Bearer {key or _ANONYMOUS}"),))
+        await context.write(b"")
+
+    async def get_flight_info(self, request: bytes, context: Any) -> bytes:
+        options = await self._options(context)
+        return await self._boundary(context, self._service.get_flight_info(request, options))
+
+    async def get_schema(self, request: bytes, context: Any) -> bytes:
+        options = await self._options(context)
+        return await self._boundary(context, self._service.get_schema(request, options))
+
+    async def do_get(self, request: bytes, context: Any) -> None:
+        options = await self._options(context)
+        await self._boundary(context, self._send_rows(request, options, context))
+
+    async def do_put(self, requests: AsyncIterable[bytes], context: Any) -> None:
+        await self._options(context)
+        await context.write(await self._boundary(context, self._service.do_put(requests)))
+
+    async def do_action(self, request: bytes, context: Any) -> None:
+        await self._options(context)
+        for result in await self._boundary(context, self._service.do_action(request)):
+            await context.write(result)
+
+    async def list_actions(self, _request: bytes, context: Any) -> None:
+        await self._options(context)
+        for action in self._service.list_actions():
+            await context.write(action)
+
+    async def not_offered(self, _request: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this flight call is not offered")
+
+    async def health_check(self, _request: bytes, _context: Any) -> bytes:
+        return self._health.answer()
+
+    async def health_watch(self, _request: bytes, context: Any) -> None:
+        """The state now, and once more when the server stops: a watcher must not hold up its end."""
+        await context.write(self._health.answer())
+        await self._health.stopping.wait()
+        await context.write(self._health.answer())
+
+    async def health_path(self, _request: bytes, _context: Any) -> bytes:
+        return b""
+
+    async def _send_rows(self, request: bytes, options: CallOptions, context: Any) -> None:
+        timeout = self._settings.write_timeout_s
+        async with aclosing(self._service.do_get(request, options)) as frames:
+            async for frame in frames:
+                try:
+                    await asyncio.wait_for(context.write(frame), timeout)
+                except TimeoutError:
+                    raise FlightError("DEADLINE_EXCEEDED", f"the reader took nothing for {timeout:g} s") from None
+                except Exception as error:
+                    # bytes can't fail to be sent but for the reader having left before grpc noticed
+                    _log.debug("reader left: %r", error)
+                    return
+
+    async def _options(self, context: Any) -> CallOptions:
+        """Checks who calls, then reads how they want the answer."""
+
+        def read() -> CallOptions:
+            self._signed_in(context)
+            return read_options(context.invocation_metadata() or ())
+
+        return await self._boundary(context, _returns(read))
+
+    def _signed_in(self, context: Any) -> str | None:
+        """The key that the caller presented, which is an accepted one wherever keys are configured."""
+        presented = None
+        for name, value in context.invocation_metadata() or ():
+            if name == "authorization" and isinstance(value, str):
+                presented = presented_key(value)
+        if self._keys and self._keys.name_of(presented) is None:
+            raise FlightError("UNAUTHENTICATED", "a valid api key is needed: authorization: Bearer <key>")
+        return presented
+
+    async def _boundary(self, context: Any, call: Awaitable[Answer]) -> Answer:
+        """Awaits `call`; any failure of it ends the gRPC call with a status and a clean text."""
+        try:
+            return await call
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except FlightError as error:
+            failure = error
+        except QueryError as error:
+            failure = from_query_error(error)
+        # a Rust panic arrives as a BaseException that is no Exception
+        except BaseException as error:
+            if isinstance(error, grpc.aio.AbortError):
+                raise
+            reference = uuid.uuid4().hex[:12]
+            _log.exception("flight sql call failed (%s)", reference)
+            failure = FlightError("INTERNAL", f"internal error, see the server's log at {reference}")
+        await context.abort(grpc.StatusCode[failure.status], failure.message)
+        raise AssertionError("abort returned")
+
+
+class _Router(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
+    """Paths to calls; requests and answers stay bytes."""
+
+    def __init__(self, server: FlightServer) -> None:
+        unary_unary = grpc.unary_unary_rpc_method_handler
+        unary_stream = grpc.unary_stream_rpc_method_handler
+        stream_stream = grpc.stream_stream_rpc_method_handler
+        self._health_path = unary_unary(server.health_path)
+        self._calls = {
+            f"{_FLIGHT_SERVICE}Handshake": stream_stream(server.handshake),
+            f"{_FLIGHT_SERVICE}ListFlights": unary_stream(server.not_offered),
+            f"{_FLIGHT_SERVICE}GetFlightInfo": unary_unary(server.get_flight_info),
+            f"{_FLIGHT_SERVICE}PollFlightInfo": unary_unary(server.not_offered),
+            f"{_FLIGHT_SERVICE}GetSchema": unary_unary(server.get_schema),
+            f"{_FLIGHT_SERVICE}DoGet": unary_stream(server.do_get),
+            f"{_FLIGHT_SERVICE}DoPut": stream_stream(server.do_put),
+            f"{_FLIGHT_SERVICE}DoExchange": stream_stream(server.not_offered),
+            f"{_FLIGHT_SERVICE}DoAction": unary_stream(server.do_action),
+            f"{_FLIGHT_SERVICE}ListActions": unary_stream(server.list_actions),
+            f"{HEALTH_SERVICE}Check": unary_unary(server.health_check),
+            f"{HEALTH_SERVICE}Watch": unary_stream(server.health_watch),
+        }
+
+    def service(self, handler_call_details: Any) -> Any:
+        path = handler_call_details.method
+        if is_health_path(path):
+            return self._health_path
+        return self._calls.get(path)
+
+
+async def _returns(function: Callable[[], Answer]) -> Answer:
+    return function()
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raises `OSError` as long as somebody listens: gRPC itself tells the reason on stderr only."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    if port != 0:
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,249 @@
+"""Flight SQL calls over a query engine: bytes of requests in, bytes of answers out. Knows no gRPC and contains no query
+logic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from typing import Protocol
+
+import pyarrow as pa
+
+from micromegas.query import QueryRequest, QueryStream, StatementDescription, TableDescription
+from micromegas.serve.flight import messages
+from micromegas.serve.flight.catalog import catalog_answer, catalog_schema, is_catalog_command
+from micromegas.serve.flight.commands import Command, parse, text_of, unpack, unpack_as, unpack_ticket
+from micromegas.serve.flight.edge_types import EdgeConverter, edge_schema
+from micromegas.serve.flight.errors import invalid, unimplemented
+from micromegas.serve.flight.flight_data import FlightDataWriter, ipc_stream, schema_message, schema_stream
+from micromegas.serve.flight.headers import CallOptions
+from micromegas.serve.flight.messages import Message
+from micromegas.serve.flight.statements import MAX_BOUND_BYTES, PreparedStatements
+
+_ACTIONS = {
+    "CreatePreparedStatement": "plans a statement; ActionCreatePreparedStatementRequest in, its result out",
+    "ClosePreparedStatement": "drops the values bound to a prepared statement; nothing out",
+    "SetSessionOptions": "accepts catalog and schema; there is one of each",
+    "GetSessionOptions": "the options of a session: none",
+    "CloseSession": "answers that the session is closed",
+}
+_ACTIONS_NOT_OFFERED = frozenset(
+    {
+        "BeginTransaction",
+        "EndTransaction",
+        "BeginSavepoint",
+        "EndSavepoint",
+        "CancelQuery",
+        "CancelFlightInfo",
+        "RenewFlightEndpoint",
+        "CreatePreparedSubstraitPlan",
+    }
+)
+_UPDATES = frozenset({"CommandStatementUpdate", "CommandPreparedStatementUpdate", "CommandStatementSubstraitPlan"})
+
+
+class Engine(Protocol):
+    """What is needed of `micromegas.query.engine.QueryEngine`."""
+
+    def describe(self, sql: str, parameters: Mapping[str, pa.Scalar] | None = None) -> StatementDescription: ...
+
+    async def execute(self, request: QueryRequest) -> QueryStream: ...
+
+    def tables(self) -> list[TableDescription]: ...
+
+
+class FlightSqlService:
+    """The calls of one server. All methods raise `FlightError` for what the caller did, `QueryError` for what the
+    engine says.
+
+    `version` is the server's version, `clock` gives seconds that never go back (ages of bound parameters).
+    """
+
+    def __init__(self, engine: Engine, version: str, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._version = version
+        self._statements = PreparedStatements(clock)
+
+    async def get_flight_info(self, request: bytes, options: CallOptions) -> bytes:
+        """FlightInfo with the true schema of the rows and exactly one endpoint, without a location."""
+        descriptor = parse("FlightDescriptor", request)
+        command = _command_of(descriptor)
+        schema = await self._schema_of(command, options)
+        ticket = descriptor.cmd
+        if command.name == "CommandStatementQuery":
+            ticket = messages.pack("TicketStatementQuery", statement_handle=command.body.query.encode())
+        info = messages.new(
+            "FlightInfo",
+            schema=schema_message(schema),
+            flight_descriptor=descriptor,
+            endpoint=[messages.new("FlightEndpoint", ticket=messages.new("Ticket", ticket=ticket))],
+            total_records=-1,
+            total_bytes=-1,
+        )
+        return _bytes(info)
+
+    async def get_schema(self, request: bytes, options: CallOptions) -> bytes:
+        schema = await self._schema_of(_command_of(parse("FlightDescriptor", request)), options)
+        return _bytes(messages.new("SchemaResult", schema=schema_message(schema)))
+
+    async def do_get(self, request: bytes, options: CallOptions) -> AsyncGenerator[bytes, None]:
+        """FlightData frames: the schema first, always, then the batches as they are produced.
+
+        Closing the generator ends the query.
+        """
+        command = unpack_ticket(parse("Ticket", request).ticket)
+        if is_catalog_command(command.name):
+            batch = catalog_answer(command.name, command.body, self._engine.tables, self._version)
+            writer = FlightDataWriter(batch.schema)
+            yield writer.schema_frame()
+            for frame in writer.batch_frames(batch):
+                yield frame
+            return
+        sql, parameters = self._statement_of(command)
+        request_ = QueryRequest(sql, options.begin, options.end, options.limit, parameters)
+        stream = await self._engine.execute(request_)
+        try:
+            converter = EdgeConverter(stream.schema, options.preserve_dictionary)
+            writer = FlightDataWriter(converter.schema)
+            yield writer.schema_frame()
+            async for batch in stream:
+                try:
+                    for part in converter.convert(batch):
+                        for frame in writer.batch_frames(part):
+                            yield frame
+                except pa.ArrowException as error:
+                    raise invalid(f"the result can't be sent: {error}") from None
+        finally:
+            await stream.aclose()
+
+    async def do_action(self, request: bytes) -> list[bytes]:
+        """Results of one action, as serialized Result messages."""
+        action = parse("Action", request)
+        if action.type == "CreatePreparedStatement":
+            body = unpack_as("ActionCreatePreparedStatementRequest", action.body)
+            return [_result(await self._prepare(body.query))]
+        if action.type == "ClosePreparedStatement":
+            body = unpack_as("ActionClosePreparedStatementRequest", action.body)
+            self._statements.close(text_of(body.prepared_statement_handle))
+            return []
+        if action.type == "SetSessionOptions":
+            return [_result(_set_session_options(parse("SetSessionOptionsRequest", action.body)))]
+        if action.type == "GetSessionOptions":
+            parse("GetSessionOptionsRequest", action.body)
+            return [_result(_bytes(messages.new("GetSessionOptionsResult")))]
+        if action.type == "CloseSession":
+            parse("CloseSessionRequest", action.body)
+            return [_result(_bytes(messages.new("CloseSessionResult", status=messages.SESSION_CLOSED)))]
+        if action.type in _ACTIONS_NOT_OFFERED:
+            raise unimplemented(f"action {action.type} is not offered")
+        raise invalid(f"action {action.type[:100]!r} is not known")
+
+    def list_actions(self) -> list[bytes]:
+        """Serialized ActionType messages of the actions that work."""
+        return [_bytes(messages.new("ActionType", type=name, description=text)) for name, text in _ACTIONS.items()]
+
+    async def do_put(self, requests: AsyncIterable[bytes]) -> bytes:
+        """One serialized PutResult. The first message's command decides, before anything else is read."""
+        frames: list[tuple[bytes, bytes]] = []
+        command: Command | None = None
+        size = 0
+        async for request in requests:
+            data = parse("FlightData", request)
+            if command is None:
+                command = _put_command(_command_of(data.flight_descriptor))
+            size += len(request)
+            if size > MAX_BOUND_BYTES:
+                raise invalid(f"parameters of more than {MAX_BOUND_BYTES} bytes")
+            if data.data_header:
+                frames.append((data.data_header, data.data_body))
+        if command is None:
+            raise invalid("the call carried no message")
+        handle = command.body.prepared_statement_handle
+        self._statements.bind(text_of(handle), _one_batch(frames))
+        bound = messages.new("DoPutPreparedStatementResult", prepared_statement_handle=handle)
+        return _bytes(messages.new("PutResult", app_metadata=_bytes(bound)))
+
+    async def _prepare(self, sql: str) -> bytes:
+        def plan() -> tuple[str, StatementDescription]:
+            handle = self._statements.prepare(sql)
+            return handle, self._engine.describe(handle)
+
+        # planning takes milliseconds and may wait for the metadata database: not on the event loop
+        handle, description = await asyncio.to_thread(plan)
+        return messages.pack(
+            "ActionCreatePreparedStatementResult",
+            prepared_statement_handle=handle.encode(),
+            dataset_schema=schema_stream(edge_schema(description.schema, preserve_dictionary=False)),
+            parameter_schema=schema_stream(description.parameter_schema) if len(description.parameter_schema) else b"",
+        )
+
+    async def _schema_of(self, command: Command, options: CallOptions) -> pa.Schema:
+        if is_catalog_command(command.name):
+            return catalog_schema(command.name, command.body)
+        sql, parameters = self._statement_of(command)
+        description = await asyncio.to_thread(self._engine.describe, sql, parameters)
+        return edge_schema(description.schema, options.preserve_dictionary)
+
+    def _statement_of(self, command: Command) -> tuple[str, Mapping[str, pa.Scalar]]:
+        """SQL text and bound values of a query command or ticket."""
+        if command.name == "CommandStatementQuery":
+            return command.body.query, {}
+        if command.name == "TicketStatementQuery":
+            return text_of(command.body.statement_handle), {}
+        if command.name == "CommandPreparedStatementQuery":
+            handle = text_of(command.body.prepared_statement_handle)
+            return handle, self._statements.parameters(handle)
+        raise unimplemented(f"{command.name} is not offered here")
+
+
+def _command_of(descriptor: Message) -> Command:
+    if descriptor.type != messages.DESCRIPTOR_TYPE_CMD:
+        raise unimplemented("only descriptors that hold a flight sql command are offered")
+    return unpack(descriptor.cmd)
+
+
+def _put_command(command: Command) -> Command:
+    if command.name in _UPDATES:
+        raise invalid(f"{command.name}: this server is read-only")
+    if command.name == "CommandStatementIngest":
+        raise unimplemented("bulk ingestion is not offered: send telemetry to the ingestion service")
+    if command.name != "CommandPreparedStatementQuery":
+        raise unimplemented(f"{command.name} can't be put")
+    return command
+
+
+def _one_batch(frames: list[tuple[bytes, bytes]]) -> pa.RecordBatch | None:
+    """The rows of a DoPut as one batch; None when not even a schema came. Checks everything, since the bytes come from
+    a stranger."""
+    if not frames:
+        return None
+    try:
+        with pa.ipc.open_stream(ipc_stream(frames)) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+        batches = table.combine_chunks().to_batches()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise invalid(f"the parameters are no arrow stream: {error}") from None
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _set_session_options(request: Message) -> bytes:
+    refused = [option.key for option in request.session_options if option.key not in ("catalog", "schema")]
+    errors = [
+        messages.new(
+            "SessionOptionErrorEntry",
+            key=key,
+            value=messages.new("SessionOptionError", value=messages.SESSION_OPTION_INVALID_NAME),
+        )
+        for key in refused
+    ]
+    return _bytes(messages.new("SetSessionOptionsResult", errors=errors))
+
+
+def _result(body: bytes) -> bytes:
+    return _bytes(messages.new("Result", body=body))
+
+
+def _bytes(message: Message) -> bytes:
+    serialized: bytes = message.SerializeToString()
+    return serialized

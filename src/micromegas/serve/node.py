@@ -1,0 +1,101 @@
+"""One server process: any of the roles ingestion, Flight SQL and daemon over one lake, in one event loop. Owns their
+order of start and stop; installs no signal handlers and reads no environment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from micromegas.config import DaemonSettings, FlightSettings, IngestSettings, LakeSettings, QuerySettings
+from micromegas.daemon import Daemon
+from micromegas.ingest import IngestServer
+from micromegas.lake import Lake
+from micromegas.query import QueryEngine
+from micromegas.serve.flight.server import FlightServer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """The lake, and the settings of each role that this process plays (None: it does not)."""
+
+    lake: LakeSettings
+    query: QuerySettings = field(default_factory=QuerySettings)
+    ingest: IngestSettings | None = None
+    flight: FlightSettings | None = None
+    daemon: DaemonSettings | None = None
+
+
+class ListenError(Exception):
+    """A role can't listen on its address; the text names role, address and reason."""
+
+
+class Node:
+    """`await node.start()` returns the addresses of its roles once all of them answer; `await node.stop()` drains them.
+
+    Ingestion stops first and answers what it took; then queries get their time to finish; the lake closes last.
+    `version` is told to clients.
+    """
+
+    def __init__(self, settings: NodeSettings, version: str) -> None:
+        self._settings = settings
+        self._version = version
+        self._stack = AsyncExitStack()
+        self._daemon: asyncio.Task[None] | None = None
+
+    async def start(self) -> dict[str, str]:
+        """Addresses by role. Raises `LakeError` or `ListenError`; what had started is stopped again."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    async def failed(self) -> None:
+        """Returns never, or raises what ended a role that should have gone on."""
+        if self._daemon is None:
+            await asyncio.Event().wait()
+        else:
+            await asyncio.shield(self._daemon)
+            raise RuntimeError("the daemon ended by itself")
+
+    async def _start(self) -> dict[str, str]:
+        settings = self._settings
+        addresses: dict[str, str] = {}
+        lake = await asyncio.to_thread(Lake.open, settings.lake)
+        self._stack.push_async_callback(asyncio.to_thread, lake.close)
+        if settings.daemon is not None:
+            daemon = Daemon(lake, settings.daemon)
+            self._daemon = asyncio.create_task(daemon.run())
+            self._stack.push_async_callback(_end_daemon, daemon, self._daemon)
+            addresses["daemon"] = "running"
+        if settings.flight is not None:
+            engine = await asyncio.to_thread(QueryEngine, lake, settings.query)
+            self._stack.push_async_callback(asyncio.to_thread, engine.close)
+            flight = FlightServer(engine, settings.flight, self._version, time.monotonic)
+            await self._listen("flight sql", settings.flight, flight)
+            addresses["queries"] = f"grpc://{settings.flight.host}:{flight.port}"
+        if settings.ingest is not None:
+            ingest = IngestServer(lake, settings.ingest, lake.check)
+            await self._listen("ingestion", settings.ingest, ingest)
+            addresses["ingestion"] = f"http://{settings.ingest.host}:{ingest.port}"
+        return addresses
+
+    async def _listen(
+        self, role: str, settings: IngestSettings | FlightSettings, server: IngestServer | FlightServer
+    ) -> None:
+        try:
+            await server.start()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ListenError(f"{role} can't listen on {settings.host} port {settings.port}: {reason}") from error
+        self._stack.push_async_callback(server.stop)
+
+
+async def _end_daemon(daemon: Daemon, task: asyncio.Task[None]) -> None:
+    await daemon.stop()
+    await asyncio.wait([task])

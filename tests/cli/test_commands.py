@@ -1,0 +1,279 @@
+"""The command line as people and supervisors use it: real processes, one-line errors, clean ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from e2e.posting import Sender, assert_all_accepted, post_all, wait_until
+from e2e.recordings import recording
+from e2e.serving import PROGRAM, Service, serving
+
+from micromegas.config import LakeSettings
+
+
+def run(*arguments: str, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MICROMEGAS_")}
+    return subprocess.run(
+        [str(PROGRAM), *arguments],
+        capture_output=True,
+        input=stdin,
+        timeout=120,
+        check=False,
+        env=inherited | environment,
+    )
+
+
+def assert_one_line_error(done: subprocess.CompletedProcess[bytes], *parts: str) -> None:
+    assert done.returncode == 1, done.stderr.decode()
+    lines = [line for line in done.stderr.decode().splitlines() if " INFO " not in line]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("micromegas: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(LakeSettings(lake_dir=tmp_path_factory.mktemp("cli") / "lake")) as running:
+        requests = recording("tiny").requests
+        assert_all_accepted(requests, post_all(running.http_port, requests))
+        yield running
+
+
+@pytest.fixture
+def server(service: Service) -> str:
+    return f"grpc://127.0.0.1:{service.flight_port}"
+
+
+LOGS = "SELECT level, msg, time FROM log_entries ORDER BY time"
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert done.returncode == 0
+    assert done.stdout.decode().startswith("micromegas ")
+
+
+def test_query_as_table_is_the_default(server: str) -> None:
+    done = run("query", LOGS, "--server", server)
+    assert done.returncode == 0, done.stderr
+    assert b"level" in done.stdout
+    assert done.stdout.rstrip().splitlines()[-1].endswith(b"rows")
+
+
+def test_query_in_every_format(server: str, tmp_path: Path) -> None:
+    rows = json.loads(run("query", LOGS, "--server", server, "--format", "json").stdout)
+    assert rows
+    lines = run("query", LOGS, "--server", server, "--format", "csv").stdout.decode()
+    assert lines.startswith('"level","msg","time"')
+    table = pa.ipc.open_stream(run("query", LOGS, "--server", server, "--format", "arrow").stdout).read_all()
+    assert table.column("msg").to_pylist() == [row["msg"] for row in rows]
+    output = tmp_path / "rows.parquet"
+    assert run("query", LOGS, "--server", server, "-o", str(output)).returncode == 0
+    assert pyarrow.parquet.read_table(output).column("msg").to_pylist() == [row["msg"] for row in rows]
+    piped = run("query", LOGS, "--server", server, "--format", "parquet").stdout
+    assert pyarrow.parquet.read_table(pa.BufferReader(piped)).num_rows == len(rows)
+
+
+def test_query_range_limit_and_standard_input(server: str) -> None:
+    def count(*arguments: str) -> int:
+        done = run("query", "-", "--server", server, "--format", "json", *arguments, stdin=LOGS.encode())
+        assert done.returncode == 0, done.stderr
+        return len(json.loads(done.stdout))
+
+    every = count()
+    assert count("--begin", "2001-01-01") == every
+    assert count("--end", "2001-01-01T00:00:00Z") == 0
+    assert count("--begin", "-1ms", "--end", "now") == 0
+    assert count("--begin", "20000d") == every
+    assert count("--limit", "1") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["SELEC"], ["SELEC"]),
+        (["SELECT * FROM nowhere"], ["nowhere"]),
+        ([" "], ["no statement"]),
+        (["SELECT 1", "--begin", "later"], ["--begin later", "1h"]),
+        (["SELECT 1", "--format", "xml"], ["--format xml", "json"]),
+        (["SELECT 1", "-o", "/nonexistent/folder/file.csv"], ["--output", "No such file"]),
+    ],
+)
+def test_query_errors_are_one_line(server: str, arguments: list[str], parts: list[str]) -> None:
+    assert_one_line_error(run("query", *arguments, "--server", server), *parts)
+
+
+def test_no_server_is_one_line_with_the_next_step() -> None:
+    assert_one_line_error(run("query", "SELECT 1", "--server", "grpc://127.0.0.1:1"), "127.0.0.1:1", "micromegas serve")
+    assert_one_line_error(run("query", "SELECT 1", "--server", "ftp://nowhere"), "ftp://nowhere")
+
+
+def test_a_failed_query_leaves_no_file(server: str, tmp_path: Path) -> None:
+    output = tmp_path / "rows.csv"
+    assert run("query", "SELEC", "--server", server, "-o", str(output)).returncode == 1
+    assert not output.exists()
+
+
+def test_a_reader_that_leaves_is_no_error_text(server: str) -> None:
+    sql = "SELECT value, repeat('x', 1000) AS pad FROM generate_series(1, 1000000)"
+    command = [str(PROGRAM), "query", sql, "--server", server, "--format", "csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1000)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_serving_nowhere_says_what_is_missing() -> None:
+    assert_one_line_error(run("serve"), "--lake DIR")
+    assert_one_line_error(run("ingest", "--database-url", "postgresql://x"), "--object-store")
+
+
+def test_a_database_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
+    url = "postgresql://nobody:secret@127.0.0.1:1/none"
+    done = run("serve", "--lake", str(tmp_path), "--database-url", url, "--http-port", "0", "--flight-port", "0")
+    assert_one_line_error(done, "--database-url")
+    assert b"secret" not in done.stderr
+    done = run("serve", "--lake", str(tmp_path), "--database-url", "mysql://x")
+    assert_one_line_error(done, "postgresql://")
+
+
+def test_a_lake_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert_one_line_error(
+        run("serve", "--lake", str(tmp_path / "file"), "--http-port", "0", "--flight-port", "0"), "file"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--http-port", "--flight-port"])
+def test_a_port_in_use_is_one_line(service: Service, tmp_path: Path, flag: str) -> None:
+    ports = {"--http-port": "0", "--flight-port": "0"}
+    taken = service.http_port if flag == "--http-port" else service.flight_port
+    ports[flag] = str(taken)
+    done = run("serve", "--lake", str(tmp_path / "lake"), *(part for pair in ports.items() for part in pair))
+    assert_one_line_error(done, str(taken), flag)
+
+
+def test_bad_keys_are_one_line_and_not_shown(tmp_path: Path) -> None:
+    done = run("serve", "--lake", str(tmp_path), MICROMEGAS_API_KEYS='[{"name": "x", "secret": "s3cret"}]')
+    assert_one_line_error(done, "api keys")
+    assert b"s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_drain_and_exit_with_zero(tmp_path: Path, number: signal.Signals) -> None:
+    command = [str(PROGRAM), "serve", "--lake", str(tmp_path / "lake"), "--http-port", "0", "--flight-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        while not lines or lines[-1] != "ready\n":
+            lines.append(process.stdout.readline())
+            assert lines[-1], "ended before it was ready"
+        addresses = dict(line.split() for line in lines[:-1])
+        assert addresses["ingestion"].startswith("http://127.0.0.1:")
+        assert addresses["queries"].startswith("grpc://127.0.0.1:")
+        process.send_signal(number)
+        assert process.wait(60) == 0
+        port = int(addresses["queries"].rsplit(":", 1)[1])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 5)
+
+
+def test_roles_share_a_lake(tmp_path: Path) -> None:
+    settings = LakeSettings(lake_dir=tmp_path / "lake")
+    with (
+        serving(settings, "ingest") as ingest,
+        serving(settings, "query-server") as queries,
+        serving(settings, "daemon"),
+    ):
+        requests = recording("tiny").requests
+        assert_all_accepted(requests, post_all(ingest.http_port, requests))
+        assert queries.query("SELECT * FROM log_entries").num_rows > 0
+        sql = "SELECT * FROM list_partitions() WHERE num_rows > 0"
+        wait_until(lambda: queries.query(sql).num_rows > 0, "the daemon writes partitions")
+
+
+def test_api_keys_guard_both_doors(tmp_path: Path) -> None:
+    keys = '[{"name": "me", "key": "k3y"}]'
+    command = [str(PROGRAM), "serve", "--lake", str(tmp_path / "lake"), "--http-port", "0", "--flight-port", "0"]
+    environment = os.environ | {"MICROMEGAS_API_KEYS": keys}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        addresses = dict(line.split() for line in iter(process.stdout.readline, "ready\n"))
+        try:
+            sender = Sender(int(addresses["ingestion"].rsplit(":", 1)[1]))
+            assert sender.post("/ingestion/insert_process", b"").status == 401
+            assert sender.request("GET", "/health").status == 200
+            sender.close()
+            assert_one_line_error(run("query", "SELECT 1", "--server", addresses["queries"]), "api key")
+            done = run("query", "SELECT 1", "--server", addresses["queries"], MICROMEGAS_API_KEY="k3y")
+            assert done.returncode == 0
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+sys.argv = ["micromegas", *{arguments!r}]
+from micromegas.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("typer", ["--version"], "micromegas[client]"),
+        ("pyarrow", ["query", "SELECT 1"], "micromegas[client]"),
+        ("datafusion", ["serve", "--lake", "x"], "micromegas[server]"),
+        ("grpc", ["query-server", "--lake", "x"], "micromegas[server]"),
+        ("granian", ["ingest", "--lake", "x"], "micromegas[server]"),
+    ],
+)
+def test_a_missing_extra_is_named(package: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
+    script = BLOCKED.format(package=package, arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False, cwd=tmp_path)
+    assert_one_line_error(done, f"pip install '{extra}'", package)
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_client_needs_nothing_of_the_server(server: str) -> None:
+    """`micromegas query` must work where only the client's extra is installed."""
+    script = f"""
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {{"datafusion", "grpc", "google", "granian", "sqlalchemy", "obstore", "numpy"}}:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Blocker())
+sys.argv = ["micromegas", "query", "SELECT 1 AS one", "--server", {server!r}, "--format", "json"]
+from micromegas.cli.main import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == [{"one": 1}]

@@ -1,0 +1,101 @@
+"""Our own client: tickets, times, results, and errors without the transport's chatter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+
+import pyarrow as pa
+import pytest
+from e2e.posting import assert_all_accepted, post_all
+from e2e.recordings import recording
+from e2e.serving import Service, serving
+from servers.ports import free_port
+
+from micromegas.client import Client, QueryFailed, ServerUnreachable
+from micromegas.client.ticket import statement_ticket
+from micromegas.client.times import rfc3339
+from micromegas.config import LakeSettings
+from micromegas.serve.flight.commands import unpack_ticket
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(LakeSettings(lake_dir=tmp_path_factory.mktemp("client") / "lake")) as running:
+        requests = recording("tiny").requests
+        assert_all_accepted(requests, post_all(running.http_port, requests))
+        yield running
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    with Client(f"grpc://127.0.0.1:{service.flight_port}") as connected:
+        yield connected
+
+
+@pytest.mark.parametrize("sql", ["", "SELECT 1", "é" * 63, "x" * 127, "x" * 128, "x" * 20_000, "\0"])
+def test_the_ticket_is_what_protobuf_would_write(sql: str) -> None:
+    command = unpack_ticket(statement_ticket(sql))
+    assert command.name == "TicketStatementQuery"
+    assert command.body.statement_handle == sql.encode()
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000000000Z"),
+        (-1, "1969-12-31T23:59:59.999999999Z"),
+        (1_700_000_000_123_456_789, "2023-11-14T22:13:20.123456789Z"),
+        ("2023-11-14T22:13:20Z", "2023-11-14T22:13:20Z"),
+        (datetime(2023, 11, 14, tzinfo=UTC), "2023-11-14T00:00:00+00:00"),
+        (datetime(2023, 11, 14, tzinfo=timezone(timedelta(hours=-5))), "2023-11-14T00:00:00-05:00"),
+    ],
+)
+def test_times(time: int | str | datetime, text: str) -> None:
+    assert rfc3339(time) == text
+
+
+def test_times_that_say_too_little_are_refused() -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        rfc3339(datetime(2023, 11, 14))
+    with pytest.raises(ValueError, match="outside"):
+        rfc3339(10**30)
+
+
+def test_rows_ranges_and_limits(client: Client) -> None:
+    sql = "SELECT time, msg FROM log_entries ORDER BY time"
+    rows = client.query(sql)
+    times = rows.column("time").cast(pa.int64()).to_pylist()
+    assert len(times) > 2
+    assert client.query(sql, begin=times[1]).num_rows == len(times) - 1
+    assert client.query(sql, begin=times[0], end=times[0]).num_rows == 1
+    assert client.query(sql, end=times[-1] - 1).num_rows == len(times) - 1
+    assert client.query(sql, limit=1).num_rows == 1
+    with client.stream(sql) as result:
+        assert result.schema == rows.schema
+        assert sum(batch.num_rows for batch in result) == len(times)
+
+
+def test_dictionaries_are_kept_on_request(service: Service) -> None:
+    with Client(f"http://127.0.0.1:{service.flight_port}", preserve_dictionary=True) as client:
+        table = client.query("SELECT target FROM log_entries")
+    assert table.schema.field("target").type == pa.dictionary(pa.int32(), pa.string())
+
+
+def test_errors_are_typed_and_free_of_chatter(client: Client) -> None:
+    with pytest.raises(QueryFailed) as caught:
+        client.query("SELECT nothing FROM log_entries")
+    assert "nothing" in str(caught.value)
+    for chatter in ("gRPC", "Client context", "Flight returned", "Detail:"):
+        assert chatter not in str(caught.value)
+    with pytest.raises(QueryFailed, match="zero"):
+        client.query("SELECT 1 / (value - 5) FROM generate_series(1, 10)")
+    with pytest.raises(QueryFailed):
+        client.query("SELECT 1", begin="yesterday")
+
+
+def test_nobody_there() -> None:
+    with Client(f"grpc://127.0.0.1:{free_port()}") as client, pytest.raises(ServerUnreachable):
+        client.query("SELECT 1")
+    with pytest.raises(ServerUnreachable):
+        Client("nonsense://x")

@@ -1,0 +1,51 @@
+"""Other people's clients against the all-in-one server, which holds recorded traffic of real senders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clients.published import PINNED_CLIENT, SCENARIOS, PublishedClient, environment_of_client
+from e2e.posting import assert_all_accepted, post_all
+from e2e.recordings import recording
+from e2e.serving import Service, serving
+
+from micromegas.config import LakeSettings
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running all-in-one server that has taken the recordings of `SCENARIOS`."""
+    with serving(LakeSettings(lake_dir=tmp_path_factory.mktemp("clients") / "lake")) as running:
+        for name in SCENARIOS:
+            requests = recording(name).requests
+            assert_all_accepted(requests, post_all(running.http_port, requests))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def address(service: Service) -> str:
+    return f"grpc://127.0.0.1:{service.flight_port}"
+
+
+@pytest.fixture(scope="session")
+def published_client_python() -> Path:
+    """Python of the environment that holds `PINNED_CLIENT`; made once, kept in the repository's ignored folder."""
+    environment = environment_of_client()
+    python = environment / "bin" / "python"
+    installed = environment / ".installed"
+    if not installed.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
+        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+        constraints = Path(__file__).with_name("constraints.txt")
+        subprocess.run([*pip, "-c", str(constraints), PINNED_CLIENT], check=True)
+        installed.write_text(PINNED_CLIENT, encoding="utf-8")
+    return python
+
+
+@pytest.fixture(scope="session")
+def published_client(published_client_python: Path, address: str) -> PublishedClient:
+    return PublishedClient(published_client_python, address)
