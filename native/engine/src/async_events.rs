@@ -8,12 +8,12 @@ use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::{Dependencies, Place, Record, RecordType, Result, WireError};
 use pyo3::prelude::*;
 
-use crate::arrow_py::{value_error, ArrowBatch};
-use crate::block_reader::{check_room, for_each_event, LayoutCache, Problems, Seen};
+use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen};
 use crate::block_source::BlockSource;
 use crate::call_tree::scope_hash;
 use crate::clock::Clock;
 use crate::columns::{column, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
+use crate::event_builder::event_builder;
 use crate::scopes::{is_span_type, BlockScopes, ScopePlan};
 
 fn schema() -> SchemaRef {
@@ -133,6 +133,11 @@ impl Rows {
         ]
     }
 
+    fn largest_column(&self) -> usize {
+        let bytes = self.dictionaries().map(DictionaryColumn::value_bytes);
+        bytes.into_iter().max().unwrap_or(0)
+    }
+
     fn bytes(&self) -> usize {
         let plain = 2 * size_of::<i64>() + 3 * size_of::<u32>();
         let dictionaries = self
@@ -143,7 +148,13 @@ impl Rows {
         self.time.bytes() + self.time.rows() * plain + dictionaries
     }
 
-    fn take(&mut self) -> std::result::Result<RecordBatch, String> {
+    fn fill(&mut self, source: &BlockSource, rows: usize) -> std::result::Result<(), String> {
+        self.stream_id.repeat(source.stream_id.as_bytes(), rows);
+        self.block_id.repeat(source.block_id.as_bytes(), rows);
+        Ok(())
+    }
+
+    fn take(mut self) -> std::result::Result<RecordBatch, String> {
         let wide = |values: &mut Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(std::mem::take(values))) };
         let narrow = |values: &mut Vec<u32>| -> ArrayRef { Arc::new(UInt32Array::from(std::mem::take(values))) };
         let columns = vec![
@@ -232,61 +243,6 @@ impl AsyncEventsBuilder {
         });
         Ok(())
     }
-
-    fn append_block(&mut self, source: &BlockSource) -> Vec<String> {
-        let mut problems = Problems::new(source);
-        let rows_before = self.rows.time.rows();
-        if let Err(error) = self.read(source, &mut problems) {
-            problems.add(error);
-        }
-        let rows = self.rows.time.rows() - rows_before;
-        self.rows.stream_id.repeat(source.stream_id.as_bytes(), rows);
-        self.rows.block_id.repeat(source.block_id.as_bytes(), rows);
-        problems.into_texts()
-    }
 }
 
-#[pymethods]
-impl AsyncEventsBuilder {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    fn append(&mut self, py: Python<'_>, block: BlockSource) -> PyResult<Vec<String>> {
-        let largest = self
-            .rows
-            .dictionaries()
-            .into_iter()
-            .map(DictionaryColumn::value_bytes)
-            .max();
-        check_room(largest.unwrap_or(0))?;
-        Ok(py.detach(|| self.append_block(&block)))
-    }
-
-    #[getter]
-    fn rows(&self) -> usize {
-        self.rows.time.rows()
-    }
-
-    #[getter]
-    fn estimated_bytes(&self) -> usize {
-        self.rows.bytes()
-    }
-
-    #[getter]
-    fn min_time(&self) -> Option<i64> {
-        self.rows.time.bounds().map(|(min, _)| min)
-    }
-
-    #[getter]
-    fn max_time(&self) -> Option<i64> {
-        self.rows.time.bounds().map(|(_, max)| max)
-    }
-
-    fn take(&mut self, py: Python<'_>) -> PyResult<ArrowBatch> {
-        py.detach(|| std::mem::take(&mut self.rows).take())
-            .map(ArrowBatch::new)
-            .map_err(value_error)
-    }
-}
+event_builder!(AsyncEventsBuilder);

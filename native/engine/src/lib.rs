@@ -10,6 +10,7 @@ pub mod call_tree;
 pub mod call_tree_py;
 pub mod clock;
 pub mod columns;
+pub mod event_builder;
 pub mod histogram;
 pub mod histogram_functions;
 pub mod images;

@@ -11,9 +11,8 @@ use micromegas_core::codec::{
 };
 use pyo3::prelude::*;
 
-use crate::arrow_py::{value_error, ArrowBatch};
 use crate::block_reader::{
-    check_room, encode_property_set, for_each_event, LayoutCache, PerDependency, Problems, Seen, ValueBudget,
+    encode_property_set, for_each_event, LayoutCache, PerDependency, Problems, Seen, ValueBudget,
 };
 use crate::block_source::BlockSource;
 use crate::clock::Clock;
@@ -21,6 +20,7 @@ use crate::columns::{
     column, jsonb_dictionary_type, text_dictionary_type, time_type, DictionaryColumn, ProcessColumns, TextColumn,
     TimeColumn,
 };
+use crate::event_builder::event_builder;
 
 fn schema() -> SchemaRef {
     let mut fields = ProcessColumns::leading_fields();
@@ -124,13 +124,11 @@ struct Rows {
 }
 
 impl Rows {
-    fn check_room(&self) -> PyResult<()> {
-        let largest = self
-            .message
+    fn largest_column(&self) -> usize {
+        self.message
             .text_bytes()
             .max(self.target.value_bytes())
-            .max(self.properties.value_bytes());
-        check_room(largest)
+            .max(self.properties.value_bytes())
     }
 
     fn bytes(&self) -> usize {
@@ -142,7 +140,11 @@ impl Rows {
             + self.properties.bytes()
     }
 
-    fn take(&mut self) -> std::result::Result<RecordBatch, String> {
+    fn fill(&mut self, source: &BlockSource, rows: usize) -> std::result::Result<(), String> {
+        self.process.repeat(source, rows)
+    }
+
+    fn take(mut self) -> std::result::Result<RecordBatch, String> {
         let mut columns: Vec<ArrayRef> = self.process.take_leading()?;
         columns.push(self.time.take());
         columns.push(self.target.take_texts("target")?);
@@ -337,53 +339,6 @@ impl LogEntriesBuilder {
         });
         Ok(())
     }
-
-    fn append_block(&mut self, source: &BlockSource) -> std::result::Result<Vec<String>, String> {
-        let mut problems = Problems::new(source);
-        let rows_before = self.rows.time.rows();
-        if let Err(error) = self.read(source, &mut problems) {
-            problems.add(error);
-        }
-        self.rows.process.repeat(source, self.rows.time.rows() - rows_before)?;
-        Ok(problems.into_texts())
-    }
 }
 
-#[pymethods]
-impl LogEntriesBuilder {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    fn append(&mut self, py: Python<'_>, block: BlockSource) -> PyResult<Vec<String>> {
-        self.rows.check_room()?;
-        py.detach(|| self.append_block(&block)).map_err(value_error)
-    }
-
-    #[getter]
-    fn rows(&self) -> usize {
-        self.rows.time.rows()
-    }
-
-    #[getter]
-    fn estimated_bytes(&self) -> usize {
-        self.rows.bytes()
-    }
-
-    #[getter]
-    fn min_time(&self) -> Option<i64> {
-        self.rows.time.bounds().map(|(min, _)| min)
-    }
-
-    #[getter]
-    fn max_time(&self) -> Option<i64> {
-        self.rows.time.bounds().map(|(_, max)| max)
-    }
-
-    fn take(&mut self, py: Python<'_>) -> PyResult<ArrowBatch> {
-        py.detach(|| std::mem::take(&mut self.rows).take())
-            .map(ArrowBatch::new)
-            .map_err(value_error)
-    }
-}
+event_builder!(LogEntriesBuilder);

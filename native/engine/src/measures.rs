@@ -8,15 +8,15 @@ use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::{Dependencies, DependencyIndex, Place, PlaceKind, Record, RecordType, Result, WireError};
 use pyo3::prelude::*;
 
-use crate::arrow_py::{value_error, ArrowBatch};
 use crate::block_reader::{
-    check_room, encode_property_set, for_each_event, LayoutCache, PerDependency, Problems, Seen, ValueBudget,
+    encode_property_set, for_each_event, LayoutCache, PerDependency, Problems, Seen, ValueBudget,
 };
 use crate::block_source::BlockSource;
 use crate::clock::Clock;
 use crate::columns::{
     column, jsonb_dictionary_type, text_dictionary_type, time_type, DictionaryColumn, ProcessColumns, TimeColumn,
 };
+use crate::event_builder::event_builder;
 
 /// Integer measures of this unit are told in seconds.
 const TICKS: &str = "ticks";
@@ -118,6 +118,11 @@ impl Rows {
         [&self.target, &self.name, &self.unit, &self.properties]
     }
 
+    fn largest_column(&self) -> usize {
+        let bytes = self.dictionaries().map(DictionaryColumn::value_bytes);
+        bytes.into_iter().max().unwrap_or(0)
+    }
+
     fn bytes(&self) -> usize {
         self.process.bytes()
             + self.time.bytes()
@@ -129,7 +134,11 @@ impl Rows {
                 .sum::<usize>()
     }
 
-    fn take(&mut self) -> std::result::Result<RecordBatch, String> {
+    fn fill(&mut self, source: &BlockSource, rows: usize) -> std::result::Result<(), String> {
+        self.process.repeat(source, rows)
+    }
+
+    fn take(mut self) -> std::result::Result<RecordBatch, String> {
         let mut columns: Vec<ArrayRef> = self.process.take_leading()?;
         columns.push(self.time.take());
         columns.push(self.target.take_texts("target")?);
@@ -294,59 +303,6 @@ impl MeasuresBuilder {
         });
         Ok(())
     }
-
-    fn append_block(&mut self, source: &BlockSource) -> std::result::Result<Vec<String>, String> {
-        let mut problems = Problems::new(source);
-        let rows_before = self.rows.time.rows();
-        if let Err(error) = self.read(source, &mut problems) {
-            problems.add(error);
-        }
-        self.rows.process.repeat(source, self.rows.time.rows() - rows_before)?;
-        Ok(problems.into_texts())
-    }
 }
 
-#[pymethods]
-impl MeasuresBuilder {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    fn append(&mut self, py: Python<'_>, block: BlockSource) -> PyResult<Vec<String>> {
-        let largest = self
-            .rows
-            .dictionaries()
-            .into_iter()
-            .map(DictionaryColumn::value_bytes)
-            .max();
-        check_room(largest.unwrap_or(0))?;
-        py.detach(|| self.append_block(&block)).map_err(value_error)
-    }
-
-    #[getter]
-    fn rows(&self) -> usize {
-        self.rows.time.rows()
-    }
-
-    #[getter]
-    fn estimated_bytes(&self) -> usize {
-        self.rows.bytes()
-    }
-
-    #[getter]
-    fn min_time(&self) -> Option<i64> {
-        self.rows.time.bounds().map(|(min, _)| min)
-    }
-
-    #[getter]
-    fn max_time(&self) -> Option<i64> {
-        self.rows.time.bounds().map(|(_, max)| max)
-    }
-
-    fn take(&mut self, py: Python<'_>) -> PyResult<ArrowBatch> {
-        py.detach(|| std::mem::take(&mut self.rows).take())
-            .map(ArrowBatch::new)
-            .map_err(value_error)
-    }
-}
+event_builder!(MeasuresBuilder);
