@@ -136,7 +136,7 @@ def test_merging_of_long_texts(folder_lake: LakeSettings) -> None:
     stream = made.stream("log")
     with serving(folder_lake) as service:
         accept(service, [made.request(), stream.request(objects_metadata=STATIC_ONLY)])
-        for _ in range(6):
+        for _ in range(12):
             accept(service, [amplified(stream)])
         wait_until_materialized(service)
         [before] = records(service.query("SELECT count(*) AS n FROM log_entries"))
