@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from micromegas.cli.errors import CliError
-from micromegas.cli.main import missing_extra
+from micromegas.cli.errors import CliError, missing_extra
 
 app = typer.Typer(
     help="Every log, metric and span of every process, kept, and asked in SQL.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-_EXTRA_OF_MODULE = {"typer": "client", "rich": "client", "pyarrow": "client"}
+from micromegas.cli.errors import missing_extra
 
 
 def main() -> None:
@@ -15,12 +15,3 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.exit(missing_extra(error))
     run()
-
-
-def missing_extra(error: ModuleNotFoundError) -> str:
-    """The line for a package that only an extra of ours installs."""
-    package = (error.name or "").partition(".")[0]
-    if package == "micromegas":
-        raise error
-    extra = _EXTRA_OF_MODULE.get(package, "server")
-    return f"micromegas: {package} is not installed: run  pip install 'micromegas[{extra}]'"

@@ -42,3 +42,4 @@ mod session;
 mod template;
 #[cfg(feature = "python")]
 mod uploader;
+mod value;

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use super::floats;
-use super::record::Value;
+use super::value::Value;
 
 /// MM_MAX_VALUES of csrc/record.h.
 const MAX_CONVERSIONS: usize = 32;
