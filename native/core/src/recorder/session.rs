@@ -14,7 +14,7 @@ use super::hotpath;
 use super::identity::new_id;
 use super::losses::Losses;
 use super::outbox::{Delivery, Outbox};
-use super::uploader::Uploader;
+use super::uploader::{self, Uploader};
 
 /// What `init()` decided, kept for forked children.
 #[derive(Clone)]
@@ -68,6 +68,7 @@ fn replace(session: Option<Arc<Session>>) -> Option<Arc<Session>> {
 
 /// Begins to record. The caller holds the GIL and has seen that there is no session, and none that is ending.
 pub fn start(settings: Settings) -> io::Result<Arc<Session>> {
+    uploader::warm_up();
     let session = Arc::new(Session::start(settings)?);
     replace(Some(Arc::clone(&session)));
     // SAFETY: the GIL is held, which serialises the producers' side.

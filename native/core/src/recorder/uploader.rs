@@ -6,6 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::Agent;
 
 use super::layouts::StreamKind;
@@ -45,17 +49,38 @@ fn retries(kind: Option<StreamKind>) -> u32 {
     }
 }
 
+fn agent_config() -> Config {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent(concat!("micromegas-python/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Knows no host, so that a request through it ends before a connection is tried.
+#[derive(Debug)]
+struct NoHosts;
+
+impl Resolver for NoHosts {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        Err(ureq::Error::HostNotFound)
+    }
+}
+
+/// Has the HTTP client make what it makes at its first request. To be called with the GIL, before the uploader's thread:
+/// a fork in the middle of it would leave the child with something for ever in the making, and waiting for it.
+pub fn warm_up() {
+    let agent = Agent::with_parts(agent_config(), DefaultConnector::default(), NoHosts);
+    let refused = agent.post("http://nowhere/").send(&[] as &[u8]);
+    debug_assert!(refused.is_err());
+}
+
 impl Uploader {
     /// Runs until the outbox is stopped and empty, or out of time.
     pub fn run(self) {
-        let agent: Agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .user_agent(concat!("micromegas-python/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let agent = Agent::new_with_config(agent_config());
         let mut absences = 0;
         let mut absences_at_end = 0;
         let mut pause_until = None;
