@@ -6,6 +6,7 @@ Must never list more rows than the statement's own filters ask for, as far as th
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -51,8 +52,9 @@ class _MetadataView(QueryTable):
         limit = preparation.max_list_bytes
         return TableFiles(spooled=preparation.spool.write(self.schema, batches, self.view_set.name, limit))
 
+    @abstractmethod
     def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
-        raise NotImplementedError
+        """The rows within the need and the request's range, and maybe others."""
 
 
 class ProcessesView(_MetadataView):
