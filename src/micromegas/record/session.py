@@ -63,18 +63,23 @@ def init(
     environment = os.environ
     if not _hooks.registered:
         _hooks.parent = environment.get(PARENT_VARIABLE)
-    process_id = _core.recorder_start(
-        url if url is not None else environment.get("MICROMEGAS_TELEMETRY_URL") or DEFAULT_URL,
-        api_key if api_key is not None else environment.get("MICROMEGAS_INGESTION_API_KEY"),
-        facts(process_name),
-        list(_process_properties(properties, environment.get("MICROMEGAS_PROCESS_PROPERTIES", "")).items()),
-        _hooks.parent,
-        flush_period if flush_period is not None else _period(environment.get("MICROMEGAS_FLUSH_PERIOD")),
-        buffer_bytes,
-        queue_bytes,
-        environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",
-        _thread_name,
-    )
+    decisions: dict[str, object] = {
+        "url": url if url is not None else environment.get("MICROMEGAS_TELEMETRY_URL") or DEFAULT_URL,
+        "api_key": api_key if api_key is not None else environment.get("MICROMEGAS_INGESTION_API_KEY"),
+        "facts": facts(process_name),
+        "properties": list(
+            _process_properties(properties, environment.get("MICROMEGAS_PROCESS_PROPERTIES", "")).items()
+        ),
+        "parent_process_id": _hooks.parent,
+        "flush_period": flush_period
+        if flush_period is not None
+        else _period(environment.get("MICROMEGAS_FLUSH_PERIOD")),
+        "buffer_bytes": buffer_bytes,
+        "queue_bytes": queue_bytes,
+        "monotonic_clock": environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",
+        "thread_namer": _thread_name,
+    }
+    process_id = _core.recorder_start(decisions)
     _announce_to_children(process_id)
     _register_hooks()
     return process_id

@@ -62,22 +62,26 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     }
 }
 
-/// Starts recording and gives the process id. `facts` are exe, username, realname, computer, distro, cpu_brand.
-#[pyfunction]
-#[pyo3(signature = (url, api_key, facts, properties, parent_process_id, flush_period, buffer_bytes, queue_bytes, monotonic_clock, thread_namer))]
-#[allow(clippy::too_many_arguments)]
-fn recorder_start(
-    url: &str,
-    api_key: Option<&str>,
+/// What `init()` decided, as the mapping that it hands over. A new setting is a field here and an entry there.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Decisions<'py> {
+    url: String,
+    api_key: Option<String>,
+    /// exe, username, realname, computer, distro, cpu_brand
     facts: [String; 6],
     properties: Vec<(String, String)>,
-    parent_process_id: Option<&str>,
+    parent_process_id: Option<String>,
     flush_period: f64,
     buffer_bytes: u64,
     queue_bytes: usize,
     monotonic_clock: bool,
-    thread_namer: &Bound<'_, PyAny>,
-) -> PyResult<String> {
+    thread_namer: Bound<'py, PyAny>,
+}
+
+/// Starts recording and gives the process id.
+#[pyfunction]
+fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> {
     loop {
         if session::current().is_some() {
             return Err(PyRuntimeError::new_err("recorder: already started"));
@@ -85,33 +89,34 @@ fn recorder_start(
         let Some(ending) = session::ending_collector() else {
             break;
         };
-        thread_namer.py().detach(|| ending.wait_ended());
+        py.detach(|| ending.wait_ended());
     }
-    let [exe, username, realname, computer, distro, cpu_brand] = facts.map(|fact| clean(&fact));
+    let [exe, username, realname, computer, distro, cpu_brand] = decisions.facts.map(|fact| clean(&fact));
     let settings = Settings {
-        url: checked_url(url)?,
-        authorization: checked_authorization(api_key)?,
-        flush_period: seconds("flush period", flush_period)?.max(Duration::from_millis(10)),
-        queue_bytes,
+        url: checked_url(&decisions.url)?,
+        authorization: checked_authorization(decisions.api_key.as_deref())?,
+        flush_period: seconds("flush period", decisions.flush_period)?.max(Duration::from_millis(10)),
+        queue_bytes: decisions.queue_bytes,
         exe,
         username,
         realname,
         computer,
         distro,
         cpu_brand,
-        properties: properties
+        properties: decisions
+            .properties
             .iter()
             .map(|(name, value)| (clean(name), clean(value)))
             .collect(),
         // An id that is none would have the server refuse the process.
-        parent_id: parent_process_id.and_then(|id| parse_uuid(id).ok()),
+        parent_id: decisions.parent_process_id.and_then(|id| parse_uuid(&id).ok()),
     };
     // SAFETY: the namer is a valid object and the GIL is held.
-    if unsafe { hotpath::mm_buffers_init(thread_namer.as_ptr(), buffer_bytes) } != 0 {
-        return Err(PyErr::fetch(thread_namer.py()));
+    if unsafe { hotpath::mm_buffers_init(decisions.thread_namer.as_ptr(), decisions.buffer_bytes) } != 0 {
+        return Err(PyErr::fetch(py));
     }
     // SAFETY: no event is recorded while there is no session, so nobody reads the clock now.
-    unsafe { hotpath::mm_clock_choose(c_int::from(monotonic_clock)) };
+    unsafe { hotpath::mm_clock_choose(c_int::from(decisions.monotonic_clock)) };
     let session = session::start(settings).map_err(|error| PyOSError::new_err(format!("recorder: {error}")))?;
     Ok(session.process_id.clone())
 }
