@@ -1,0 +1,108 @@
+"""The examples of docs/instrumentation.md are run, each in a process of its own, and what they record must arrive."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record.conftest import CaptureServer
+
+PAGE = Path(__file__).parent.parent / "docs" / "instrumentation.md"
+MARKS = {"arrives", "needs", "fragment"}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A Python block: the line of its fence, the marks of the comments right before it, its text."""
+
+    line: int
+    marks: dict[str, str]
+    text: str
+
+    @property
+    def arrives(self) -> list[str]:
+        """Texts of which each has to be a message, or the name of a metric or span."""
+        return [text.strip() for text in self.marks.get("arrives", "").split(";") if text.strip()]
+
+    @property
+    def needs(self) -> list[str]:
+        """Modules without which the block is skipped."""
+        return [name.strip() for name in self.marks.get("needs", "").split(",") if name.strip()]
+
+
+def examples(page: str) -> Iterator[Example]:
+    marks: dict[str, str] = {}
+    lines = enumerate(page.splitlines(), start=1)
+    for number, line in lines:
+        if mark := re.fullmatch(r"<!-- (\w+): (.+) -->", line):
+            marks[mark[1]] = mark[2]
+        elif line == "```python":
+            body = []
+            for _, inner in lines:
+                if inner == "```":
+                    break
+                body.append(inner)
+            yield Example(number, marks, "\n".join(body) + "\n")
+            marks = {}
+        elif line.strip():
+            marks = {}
+
+
+EXAMPLES = list(examples(PAGE.read_text(encoding="utf-8")))
+RUNNABLE = [example for example in EXAMPLES if "fragment" not in example.marks]
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """Every text of an event, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from names_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from names_in(inner)
+
+
+def test_marks_are_known_and_no_block_escapes() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert {mark for example in EXAMPLES for mark in example.marks} <= MARKS
+    # A fence with attributes, indentation or another name of the language would not be run.
+    assert len(re.findall(r"(?i)^\s*(?:```|~~~)\s*py", page, flags=re.MULTILINE)) == len(EXAMPLES)
+    assert len(RUNNABLE) >= 6
+
+
+@pytest.mark.parametrize("example", RUNNABLE, ids=lambda example: f"line {example.line}")
+def test_example(example: Example, tmp_path: Path) -> None:
+    for name in example.needs:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs {name}, which is not installed")
+    script = tmp_path / "example.py"
+    script.write_text(example.text, encoding="utf-8")
+    server = CaptureServer()
+    try:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MICROMEGAS_")}
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            env=inherited | {"MICROMEGAS_TELEMETRY_URL": server.url},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        captured = server.captured
+    finally:
+        server.close()
+    assert done.returncode == 0, done.stderr
+    events = [event for block in captured.blocks for event in block.events]
+    assert events, "nothing arrived"
+    assert set(example.arrives) <= {text for event in events for text in names_in(event)}
