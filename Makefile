@@ -10,7 +10,7 @@ SOURCES := $(shell find native/core native/engine -name '*.rs' -o -name '*.c' -o
 	native/Cargo.toml native/Cargo.lock native/core/Cargo.toml native/engine/Cargo.toml
 EXT      = $(shell $(PY) -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
 
-.PHONY: help setup setup-test demo test test-python test-native test-pythons check format bench native native-core native-engine lock clean
+.PHONY: help setup setup-test demo test test-python test-native test-pythons check format bench bench-hotpath native native-core native-engine lock clean
 
 help:
 	@echo 'make demo    set up, start the server, run an instrumented program, ask SQL'
@@ -96,14 +96,26 @@ OTHERS ?= 3.12 3.13
 
 test-pythons: $(addprefix test-python-,$(OTHERS))
 
-test-python-%: setup-test
-	@python=$$(sh tools/find_python $*) || { echo "no Python $* here: its recorder tests are left out"; exit 0; }; \
+# Its environment in .venvs, and the core built for it; nothing when there is no such Python.
+other-python-%: setup-test
+	@python=$$(sh tools/find_python $*) || { echo "no Python $* here: it is left out"; exit 0; }; \
 	set -e; test -d .venvs/$* || "$$python" -m venv .venvs/$*; \
 	.venvs/$*/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt pytest hypothesis cbor2 lz4; \
 	cd native && PYO3_PYTHON=$(abspath .venvs)/$*/bin/python CARGO_TARGET_DIR=target/python-$* cargo build --locked --release -p micromegas-core; cd ..; \
 	ext=$$(.venvs/$*/bin/python -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))"); \
-	cp native/target/python-$*/release/libmicromegas_core.so src/micromegas/_core$$ext; \
+	cp native/target/python-$*/release/libmicromegas_core.so src/micromegas/_core$$ext.new; \
+	mv src/micromegas/_core$$ext.new src/micromegas/_core$$ext
+
+test-python-%: other-python-%
+	@test ! -x .venvs/$*/bin/python || \
 	PYTHONPATH=$(abspath src) .venvs/$*/bin/python -m pytest --confcutdir tests/record tests/record
+
+# The limits of the hot path, on every interpreter of this machine.
+bench-hotpath: setup-test $(addprefix bench-hotpath-,$(OTHERS))
+	$(PY) bench/hotpath.py
+
+bench-hotpath-%: other-python-%
+	test ! -x .venvs/$*/bin/python || PYTHONPATH=$(abspath src) .venvs/$*/bin/python bench/hotpath.py
 
 bench: setup-test
 	# figures mean something only on a machine that does nothing else

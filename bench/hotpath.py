@@ -1,119 +1,239 @@
-"""What an event costs in the calling thread: ns, and ratios to an empty C call, beside stdlib logging.
+"""What an event costs in the calling thread, beside the floor of the same run and the limit that we set ourselves.
 
-    python bench/hotpath.py [--rounds 9]
+    python bench/hotpath.py [--rounds 9] [--peers]
 
-Each shape is unrolled 20 times in a loop; the empty loop is measured in every round and subtracted. Clock: CPU time of
-the thread. ns: minimum over the rounds; E: the median over the rounds of the ratio to an empty `METH_O` call
-(`gc.is_tracked`) of the same round. A capture server of this process takes what is recorded.
+The floor (bench/floor.c): **E**, an empty `METH_O` call; **R**, the same with a time stamp and one store;
+**T** = R - E; **W**, the best empty `with` of a C type. Each statement stands 20 times in a loop whose names are local; the empty loop
+is measured in every round and subtracted; the clock is the CPU time of the thread. ns: the best of all rounds. A server
+process (bench/sink.py) takes what is recorded. `--peers` adds other libraries, as far as they are installed
+(`make bench-peers` installs them).
 """
 
+from __future__ import annotations
+
 import argparse
+import contextlib
 import gc
 import itertools
 import logging
 import platform
-import statistics
+import sys
 import sysconfig
-import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
+
+from floor import floor
+from sink import sink
 
 import micromegas as mm
 
 UNROLL = 20
-EMPTY = "empty METH_O call (E)"
+LOOPS = 1000
+OLD = sys.version_info < (3, 12)
+"""CPython 3.11 has limits of its own: it makes a bound method for each call of a method."""
+
+FLOOR = floor()
+EMPTY, STAMPED = "empty METH_O call (E)", "with a time stamp (R)"
+PLAIN_WITH, PREBOUND_WITH = "empty with, plain C type", "empty with, prebound"
 
 
-class Sink(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+@dataclass(frozen=True)
+class Best:
+    """The best ns of each shape of a run."""
 
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
+    ns: dict[str, float]
 
-    def log_message(self, *_: object) -> None:
-        pass
+    @property
+    def e(self) -> float:
+        return self.ns[EMPTY]
+
+    @property
+    def r(self) -> float:
+        return self.ns[STAMPED]
+
+    @property
+    def t(self) -> float:
+        return self.r - self.e
+
+    @property
+    def w(self) -> float:
+        return min(self.ns[PLAIN_WITH], self.ns[PREBOUND_WITH])
 
 
-def shapes() -> dict[str, tuple[str, dict[str, object]]]:
-    quiet = logging.getLogger("bench")
-    quiet.propagate = False
-    quiet.addHandler(logging.NullHandler())
-    quiet.setLevel(logging.INFO)
-    metric, counter, span = mm.metric("bench", "ns"), mm.counter("bench_counter"), mm.span("bench")
+@dataclass(frozen=True)
+class Limit:
+    text: str
+    ns: Callable[[Best], float]
+
+
+@dataclass(frozen=True)
+class Shape:
+    statement: str
+    names: dict[str, object]
+    limit: Limit | None = None
+    less: str | None = None
+    """What is subtracted: the same work without us."""
+    nearest: str | None = None
+    """Of a peer: the shape of ours that does the same."""
+    loops: int = LOOPS
+
+
+def times_e(factor: float) -> Limit:
+    return Limit(f"{factor:g} E", lambda best: factor * best.e)
+
+
+def times_r(factor: float, on_311: float) -> Limit:
+    factor = on_311 if OLD else factor
+    return Limit(f"{factor:g} R", lambda best: factor * best.r)
+
+
+def times_with(factor: float) -> Limit:
+    return Limit(f"{factor:g} (W+2T)", lambda best: factor * (best.w + 2 * best.t))
+
+
+def added_to_call(calls: int) -> Limit:
+    return Limit(f"2T + {calls}E", lambda best: 2 * best.t + calls * best.e)
+
+
+def times_shape(factor: float, name: str) -> Limit:
+    return Limit(f"{factor:g} x that", lambda best: factor * best.ns[name])
+
+
+def floor_shapes() -> dict[str, Shape]:
+    return {
+        EMPTY: Shape("call(x)", {"call": FLOOR.empty, "x": 5}),
+        STAMPED: Shape("call(x)", {"call": FLOOR.stamped, "x": 5}),
+        "empty METH_O method": Shape("plain.method(x)", {"plain": FLOOR.Plain(), "x": 5}),
+        PLAIN_WITH: Shape("with span: pass", {"span": FLOOR.Plain()}),
+        PREBOUND_WITH: Shape("with span: pass", {"span": FLOOR.Prebound()}),
+    }
+
+
+def plain(a: int) -> int:
+    return a
+
+
+def recording_shapes() -> dict[str, Shape]:
+    metric, counter, span, log = mm.metric("bench", "ns"), mm.counter("bench_counter"), mm.span("bench"), mm.log
+    text = "sixteen letters."
+    return {
+        "counter.add(n)": Shape("counter.add(x)", {"counter": counter, "x": 5}, times_e(1.7)),
+        "log below its level": Shape("log.trace('x=%s', x)", {"log": log, "x": 5}, times_e(1.7)),
+        "metric.record(int)": Shape("metric.record(x)", {"metric": metric, "x": 5}, times_r(1.2, 1.5)),
+        "metric.record(float)": Shape("metric.record(x)", {"metric": metric, "x": 1.5}, times_r(1.2, 1.5)),
+        "log, literal": Shape("log.info('literal')", {"log": log}, times_r(1.4, 1.65)),
+        "log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_r(1.6, 1.8)),
+        "log, one str": Shape("log.info('x=%s', x)", {"log": log, "x": text}, times_r(1.6, 1.8)),
+        "log, three values": Shape(
+            "log.info('%s %d %f', s, x, f)", {"log": log, "s": text, "x": 5, "f": 1.5}, times_r(1.9, 2.0)
+        ),
+        "log, one property": Shape("log.info('literal', user=s)", {"log": log, "s": "alice"}),
+        "log, f-string": Shape("log.info(f'x={x}')", {"log": log, "x": 5}),
+        "with span (two events)": Shape("with span: pass", {"span": span}, times_with(1.15)),
+        "with mm.span('name')": Shape("with make('name'): pass", {"make": mm.span}),
+        "f(x) untraced": Shape("f(x)", {"f": plain, "x": 5}),
+        "@trace, added to f(x)": Shape(
+            "f(x)", {"f": mm.trace(copy_of_plain()), "x": 5}, added_to_call(5), "f(x) untraced"
+        ),
+        **logging_shapes(),
+    }
+
+
+def copy_of_plain() -> Callable[[int], int]:
+    """A function with code of its own: what traces it may mark the code."""
 
     def plain(a: int) -> int:
         return a
 
-    class PythonSpan:
-        def __enter__(self) -> None:
-            pass
+    return plain
 
-        def __exit__(self, *_: object) -> None:
-            pass
 
-    traced = mm.trace(plain)
-    log = mm.log
+def logging_shapes() -> dict[str, Shape]:
+    quiet = logging.getLogger("bench.quiet")
+    quiet.propagate = False
+    quiet.addHandler(logging.NullHandler())
+    quiet.setLevel(logging.INFO)
     return {
-        EMPTY: ("call(x)", {"call": gc.is_tracked, "x": 5}),
-        "untraced f(x)": ("f(x)", {"f": plain, "x": 5}),
-        "counter.add(x)": ("counter.add(x)", {"counter": counter, "x": 5}),
-        "metric.record(x) int": ("metric.record(x)", {"metric": metric, "x": 5}),
-        "metric.record(x) float": ("metric.record(x)", {"metric": metric, "x": 1.5}),
-        "log below its level": ("log.trace('x=%s', x)", {"log": log, "x": 5}),
-        "log literal": ("log.info('literal')", {"log": log}),
-        "log one int": ("log.info('x=%s', x)", {"log": log, "x": 5}),
-        "log three values": ("log.info('%s %d %f', s, x, f)", {"log": log, "s": "sixteen letters.", "x": 5, "f": 1.5}),
-        "log with property": ("log.info('literal', user=s)", {"log": log, "s": "alice"}),
-        "log f-string": ("log.info(f'x={x}')", {"log": log, "x": 5}),
-        "with span (two events)": ("with span: pass", {"span": span}),
-        "with mm.span('name')": ("with make('name'): pass", {"make": mm.span}),
-        "with Python class, empty": ("with span: pass", {"span": PythonSpan()}),
-        "@trace f(x), whole call": ("f(x)", {"f": traced, "x": 5}),
-        "time.perf_counter_ns()": ("clock()", {"clock": time.perf_counter_ns}),
-        "logging below its level": ("log.debug('x=%s', x)", {"log": quiet, "x": 5}),
-        "logging NullHandler literal": ("log.info('literal')", {"log": quiet}),
-        "logging NullHandler one int": ("log.info('x=%s', x)", {"log": quiet, "x": 5}),
+        "logging below its level": Shape("log.debug('x=%s', x)", {"log": quiet, "x": 5}),
+        "logging, NullHandler": Shape("log.info('x=%s', x)", {"log": quiet, "x": 5}, loops=50),
+        "time.perf_counter_ns()": Shape("clock()", {"clock": time.perf_counter_ns}),
     }
 
 
-def compiled(statement: str, names: dict[str, object]) -> Callable[[int], float]:
+def off_shapes() -> dict[str, Shape]:
+    metric, span, log = mm.metric("bench", "ns"), mm.span("bench"), mm.log
+    return {
+        "off: metric.record(int)": Shape("metric.record(x)", {"metric": metric, "x": 5}, times_e(1.7)),
+        "off: log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_e(1.7)),
+        "off: span.begin()": Shape("span.begin()", {"span": span}, times_e(1.7)),
+        "off: with span": Shape("with span: pass", {"span": span}, Limit("1.7 W", lambda best: 1.7 * best.w)),
+    }
+
+
+def compiled(shape: Shape) -> Callable[[int], float]:
+    """`sample(n)`: ns per statement, with the loop."""
+    names = shape.names
     lines = [f"def sample(n, {', '.join(f'{name}={name}' for name in names)}):", "    begin = clock_()"]
-    lines += ["    for _ in repeat_(None, n):"] + [f"        {statement}"] * UNROLL
+    lines += ["    for _ in repeat_(None, n):"] + [f"        {shape.statement}"] * UNROLL
     lines += ["    return (clock_() - begin) / (n * UNROLL_)"]
     scope = {"clock_": time.thread_time_ns, "repeat_": itertools.repeat, "UNROLL_": UNROLL} | names
     exec("\n".join(lines), scope)
     return scope["sample"]  # type: ignore[no-any-return]
 
 
+def measured(shapes: dict[str, Shape], rounds: int) -> Best:
+    """Every shape once per round, so that a bad moment of the machine meets all of them."""
+    nothing = compiled(Shape("pass", {"x": 0}))
+    functions = {name: compiled(shape) for name, shape in shapes.items()}
+    for name, function in functions.items():
+        function(min(200, shapes[name].loops))  # the interpreter specialises, the recorder learns its call sites
+    best = dict.fromkeys(shapes, float("inf"))
+    gc.collect()
+    gc.disable()
+    for _ in range(rounds):
+        base = min(nothing(LOOPS) for _ in range(3))
+        for name, function in functions.items():
+            sample = min(function(shapes[name].loops) for _ in range(3)) - base
+            best[name] = min(best[name], sample)
+            mm.flush()  # between the samples, so that the thread behind rests while the next one runs
+    gc.enable()
+    for name, shape in shapes.items():
+        if shape.less:
+            best[name] -= best[shape.less]
+    return Best(best)
+
+
+def show(shapes: dict[str, Shape], best: Best, ours: Best | None = None) -> None:
+    for name, shape in shapes.items():
+        ns = best.ns[name]
+        line = f"{name:<34}{ns:>9.1f}{ns / best.e:>8.2f}{ns / best.r:>8.2f}"
+        if shape.limit:
+            bound = shape.limit.ns(best)
+            line += f"  {shape.limit.text:<14}{bound:>8.1f}{ns / bound:>7.2f}  {'OK' if ns <= bound else 'over'}"
+        elif shape.nearest and ours:
+            line += f"  {ns / ours.ns[shape.nearest]:>7.1f} x our {shape.nearest}"
+        print(line)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    mm.init(url=f"http://127.0.0.1:{server.server_address[1]}", level="debug")
-    functions = {name: compiled(*shape) for name, shape in shapes().items()}
-    nothing = compiled("pass", {"x": 0})
-    figures: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function(500)  # warm: the interpreter specialises, the recorder learns its call sites
-    gc.disable()
-    for _ in range(rounds):
-        base = min(nothing(2000) for _ in range(3))
-        for name, function in functions.items():
-            repeats = 200 if name.startswith("logging Null") else 2000
-            figures[name].append(min(function(repeats) for _ in range(3)) - base)
-            mm.flush()  # between the samples, so that the thread behind rests while the next one runs
+    parser.add_argument("--peers", action="store_true", help="other libraries, those that are installed")
+    options = parser.parse_args()
     print(f"CPython {platform.python_version()}, {sysconfig.get_config_var('CONFIG_ARGS') or ''}")
-    print(f"{'shape':<32}{'ns':>9}{'E':>8}")
-    for name, samples in figures.items():
-        ratio = statistics.median(sample / empty for sample, empty in zip(samples, figures[EMPTY], strict=True))
-        print(f"{name:<32}{min(samples):>9.1f}{ratio:>8.1f}")
-    print(f"lost events: {(mm.status() or {}).get('lost_events')}")
+    print(f"{'shape':<34}{'ns':>9}{'/ E':>8}{'/ R':>8}  {'limit':<14}{'ns':>8}{'of it':>7}")
+    with sink() as server, contextlib.ExitStack() as recording:
+        mm.init(url=server.url, level="debug", flush_period=3600, buffer_bytes=256 << 20)
+        recording.callback(mm.shutdown)
+        shapes = floor_shapes() | recording_shapes()
+        best = measured(shapes, options.rounds)
+        show(shapes, best)
+        print(f"lost events: {(mm.status() or {})['lost_events']}")
+        recording.close()
+        off = floor_shapes() | off_shapes()
+        print("\nnot recording")
+        show(off, measured(off, options.rounds))
 
 
 if __name__ == "__main__":
