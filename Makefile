@@ -120,6 +120,10 @@ bench-hotpath-%: other-python-%
 bench: setup-test
 	# figures mean something only on a machine that does nothing else
 	$(PY) bench/hotpath.py
+	$(PY) bench/handover.py
+	$(PY) bench/throughput.py --kind metrics
+	$(PY) bench/throughput.py --kind spans
+	$(PY) bench/throughput.py --kind logs
 	$(PY) bench/decode.py
 	$(PY) bench/ingest.py
 	$(PY) bench/materialize.py ../shared/vectors/service

@@ -3,10 +3,10 @@
     python bench/hotpath.py [--rounds 9] [--peers]
 
 The floor (bench/floor.c): **E**, an empty `METH_O` call; **R**, the same with a time stamp and one store;
-**T** = R - E; **W**, the best empty `with` of a C type. Each statement stands 20 times in a loop whose names are local; the empty loop
-is measured in every round and subtracted; the clock is the CPU time of the thread. ns: the best of all rounds. A server
-process (bench/sink.py) takes what is recorded. `--peers` adds other libraries, as far as they are installed
-(`make bench-peers` installs them).
+**T** = R - E; **W**, the best empty `with` of a C type. Each statement stands 20 times in a loop whose names are local;
+the empty loop is measured in every round and subtracted; the clock is the CPU time of the thread. ns: the best of all
+rounds. A server process (bench/sink.py) takes what is recorded. `--peers` adds other libraries, as far as they are
+installed (`make bench-peers` installs them).
 """
 
 from __future__ import annotations

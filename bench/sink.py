@@ -65,13 +65,13 @@ def _serve(pipe: Connection) -> None:
                     if name.strip().lower() == b"content-length":
                         length = int(value)
                 body = stream.read(length)
-                connection.sendall(_ANSWER)
                 with lock:
                     counts["requests"] += 1
                     counts["bytes"] += length
                     if b"insert_block" in request:
                         counts["blocks"] += 1
                         counts["events"] += _core.parse_block(body)[-1]
+                connection.sendall(_ANSWER)
 
     threading.Thread(target=accept, daemon=True).start()
     while pipe.recv():
