@@ -3,6 +3,7 @@
 //! The codec never touches storage or the network; the recorder's uploader never takes the GIL.
 
 pub mod codec;
+pub mod message;
 #[cfg(any(feature = "python", test))]
 mod recorder;
 

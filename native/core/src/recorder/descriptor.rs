@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use super::template::Template;
+use crate::message::template::Template;
 
 /// More would be a program that makes names of its data: what is beyond shares a descriptor or is refused.
 const MAX_DESCRIPTORS: usize = 65_536;
@@ -26,7 +26,7 @@ pub struct Descriptor {
 pub enum Description {
     Log {
         level: u32,
-        template: Template,
+        template: Template<'static>,
     },
     Metric {
         name: &'static str,

@@ -6,8 +6,8 @@ use super::blocks::{BlockWriter, Office, Properties, Stream};
 use super::descriptor::{Description, Descriptor};
 use super::layouts::StreamKind;
 use super::record::{Record, LOG_LITERAL, LOG_TEXT};
-use super::template::push_str;
-use super::value::Value;
+use crate::message::template::push_str;
+use crate::message::value::Value;
 
 const BLOCK_BYTES: usize = 1 << 20;
 /// A longer message is cut: readers hold whole messages in memory.

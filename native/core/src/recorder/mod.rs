@@ -20,7 +20,6 @@ mod collector;
 #[cfg(feature = "python")]
 mod cpu_stream;
 mod descriptor;
-mod floats;
 #[cfg(feature = "python")]
 mod hotpath;
 mod identity;
@@ -39,7 +38,5 @@ pub mod python;
 mod record;
 #[cfg(feature = "python")]
 mod session;
-mod template;
 #[cfg(feature = "python")]
 mod uploader;
-mod value;

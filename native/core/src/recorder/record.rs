@@ -1,7 +1,7 @@
 //! Reads the records that the calling threads leave (layout: csrc/record.h). Trusts them: they come from this process.
 
 use super::descriptor::Descriptor;
-use super::value::{word, Value};
+use crate::message::value::{word, Value};
 
 pub const SPAN_BEGIN: u8 = 0;
 pub const SPAN_END: u8 = 1;

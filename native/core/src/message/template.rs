@@ -1,4 +1,4 @@
-//! `%` templates of log calls: parsed once per call site, applied by the collector exactly as Python would.
+//! `%` templates of log calls: parsed once per call site, applied exactly as Python would.
 //!
 //! What can't be applied exactly here (`%(name)s`, `*`, `%c`, `%a`, `#`, lengths) is left to the calling thread.
 
@@ -11,8 +11,8 @@ use super::value::Value;
 const MAX_CONVERSIONS: usize = 32;
 const MAX_WIDTH: usize = 1000;
 
-pub struct Template {
-    text: &'static str,
+pub struct Template<'t> {
+    text: &'t str,
     /// None: only the caller can format it.
     parts: Option<Parts>,
 }
@@ -32,8 +32,8 @@ struct Conversion {
     precision: Option<usize>,
 }
 
-impl Template {
-    pub fn parse(text: &'static str) -> Self {
+impl<'t> Template<'t> {
+    pub fn parse(text: &'t str) -> Self {
         Self {
             text,
             parts: parse(text),
@@ -41,7 +41,7 @@ impl Template {
     }
 
     /// As the program wrote it.
-    pub fn text(&self) -> &'static str {
+    pub fn text(&self) -> &'t str {
         self.text
     }
 
@@ -228,6 +228,7 @@ pub fn push_str(value: &Value<'_>, out: &mut String) {
         }
         Value::Float(real) => floats::push_repr(*real, out),
         Value::Text(text) => text.write_to(out),
+        Value::Utf8(text) => out.push_str(text),
     }
 }
 

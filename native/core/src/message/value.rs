@@ -1,4 +1,4 @@
-//! The values of a log call as the calling thread left them (written by csrc/value.c).
+//! The values of a log call: as the calling thread left them (written by csrc/value.c), or as a block keeps them.
 
 /// A value as it was given to the log call.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -8,6 +8,7 @@ pub enum Value<'a> {
     Int(i64),
     Float(f64),
     Text(Text<'a>),
+    Utf8(&'a str),
 }
 
 /// Code units as CPython keeps them; `whole` is the number of code points before a cut.
