@@ -109,11 +109,15 @@ class Captured:
 
 
 class CaptureServer:
-    """Answers each request with `answer(route, number of this request)`: a status, or None to hang up."""
+    """Answers each request with `answer(route, number of this request)`: a status, or None to hang up.
+
+    Or with `answer_body(route, body)`, which may take its time, also give headers, and is asked for several at once.
+    """
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.answer: Callable[[str, int], int | None] = lambda route, number: 200
+        self.answer_body: Callable[[str, bytes], int | tuple[int, dict[str, str]] | None] | None = None
         self.lock = threading.Lock()
         owner = self
 
@@ -123,14 +127,21 @@ class CaptureServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 prefix, _, route = self.path.rpartition("/")
+                answer = None
+                if owner.answer_body is not None:
+                    answer = owner.answer_body(route, body)
                 with owner.lock:
-                    status = owner.answer(route, len(owner.requests)) if prefix == "/ingestion" else 404
+                    if owner.answer_body is None:
+                        answer = owner.answer(route, len(owner.requests)) if prefix == "/ingestion" else 404
+                    status, headers = answer if isinstance(answer, tuple) else (answer, {})
                     request = Request(route, self.headers["authorization"], body, status or 0)
                     owner.requests.append(request)
                 if status is None:
                     self.close_connection = True
                     return
                 self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
                 self.send_header("content-length", "0")
                 self.end_headers()
 

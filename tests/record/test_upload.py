@@ -1,8 +1,13 @@
 """What happens when the server is away, slow, angry or comes back."""
 
+import json
 import socket
+import threading
+import time
 
 import pytest
+
+from micromegas import _core
 
 
 def test_server_that_is_away_costs_the_program_nothing(run):
@@ -193,3 +198,212 @@ def test_the_queue_is_bounded_also_for_streams(run, server, away):
     assert lost > 0
     if not away:
         assert server.routes() == {"insert_process": 1}
+
+
+def test_three_requests_are_under_way_at_once_and_none_before_its_announcement(run, server):
+    """Streams wait for the process and blocks for their stream: as seen when requests begin and when they end."""
+    begun: list[tuple[str, set[str]]] = []
+    ended: set[str] = set()
+    together = threading.Condition()
+    most = 0
+
+    def answers(route: str, body: bytes) -> int:
+        nonlocal most
+        parsed = {"insert_process": _core.parse_process, "insert_stream": _core.parse_stream}.get(
+            route, _core.parse_block
+        )(body)
+        needs = {"insert_process": set(), "insert_stream": {parsed[0]}}.get(route, {parsed[1], parsed[2]})
+        with together:
+            begun.append((route, needs - ended))
+            if route == "insert_block":
+                # the third block releases the others: they would wait for each other's answer otherwise
+                most = max(most, sum(1 for name, _ in begun if name == "insert_block"))
+                together.notify_all()
+                together.wait_for(lambda: most >= 3, timeout=5)
+            ended.add({"insert_process": parsed[0], "insert_stream": parsed[1]}.get(route, ""))
+        return 200
+
+    server.answer_body = answers
+    run(
+        """
+        import threading
+        mm.init(flush_period=30)
+        mm.log.info("a"); mm.metric("m").record(1)
+        def work():
+            with mm.span("s"): pass
+        threads = [threading.Thread(target=work) for _ in range(10)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert mm.flush(30)
+        """
+    )
+    assert most >= 3
+    assert [needs for _, needs in begun if needs] == []
+    assert begun[0][0] == "insert_process"
+    assert server.captured.messages() == ["a"]
+
+
+@pytest.mark.parametrize("refused", ["insert_process", "insert_stream"])
+def test_events_of_a_refused_announcement_are_counted_and_not_sent(run, server, refused):
+    server.answer = lambda route, number: 403 if route == refused else 200
+    done = run(
+        """
+        import json
+        mm.init(flush_period=30)
+        for i in range(7): mm.log.info("x")
+        mm.metric("m").record(1)
+        with mm.span("s"): pass
+        assert mm.flush()
+        mm.log.info("later")
+        assert mm.flush()
+        status = mm.status()
+        print(json.dumps(status["losses"]["refused"]), status["lost_events"])
+        """
+    )
+    counts, _, total = done.stdout.rpartition(" ")
+    # the second flush tells of the first losses: one log event and one measure more
+    assert json.loads(counts) == {"logs": 9, "measures": 2, "spans": 2}
+    assert int(total) == 13
+    assert "insert_block" not in server.routes()
+
+
+@pytest.mark.parametrize("status", [408, 425, 429])
+def test_a_server_that_asks_for_patience_gets_it(run, server, status):
+    """More often than a block of spans would be tried if it were the block's fault."""
+    server.answer = lambda route, number: status if number in (2, 3, 4) else 200
+    run('mm.init()\nwith mm.span("s"): pass\nassert mm.flush(30)\n')
+    assert len(server.captured.events("cpu")) == 2
+
+
+def test_retry_after_is_heeded(run, server):
+    """Without it the second try would come after 10 ms."""
+    seen: list[float] = []
+
+    def answers(route: str, body: bytes) -> int | tuple[int, dict[str, str]]:
+        seen.append(time.monotonic())
+        return (503, {"retry-after": "1"}) if len(seen) == 1 else 200
+
+    server.answer_body = answers
+    run('mm.init()\nmm.log.info("x")\nassert mm.flush(30)\n')
+    assert seen[1] - seen[0] >= 1.0
+    assert server.captured.messages() == ["x"]
+
+
+def test_a_block_that_the_server_can_not_bear_holds_up_no_other(run, server):
+    """The server hangs up at one block for ever and takes all others: the block is given up, the rest arrives."""
+    poison: list[bytes] = []
+
+    def answers(route: str, body: bytes) -> int | None:
+        if route == "insert_block" and not poison:
+            poison.append(body)
+        return None if body in poison else 200
+
+    server.answer_body = answers
+    done = run(
+        """
+        import time
+        mm.init(flush_period=0.01)
+        with mm.span("s"): pass
+        mm.flush(0.5)
+        for i in range(20):
+            mm.log.info("x %d", i)
+            time.sleep(0.02)
+        for _ in range(100):
+            if mm.status()["losses"]["given_up"]["spans"]: break
+            mm.log.info("y")
+            mm.flush(0.1)
+        print(mm.status()["losses"]["given_up"])
+        """
+    )
+    assert done.stdout == "{'logs': 0, 'measures': 0, 'spans': 2}\n"
+    assert [text for text in server.captured.messages() if text[0] == "x"] == [f"x {i}" for i in range(20)]
+
+
+def test_what_is_left_at_the_end_is_counted_as_such(run, server):
+    server.answer = lambda route, number: 200 if number < 3 else None
+    done = run(
+        """
+        from micromegas import _core
+        mm.init(flush_period=30)
+        mm.log.info("arrives")
+        assert mm.flush()
+        mm.log.info("does not")
+        print(mm.shutdown(0.3))
+        """
+    )
+    assert done.stdout == "False\n"
+    assert server.captured.messages() == ["arrives"]
+
+
+@pytest.mark.parametrize("call", ["flush", "shutdown"])
+def test_ctrl_c_ends_a_wait(run, server, call):
+    held = threading.Event()
+    server.answer_body = lambda route, body: (held.wait(20), 200)[1]
+    done = run(
+        f"""
+        import os, signal, threading, time
+        mm.init()
+        mm.log.info("x")
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        begin = time.monotonic()
+        try: mm.{call}(60)
+        except KeyboardInterrupt: print("interrupted", time.monotonic() - begin < 30, flush=True)
+        os._exit(0)
+        """
+    )
+    held.set()
+    assert done.stdout == "interrupted True\n"
+
+
+def test_flush_from_a_signal_handler_inside_a_flush_and_from_many_threads(run, server):
+    held = threading.Event()
+    server.answer_body = lambda route, body: (held.wait(20), 200)[1]
+    threading.Timer(0.6, held.set).start()
+    done = run(
+        """
+        import os, signal, threading
+        inner = []
+        def handler(*_):
+            mm.log.info("from the handler")
+            inner.append(mm.flush(0))  # does not wait
+            inner.append(mm.flush(30))
+        signal.signal(signal.SIGUSR1, handler)
+        mm.init(flush_period=30)
+        mm.log.info("x")
+        results = []
+        threads = [threading.Thread(target=lambda: results.append(mm.flush(30))) for _ in range(8)]
+        for thread in threads: thread.start()
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        results.append(mm.flush(30))
+        for thread in threads: thread.join()
+        print(inner, set(results))
+        """
+    )
+    assert done.stdout == "[False, True] {True}\n"
+    assert sorted(server.captured.messages()) == ["from the handler", "x"]
+
+
+def test_flush_at_exit_after_the_recorder_has_ended(run, server):
+    """Registered before `init()`, so it runs after the recorder's own end."""
+    done = run(
+        """
+        import atexit
+        atexit.register(lambda: print(mm.flush(), mm.shutdown()))
+        mm.init()
+        mm.log.info("x")
+        """
+    )
+    assert done.stdout == "True True\n"
+    assert server.captured.messages() == ["x"]
+
+
+@pytest.mark.parametrize("timeout", ["-1", "float('nan')", "float('inf')", "1e12"])
+def test_a_wait_that_can_not_be(run, server, timeout):
+    done = run(
+        f"""
+        mm.init()
+        try: mm.flush({timeout})
+        except ValueError as error: print(error)
+        """
+    )
+    assert "timeout" in done.stdout

@@ -86,7 +86,10 @@ def init(
 
 
 def flush(timeout: float = 5.0) -> bool:
-    """Send what was recorded before; True when the server has answered for all of it within `timeout` seconds."""
+    """Send what was recorded before; True when the server has answered for all of it within `timeout` seconds.
+
+    Waiting can be interrupted by signals; `timeout` 0 does not wait.
+    """
     return _core.recorder_flush(timeout)
 
 
@@ -102,7 +105,9 @@ def status() -> dict[str, object] | None:
     """What became of the events of this session, None when not recording.
 
     `process_id`, `sent_requests`, `sent_events`, `sent_bytes` (compressed), `waiting_bytes` (compressed),
-    `lost_events`, `refused_values`, `last_error` (the last failure to send, or None).
+    `lost_events` and `losses`, the same by reason (`buffers_full`, `queue_full`, `refused` by the server, `given_up`
+    after its failures, `at_exit`) and class (`logs`, `measures`, `spans`), `refused_values`, `last_error` (the last
+    failure to send, or None).
     """
     return _core.recorder_status()
 

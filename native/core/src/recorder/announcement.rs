@@ -1,5 +1,7 @@
 //! Request bodies: process, stream, block (CBOR maps of wire-format §4 to §6).
 
+use std::sync::Arc;
+
 use crate::codec::cbor::CborWriter;
 use crate::codec::declarations::write_declarations;
 
@@ -8,7 +10,7 @@ use super::layouts::StreamKind;
 
 /// What a process tells about itself. Texts are clean already.
 pub struct Process {
-    pub id: String,
+    pub id: Arc<str>,
     pub parent_id: Option<String>,
     pub exe: String,
     pub username: String,

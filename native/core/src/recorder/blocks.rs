@@ -13,7 +13,7 @@ use super::clock::Clock;
 use super::descriptor::{Description, Descriptor};
 use super::identity::new_id;
 use super::layouts::{StreamKind, DESCRIPTION, PROPERTY_SET, STATIC_STRING};
-use super::outbox::{Item, Outbox};
+use super::outbox::{Item, Outbox, Subject};
 
 const CODEC_UTF8: u8 = 2;
 /// The level of detail that every metric and span is declared with: 2 is medium.
@@ -156,7 +156,7 @@ impl BlockWriter {
 /// A stream of this process: announced together with the first block that the outbox takes.
 pub struct Stream {
     pub kind: StreamKind,
-    id: String,
+    id: Arc<str>,
     properties: Properties,
     announced: bool,
     object_offset: u64,
@@ -167,7 +167,7 @@ impl Stream {
     pub fn new(kind: StreamKind, properties: Properties, begin_ns: u64) -> Self {
         Self {
             kind,
-            id: new_id(),
+            id: new_id().into(),
             properties,
             announced: false,
             object_offset: 0,
@@ -183,12 +183,19 @@ impl Stream {
         }
         let begin_ns = self.end_ns.min(first_ns).max(office.clock_start_ns);
         let end_ns = end_ns.max(begin_ns);
-        let announcement =
-            (!self.announced).then(|| stream_body(&office.process.id, &self.id, self.kind, &self.properties));
+        let process_id = &office.process.id;
+        let announcement = (!self.announced).then(|| {
+            let subject = Subject::Stream {
+                process_id: Arc::clone(process_id),
+                stream_id: Arc::clone(&self.id),
+            };
+            let body = stream_body(process_id, &self.id, self.kind, &self.properties);
+            Item::new(subject, body)
+        });
         let head = BlockHead {
             block_id: &new_id(),
             stream_id: &self.id,
-            process_id: &office.process.id,
+            process_id,
             begin_wall_ns: office.wall_ns(begin_ns),
             end_wall_ns: office.wall_ns(end_ns),
             begin_ticks: begin_ns - office.clock_start_ns,
@@ -197,8 +204,13 @@ impl Stream {
             nb_objects: writer.events,
         };
         let body = block_body(&head, &compress(&writer.dependencies), &compress(&writer.objects));
-        let item = Item::block(body, self.kind, writer.events);
-        self.announced |= office.outbox.push(announcement, item);
+        let subject = Subject::Block {
+            process_id: Arc::clone(process_id),
+            stream_id: Arc::clone(&self.id),
+            kind: self.kind,
+            events: writer.events,
+        };
+        self.announced |= office.outbox.push(announcement, Item::new(subject, body));
         self.object_offset += writer.events;
         self.end_ns = end_ns;
         writer.clear();

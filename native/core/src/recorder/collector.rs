@@ -39,16 +39,33 @@ pub struct Control {
 }
 
 impl Control {
-    /// Has all that is recorded now put into the outbox; tells whether that came to pass before the deadline.
-    pub fn flush(&self, deadline: Instant) -> bool {
+    /// Has all that is recorded now put into the outbox; gives the number of this flush.
+    pub fn order_flush(&self) -> u64 {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         orders.flushes_wanted += 1;
-        let mine = orders.flushes_wanted;
         self.changed.notify_all();
-        while orders.flushes_done < mine && !orders.stopped {
-            let patience = deadline.saturating_duration_since(Instant::now());
+        orders.flushes_wanted
+    }
+
+    /// The same, and the collector's end.
+    pub fn order_stop(&self) -> u64 {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
+        self.order_flush()
+    }
+
+    /// Waits for a flush, at most until then. None: it is not done yet. False: it won't be.
+    pub fn wait_flushed(&self, flush: u64, until: Instant) -> Option<bool> {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if orders.flushes_done >= flush {
+                return Some(true);
+            }
+            if orders.stopped {
+                return Some(false);
+            }
+            let patience = until.saturating_duration_since(Instant::now());
             if patience.is_zero() {
-                return false;
+                return None;
             }
             orders = self
                 .changed
@@ -56,13 +73,6 @@ impl Control {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        orders.flushes_done >= mine
-    }
-
-    /// The same, and the collector's end.
-    pub fn stop(&self, deadline: Instant) -> bool {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).stop = true;
-        self.flush(deadline)
     }
 
     /// Sleeps; gives the number of flushes wanted so far and whether to stop.

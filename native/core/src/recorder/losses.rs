@@ -1,21 +1,43 @@
-//! Exact counts of what did not arrive, by cause and by kind of event.
+//! Exact counts of what did not arrive, by reason and by class of event.
 
 use super::layouts::StreamKind;
 use super::{hotpath, record};
 
+/// Why events were lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// The buffers of the threads were full.
+    Buffers,
+    /// The queue of blocks to send was full.
+    Queue,
+    /// The server refused them, or the announcement that they need.
+    Refused,
+    /// The server failed at them too often.
+    GivenUp,
+    /// The session ended before they could be sent.
+    Exit,
+}
+
+pub const REASONS: [(Reason, &str); 5] = [
+    (Reason::Buffers, "buffers_full"),
+    (Reason::Queue, "queue_full"),
+    (Reason::Refused, "refused"),
+    (Reason::GivenUp, "given_up"),
+    (Reason::Exit, "at_exit"),
+];
+
+/// The classes of events, by their place in every array of counts.
+pub const CLASSES: [&str; 3] = ["logs", "measures", "spans"];
+
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Losses {
-    /// The buffers of the threads were full.
-    pub buffers: [u64; 3],
-    /// The queue of blocks to send was full, or the process ended before they could be sent.
-    pub queue: [u64; 3],
-    /// The server refused the blocks.
-    pub server: [u64; 3],
+    /// By reason, then by class.
+    counts: [[u64; CLASSES.len()]; REASONS.len()],
     /// Values that were no numbers, properties beyond the limit.
     pub refused_values: u64,
 }
 
-pub fn class_of(kind: StreamKind) -> usize {
+fn class_of(kind: StreamKind) -> usize {
     match kind {
         StreamKind::Log => 0,
         StreamKind::Metrics => 1,
@@ -36,47 +58,62 @@ impl Losses {
                 record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => 0,
                 _ => 2,
             };
-            losses.buffers[class] += hotpath::dropped_events(kind);
+            losses.counts[Reason::Buffers as usize][class] += hotpath::dropped_events(kind);
         }
         losses
     }
 
-    /// What the hot path has counted since an earlier look.
-    pub fn since(self, earlier: &Self) -> Self {
-        let mut losses = self;
-        for class in 0..3 {
-            losses.buffers[class] -= earlier.buffers[class];
+    pub fn count(&mut self, reason: Reason, kind: StreamKind, events: u64) {
+        self.counts[reason as usize][class_of(kind)] += events;
+    }
+
+    fn combine(mut self, other: &Self, combine: impl Fn(u64, u64) -> u64) -> Self {
+        for (counts, others) in self.counts.iter_mut().zip(&other.counts) {
+            for (count, other) in counts.iter_mut().zip(others) {
+                *count = combine(*count, *other);
+            }
         }
-        losses.refused_values -= earlier.refused_values;
-        losses
+        self.refused_values = combine(self.refused_values, other.refused_values);
+        self
+    }
+
+    /// What has been counted since an earlier look.
+    pub fn since(self, earlier: &Self) -> Self {
+        self.combine(earlier, |now, then| now - then)
     }
 
     pub fn plus(self, other: &Self) -> Self {
-        let add = |left: [u64; 3], right: [u64; 3]| [left[0] + right[0], left[1] + right[1], left[2] + right[2]];
-        Self {
-            buffers: add(self.buffers, other.buffers),
-            queue: add(self.queue, other.queue),
-            server: add(self.server, other.server),
-            refused_values: self.refused_values + other.refused_values,
-        }
+        self.combine(other, |left, right| left + right)
+    }
+
+    pub fn of(&self, reason: Reason) -> [u64; CLASSES.len()] {
+        self.counts[reason as usize]
     }
 
     pub fn events(&self) -> u64 {
-        self.buffers.iter().chain(&self.queue).chain(&self.server).sum()
+        self.counts.iter().flatten().sum()
     }
 
     /// For the log event that tells about them.
     pub fn message(&self) -> String {
-        let part = |cause: &str, counts: [u64; 3]| {
-            let [logs, measures, spans] = counts;
-            format!("{cause}: {logs} logs, {measures} measures, {spans} span events")
-        };
-        format!(
-            "lost since the start of the process: {}; {}; {}; values refused: {}",
-            part("buffers full", self.buffers),
-            part("queue full", self.queue),
-            part("refused by the server", self.server),
-            self.refused_values
-        )
+        let mut parts = Vec::new();
+        for (reason, words) in [
+            (Reason::Buffers, "buffers full"),
+            (Reason::Queue, "queue full"),
+            (Reason::Refused, "refused by the server"),
+            (Reason::GivenUp, "given up after failures of the server"),
+            (Reason::Exit, "left at the end"),
+        ] {
+            let [logs, measures, spans] = self.of(reason);
+            if logs + measures + spans > 0 {
+                parts.push(format!(
+                    "{words}: {logs} logs, {measures} measures, {spans} span events"
+                ));
+            }
+        }
+        if self.refused_values > 0 {
+            parts.push(format!("values refused: {}", self.refused_values));
+        }
+        format!("lost since the start of the process: {}", parts.join("; "))
     }
 }

@@ -1,46 +1,127 @@
-//! The bounded queue between the collector and the uploader, and what became of its items.
+//! The bounded queue between the collector and the uploader's threads, and what became of its items.
+//!
+//! Several items may be under way at once. What needs an announcement is not given out before that is settled: a stream
+//! waits for its process, a block for its stream.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::layouts::StreamKind;
-use super::losses::{class_of, Losses};
+use super::losses::{Losses, Reason};
+
+/// The longest pause between two tries of a server that is away, or at a block that it fails at.
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// How often a server that is away is tried while the process waits to end.
+const TRIES_AT_END: u32 = 3;
+/// How long what a refused announcement announces is counted as refused without asking, until it is announced again.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
+
+/// What an item is.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    Process {
+        process_id: Arc<str>,
+    },
+    Stream {
+        process_id: Arc<str>,
+        stream_id: Arc<str>,
+    },
+    Block {
+        process_id: Arc<str>,
+        stream_id: Arc<str>,
+        kind: StreamKind,
+        events: u64,
+    },
+}
+
+impl Subject {
+    pub fn route(&self) -> &'static str {
+        match self {
+            Self::Process { .. } => "insert_process",
+            Self::Stream { .. } => "insert_stream",
+            Self::Block { .. } => "insert_block",
+        }
+    }
+
+    /// What this announces.
+    fn announces(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Process { process_id } => Some(process_id),
+            Self::Stream { stream_id, .. } => Some(stream_id),
+            Self::Block { .. } => None,
+        }
+    }
+
+    /// The announcements without which this is of no use.
+    fn needs(&self) -> impl Iterator<Item = &Arc<str>> {
+        let (process_id, stream_id) = match self {
+            Self::Process { .. } => (None, None),
+            Self::Stream { process_id, .. } => (Some(process_id), None),
+            Self::Block {
+                process_id, stream_id, ..
+            } => (Some(process_id), Some(stream_id)),
+        };
+        process_id.into_iter().chain(stream_id)
+    }
+
+    pub fn events(&self) -> u64 {
+        match self {
+            Self::Block { events, .. } => *events,
+            _ => 0,
+        }
+    }
+
+    /// How often the server may fail at it, beyond the first time.
+    fn retries(&self) -> u32 {
+        match self {
+            Self::Process { .. } | Self::Stream { .. } => 10,
+            Self::Block { kind, .. } => match kind {
+                StreamKind::Log => 5,
+                StreamKind::Metrics => 2,
+                StreamKind::Cpu => 1,
+            },
+        }
+    }
+}
 
 /// A request to send.
 pub struct Item {
-    pub route: &'static str,
+    pub subject: Subject,
     pub body: Vec<u8>,
-    /// None: an announcement.
-    pub kind: Option<StreamKind>,
-    pub events: u64,
-    pub attempts: u32,
-    pub not_before: Option<Instant>,
+    /// How often the server failed at it.
+    failures: u32,
+    /// How often nobody answered.
+    absences: u32,
+    /// Requests that the server had taken when nobody answered this one.
+    sent_before: u64,
+    not_before: Option<Instant>,
     serial: u64,
 }
 
 impl Item {
-    fn new(route: &'static str, body: Vec<u8>, kind: Option<StreamKind>, events: u64) -> Self {
+    pub fn new(subject: Subject, body: Vec<u8>) -> Self {
         Self {
-            route,
+            subject,
             body,
-            kind,
-            events,
-            attempts: 0,
+            failures: 0,
+            absences: 0,
+            sent_before: 0,
             not_before: None,
             serial: 0,
         }
     }
-
-    pub fn block(body: Vec<u8>, kind: StreamKind, events: u64) -> Self {
-        Self::new("insert_block", body, Some(kind), events)
-    }
 }
 
-/// Why an item leaves the outbox for good.
+/// What came of trying to send an item.
 pub enum Outcome {
     Sent,
-    RefusedByServer(String),
+    /// The server will never take it.
+    Refused(String),
+    /// The server failed at this one.
+    Failed(String),
+    /// The server is away or asks for patience, of this long if it said so.
+    Away(String, Option<Duration>),
 }
 
 /// Figures for `micromegas.status()`.
@@ -53,23 +134,149 @@ pub struct Delivery {
     pub last_error: Option<String>,
 }
 
+/// An announcement that the server refused.
+struct Refusal {
+    item: Item,
+    since: Instant,
+}
+
 #[derive(Default)]
 struct State {
     items: VecDeque<Item>,
-    taken: Option<u64>,
+    under_way: Vec<(u64, Subject)>,
+    /// Announcements that wait or are under way.
+    unsettled: HashSet<Arc<str>>,
+    refused: HashMap<Arc<str>, Refusal>,
     bytes: usize,
     next_serial: u64,
     delivery: Delivery,
+    /// Times in a row that the server was away, and when it is tried again.
+    absences: u32,
+    tries_at_end: u32,
+    pause_until: Option<Instant>,
     stop_at: Option<Instant>,
+    threads: usize,
     finished: bool,
     /// Something was left at the end, if only an announcement.
     abandoned: bool,
+}
+
+impl State {
+    fn put(&mut self, mut item: Item) {
+        item.serial = self.next_serial;
+        self.next_serial += 1;
+        self.bytes += item.body.len();
+        self.unsettled.extend(item.subject.announces().cloned());
+        self.items.push_back(item);
+    }
+
+    fn lose(&mut self, subject: &Subject, reason: Reason) {
+        if let Subject::Block { kind, events, .. } = subject {
+            self.delivery.losses.count(reason, *kind, *events);
+        }
+    }
+
+    /// The item to try next, or when to look again.
+    fn choose(&self, now: Instant) -> Result<usize, Option<Instant>> {
+        let mut wake = None;
+        let mut chosen: Option<usize> = None;
+        for (index, item) in self.items.iter().enumerate() {
+            if item.subject.needs().any(|announced| self.unsettled.contains(announced)) {
+                continue;
+            }
+            if let Some(instant) = item.not_before.filter(|&instant| instant > now) {
+                wake = Some(wake.map_or(instant, |earlier: Instant| earlier.min(instant)));
+                continue;
+            }
+            // Whether the server is there is asked with each item in turn, so that one that it can't bear holds up no other.
+            let better = self.absences > 0 && chosen.is_some_and(|best| item.absences < self.items[best].absences);
+            if chosen.is_none() || better {
+                chosen = Some(index);
+            }
+            if self.absences == 0 {
+                break;
+            }
+        }
+        chosen.ok_or(wake)
+    }
+
+    /// The announcement was refused, or given up: what needs it is lost until it is announced again.
+    fn refuse(&mut self, item: Item, reason: Reason, now: Instant) {
+        let Some(announced) = item.subject.announces().cloned() else {
+            return;
+        };
+        self.unsettled.remove(&announced);
+        let (needing, others): (VecDeque<Item>, VecDeque<Item>) = std::mem::take(&mut self.items)
+            .into_iter()
+            .partition(|other| other.subject.needs().any(|id| *id == announced));
+        self.items = others;
+        for other in needing {
+            self.bytes -= other.body.len();
+            self.lose(&other.subject, reason);
+            if let Some(id) = other.subject.announces().cloned() {
+                self.unsettled.remove(&id);
+                let refusal = Refusal {
+                    item: other,
+                    since: now,
+                };
+                self.refused.insert(id, refusal);
+            }
+        }
+        self.refused.insert(announced, Refusal { item, since: now });
+    }
+
+    /// Has announcements that were refused long ago told again, for the sake of a block. False: it is too early.
+    fn announce_again(&mut self, subject: &Subject, now: Instant) -> bool {
+        let refused = |id: &&Arc<str>| self.refused.contains_key(*id);
+        let needed: Vec<Arc<str>> = subject.needs().filter(refused).cloned().collect();
+        let early = |id: &Arc<str>| self.refused[id].since + REFUSAL_HOLDS > now;
+        if needed.iter().any(early) {
+            return false;
+        }
+        for id in needed {
+            if let Some(Refusal { mut item, .. }) = self.refused.remove(&id) {
+                item.failures = 0;
+                item.not_before = None;
+                self.put(item);
+            }
+        }
+        true
+    }
+
+    /// Puts an item back in its place, to be tried again.
+    fn put_back(&mut self, item: Item, error: String) {
+        self.delivery.last_error = Some(error);
+        let place = self.items.partition_point(|other| other.serial < item.serial);
+        self.items.insert(place, item);
+    }
+
+    fn drop_for_good(&mut self, item: Item, reason: Reason, error: String, now: Instant) {
+        self.delivery.last_error = Some(error);
+        self.bytes -= item.body.len();
+        self.lose(&item.subject, reason);
+        self.refuse(item, reason, now);
+    }
 }
 
 pub struct Outbox {
     state: Mutex<State>,
     changed: Condvar,
     limit_bytes: usize,
+}
+
+/// What a thread of the uploader is to do.
+pub enum Task {
+    Send(Item),
+    /// Nothing came for as long as the thread wanted to wait.
+    Idle,
+    /// What is left is lost.
+    End,
+}
+
+/// 10 ms, 100 ms, 1 s, then 10 s.
+fn delay(tries: u32) -> Duration {
+    let delay = Duration::from_millis(10 * 10_u64.pow(tries.saturating_sub(1).min(6)));
+    delay.min(LONGEST_DELAY)
 }
 
 impl Outbox {
@@ -86,64 +293,72 @@ impl Outbox {
     }
 
     /// The process always finds room: without it the blocks are of no use.
-    pub fn announce_process(&self, body: Vec<u8>) {
-        self.put(&mut self.lock(), Item::new("insert_process", body, None, 0));
+    pub fn announce_process(&self, process_id: &str, body: Vec<u8>) {
+        let subject = Subject::Process {
+            process_id: process_id.into(),
+        };
+        self.lock().put(Item::new(subject, body));
+        self.changed.notify_all();
     }
 
     /// Takes a block, after the announcement of its stream if that is given. Drops both (and counts the block's events)
     /// when the queue is full: what is older explains how it came to this. Tells whether they were taken.
-    pub fn push(&self, stream: Option<Vec<u8>>, item: Item) -> bool {
+    pub fn push(&self, announcement: Option<Item>, block: Item) -> bool {
         let mut state = self.lock();
-        let size = item.body.len() + stream.as_ref().map_or(0, Vec::len);
-        if state.finished || state.bytes + size > self.limit_bytes {
-            if let Some(kind) = item.kind {
-                state.delivery.losses.queue[class_of(kind)] += item.events;
-            }
+        let size = block.body.len() + announcement.as_ref().map_or(0, |item| item.body.len());
+        let reason = if state.finished {
+            Some(Reason::Exit)
+        } else if state.bytes + size > self.limit_bytes {
+            Some(Reason::Queue)
+        } else if !state.announce_again(&block.subject, Instant::now()) {
+            Some(Reason::Refused)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            state.lose(&block.subject, reason);
             return false;
         }
-        if let Some(body) = stream {
-            self.put(&mut state, Item::new("insert_stream", body, None, 0));
+        for item in announcement.into_iter().chain([block]) {
+            state.put(item);
         }
-        self.put(&mut state, item);
+        drop(state);
+        self.changed.notify_all();
         true
     }
 
-    fn put(&self, state: &mut State, mut item: Item) {
-        item.serial = state.next_serial;
-        state.next_serial += 1;
-        state.bytes += item.body.len();
-        state.items.push_back(item);
-        self.changed.notify_all();
-    }
-
-    /// The next item that may be tried. None: the end has come, and what is left is lost. A pause that was not begun
-    /// `at_end` is cut short by the end.
-    pub fn take(&self, pause_until: Option<Instant>, at_end: bool) -> Option<Item> {
+    /// The next item that may be tried, for a thread that waits for one as long as `patience`, if that is given.
+    pub fn take(&self, patience: Option<Duration>) -> Task {
+        let give_up = patience.map(|patience| Instant::now() + patience);
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            if state
-                .stop_at
-                .is_some_and(|stop_at| now >= stop_at || state.items.is_empty())
-            {
-                return None;
-            }
-            let mut wake = state.stop_at;
-            let mut later = |instant: Instant| wake = Some(wake.map_or(instant, |earlier| earlier.min(instant)));
-            let paused = pause_until.filter(|&until| until > now && (at_end || state.stop_at.is_none()));
-            if let Some(until) = paused {
-                later(until);
-            } else {
-                for index in 0..state.items.len() {
-                    match state.items[index].not_before {
-                        Some(instant) if instant > now => later(instant),
-                        _ => {
-                            let item = state.items.remove(index);
-                            state.taken = item.as_ref().map(|item| item.serial);
-                            return item;
-                        }
-                    }
+            if let Some(stop_at) = state.stop_at {
+                let out_of_tries = state.tries_at_end >= TRIES_AT_END;
+                if now >= stop_at || out_of_tries || state.items.is_empty() {
+                    return Task::End;
                 }
+            }
+            let paused = state.pause_until.filter(|&until| until > now);
+            // One request finds out whether the server is back.
+            let probing = state.absences > 0 && !state.under_way.is_empty();
+            let wake = if paused.is_some() || probing {
+                paused
+            } else {
+                match state.choose(now) {
+                    Ok(index) => {
+                        if let Some(item) = state.items.remove(index) {
+                            state.under_way.push((item.serial, item.subject.clone()));
+                            return Task::Send(item);
+                        }
+                        None
+                    }
+                    Err(wake) => wake,
+                }
+            };
+            let wake = [wake, state.stop_at, give_up].into_iter().flatten().min();
+            if give_up.is_some_and(|instant| instant <= now) {
+                return Task::Idle;
             }
             let patience = wake.map_or(Duration::from_secs(3600), |wake| wake.saturating_duration_since(now));
             state = self
@@ -154,33 +369,62 @@ impl Outbox {
         }
     }
 
-    /// Puts an item back in its place, to be tried again.
-    pub fn put_back(&self, item: Item, error: String) {
+    pub fn settle(&self, mut item: Item, outcome: Outcome) {
         let mut state = self.lock();
-        state.taken = None;
-        state.delivery.last_error = Some(error);
-        let place = state.items.partition_point(|other| other.serial < item.serial);
-        state.items.insert(place, item);
-    }
-
-    pub fn settle(&self, item: &Item, outcome: Outcome) {
-        let mut state = self.lock();
-        state.taken = None;
-        state.bytes -= item.body.len();
-        let delivery = &mut state.delivery;
-        match (outcome, item.kind) {
-            (Outcome::Sent, _) => {
-                delivery.sent_requests += 1;
-                delivery.sent_events += item.events;
-                delivery.sent_bytes += item.body.len() as u64;
-            }
-            (Outcome::RefusedByServer(error), kind) => {
-                if let Some(kind) = kind {
-                    delivery.losses.server[class_of(kind)] += item.events;
+        let now = Instant::now();
+        state.under_way.retain(|(serial, _)| *serial != item.serial);
+        match outcome {
+            Outcome::Sent => {
+                state.absences = 0;
+                state.pause_until = None;
+                state.bytes -= item.body.len();
+                if let Some(announced) = item.subject.announces() {
+                    state.unsettled.remove(announced);
                 }
-                delivery.last_error = Some(error);
+                state.delivery.sent_requests += 1;
+                state.delivery.sent_events += item.subject.events();
+                state.delivery.sent_bytes += item.body.len() as u64;
+            }
+            Outcome::Refused(error) => {
+                state.absences = 0;
+                state.drop_for_good(item, Reason::Refused, error, now);
+            }
+            Outcome::Failed(error) => {
+                state.absences = 0;
+                item.failures += 1;
+                if item.failures > item.subject.retries() {
+                    state.drop_for_good(item, Reason::GivenUp, error, now);
+                } else {
+                    item.not_before = Some(now + delay(item.failures));
+                    state.put_back(item, error);
+                }
+            }
+            Outcome::Away(error, patience) => {
+                // Whoever else was under way when the server went away tells nothing new.
+                if state.pause_until.is_none_or(|until| until <= now) {
+                    state.absences += 1;
+                    let mut count = state.absences;
+                    if state.stop_at.is_some() {
+                        // While ending, start over with short delays: the last chance must not be slept away.
+                        state.tries_at_end += 1;
+                        count = state.tries_at_end;
+                    }
+                    state.pause_until = Some(now + patience.unwrap_or_else(|| delay(count)));
+                }
+                // The server takes others and not this one: it fails at this one.
+                if item.absences > 0 && state.delivery.sent_requests > item.sent_before {
+                    item.failures += 1;
+                }
+                item.absences += 1;
+                item.sent_before = state.delivery.sent_requests;
+                if item.failures > item.subject.retries() {
+                    state.drop_for_good(item, Reason::GivenUp, error, now);
+                } else {
+                    state.put_back(item, error);
+                }
             }
         }
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -189,23 +433,22 @@ impl Outbox {
         self.lock().next_serial
     }
 
-    /// Waits until nothing below `horizon` is left, at most until the deadline. Tells whether it came to that.
-    pub fn wait_settled(&self, horizon: u64, deadline: Instant) -> bool {
+    /// Waits until nothing below `horizon` is left, at most until the deadline. None: not yet. Else whether all of it
+    /// was answered.
+    pub fn wait_settled(&self, horizon: u64, deadline: Instant) -> Option<bool> {
         let mut state = self.lock();
         loop {
-            let first = state
-                .items
-                .front()
-                .map(|item| item.serial)
-                .into_iter()
-                .chain(state.taken)
-                .min();
-            if first.is_none_or(|first| first >= horizon) {
-                return !state.abandoned;
+            let waiting = state.items.front().map(|item| item.serial);
+            let mut unsettled = state.under_way.iter().map(|(serial, _)| *serial).chain(waiting);
+            if unsettled.all(|serial| serial >= horizon) {
+                return Some(!state.abandoned);
+            }
+            if state.finished {
+                return Some(false);
             }
             let patience = deadline.saturating_duration_since(Instant::now());
-            if patience.is_zero() || state.finished {
-                return false;
+            if patience.is_zero() {
+                return None;
             }
             state = self
                 .changed
@@ -219,6 +462,7 @@ impl Outbox {
     pub fn stop(&self, deadline: Instant) {
         let mut state = self.lock();
         state.stop_at = Some(deadline);
+        state.pause_until = None;
         for item in &mut state.items {
             item.not_before = None; // the last chance must not be slept away
         }
@@ -230,19 +474,37 @@ impl Outbox {
         self.lock().stop_at
     }
 
-    /// The uploader's last word: what is left is lost.
-    pub fn finish(&self) {
+    /// A thread of the uploader begins.
+    pub fn enter(&self) {
+        self.lock().threads += 1;
+    }
+
+    /// Another one begins, unless there are that many or no item is left that it could try at once.
+    pub fn enter_if_more(&self, limit: usize) -> bool {
         let mut state = self.lock();
-        state.finished = true;
-        state.taken = None;
-        state.bytes = 0;
-        let left = std::mem::take(&mut state.items);
-        state.abandoned = !left.is_empty();
-        for item in left {
-            if let Some(kind) = item.kind {
-                state.delivery.losses.queue[class_of(kind)] += item.events;
-            }
+        let wanted = state.threads < limit && state.absences == 0 && state.choose(Instant::now()).is_ok();
+        state.threads += usize::from(wanted);
+        wanted
+    }
+
+    /// A thread of the uploader ends. With the last one, what is left is lost.
+    pub fn leave(&self) {
+        let mut state = self.lock();
+        state.threads -= 1;
+        if state.threads > 0 {
+            return;
         }
+        state.finished = true;
+        state.bytes = 0;
+        let waiting = std::mem::take(&mut state.items);
+        let under_way = std::mem::take(&mut state.under_way); // of a thread that panicked
+        let subjects = under_way.into_iter().map(|(_, subject)| subject);
+        let left: Vec<Subject> = waiting.into_iter().map(|item| item.subject).chain(subjects).collect();
+        state.abandoned = !left.is_empty();
+        for subject in left {
+            state.lose(&subject, Reason::Exit);
+        }
+        drop(state);
         self.changed.notify_all();
     }
 

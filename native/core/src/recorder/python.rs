@@ -1,14 +1,15 @@
 //! Registers the recorder in `micromegas._core`: the hot types of `csrc/`, and the cold functions below.
 
 use std::ffi::c_int;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
 use super::identity::clean;
-use super::session::{self, Session, Settings};
+use super::losses::{Losses, CLASSES, REASONS};
+use super::session::{self, Delivering, Session, Settings};
 use super::{hotpath, outbox::Delivery};
 use crate::codec::ids::parse_uuid;
 
@@ -118,33 +119,69 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
     // SAFETY: no event is recorded while there is no session, so nobody reads the clock now.
     unsafe { hotpath::mm_clock_choose(c_int::from(decisions.monotonic_clock)) };
     let session = session::start(settings).map_err(|error| PyOSError::new_err(format!("recorder: {error}")))?;
-    Ok(session.process_id.clone())
+    Ok(session.process_id.to_string())
+}
+
+/// How long a wait may keep the interpreter from handling a signal.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// Waits in slices, so that Ctrl-C and other signals are handled in between; a handler may raise, and may flush.
+fn wait(py: Python<'_>, mut delivering: Delivering, deadline: Instant) -> PyResult<bool> {
+    loop {
+        let until = deadline.min(Instant::now() + SLICE);
+        if let Some(answered) = py.detach(|| delivering.wait(until)) {
+            return Ok(answered);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        py.check_signals()?;
+    }
 }
 
 /// Waits at most `timeout` seconds until the server has what was recorded before. False: it has not.
 #[pyfunction]
 fn recorder_flush(py: Python<'_>, timeout: f64) -> PyResult<bool> {
-    let timeout = seconds("timeout", timeout)?;
-    Ok(session::current().is_none_or(|session| py.detach(|| session.flush(timeout))))
+    let deadline = Instant::now() + seconds("timeout", timeout)?;
+    match session::current() {
+        Some(session) => wait(py, session.flush(), deadline),
+        None => Ok(true),
+    }
 }
 
 /// Stops recording, waits at most `timeout` seconds until the server has what was recorded before.
 #[pyfunction]
 fn recorder_stop(py: Python<'_>, timeout: f64) -> PyResult<bool> {
-    let timeout = seconds("timeout", timeout)?;
-    Ok(session::end().is_none_or(|session| py.detach(|| session.stop(timeout))))
+    let deadline = Instant::now() + seconds("timeout", timeout)?;
+    match session::end() {
+        Some(session) => wait(py, session.stop(deadline), deadline),
+        None => Ok(true),
+    }
 }
 
 /// In a forked child: a session of its own, if the parent had one. Gives its process id.
 #[pyfunction]
 fn recorder_after_fork() -> Option<String> {
-    session::restart_in_child().map(|session| session.process_id.clone())
+    session::restart_in_child().map(|session| session.process_id.to_string())
 }
 
 /// What became of the events of this session; None without a session.
 #[pyfunction]
 fn recorder_status(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
     session::current().map(|session| status_of(py, &session)).transpose()
+}
+
+/// Events by reason, then by class: all of them, whether or not there were any.
+fn losses_of<'py>(py: Python<'py>, losses: &Losses) -> PyResult<Bound<'py, PyDict>> {
+    let by_reason = PyDict::new(py);
+    for (reason, name) in REASONS {
+        let by_class = PyDict::new(py);
+        for (class, events) in CLASSES.iter().zip(losses.of(reason)) {
+            by_class.set_item(class, events)?;
+        }
+        by_reason.set_item(name, by_class)?;
+    }
+    Ok(by_reason)
 }
 
 fn status_of<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyDict>> {
@@ -156,12 +193,13 @@ fn status_of<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyD
         last_error,
     } = session.delivery();
     let status = PyDict::new(py);
-    status.set_item("process_id", &session.process_id)?;
+    status.set_item("process_id", &*session.process_id)?;
     status.set_item("sent_requests", sent_requests)?;
     status.set_item("sent_events", sent_events)?;
     status.set_item("sent_bytes", sent_bytes)?;
     status.set_item("waiting_bytes", session.waiting_bytes())?;
     status.set_item("lost_events", losses.events())?;
+    status.set_item("losses", losses_of(py, &losses)?)?;
     status.set_item("refused_values", losses.refused_values)?;
     status.set_item("last_error", last_error)?;
     Ok(status)

@@ -35,7 +35,7 @@ pub struct Settings {
 }
 
 pub struct Session {
-    pub process_id: String,
+    pub process_id: Arc<str>,
     settings: Settings,
     control: Arc<Control>,
     outbox: Arc<Outbox>,
@@ -87,7 +87,7 @@ pub fn end() -> Option<Arc<Session>> {
 pub fn restart_in_child() -> Option<Arc<Session>> {
     let inherited = replace(None)?;
     let settings = Settings {
-        parent_id: Some(inherited.process_id.clone()),
+        parent_id: Some(inherited.process_id.to_string()),
         ..inherited.settings.clone()
     };
     // Its threads do not exist here and its locks may be held for ever: never touched again, never dropped.
@@ -114,7 +114,7 @@ impl Session {
         let clock = Clock::start();
         let outbox = Arc::new(Outbox::new(settings.queue_bytes));
         let process = Arc::new(Process {
-            id: new_id(),
+            id: new_id().into(),
             parent_id: settings.parent_id.clone(),
             exe: settings.exe.clone(),
             username: settings.username.clone(),
@@ -125,14 +125,17 @@ impl Session {
             properties: settings.properties.clone(),
         });
         let session = Self {
-            process_id: process.id.clone(),
+            process_id: Arc::clone(&process.id),
             control: Arc::default(),
             outbox: Arc::clone(&outbox),
             losses_before: Losses::of_hot_path(),
             settings,
         };
         let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), &clock);
-        outbox.announce_process(process_body(&process, office.start_wall_ns, clock.start_ns()));
+        outbox.announce_process(
+            &process.id,
+            process_body(&process, office.start_wall_ns, clock.start_ns()),
+        );
         let mut collector = Collector::new(office, clock, session.settings.flush_period);
         if CONTINUED.swap(true, Ordering::Relaxed) {
             collector.skip_counters();
@@ -165,19 +168,27 @@ impl Session {
         Ok(session)
     }
 
-    /// Waits until what is recorded now has been accepted (or finally refused) by the server. Without the GIL.
-    pub fn flush(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
-        self.control.flush(deadline) && self.outbox.wait_settled(self.outbox.horizon(), deadline)
+    /// Has what is recorded now sent.
+    pub fn flush(self: Arc<Self>) -> Delivering {
+        let flush = self.control.order_flush();
+        Delivering {
+            session: self,
+            flush,
+            horizon: None,
+            end: None,
+        }
     }
 
-    /// The same as the last act of this session. Gives up early when no server answers. Without the GIL.
-    pub fn stop(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
-        let collected = self.control.stop(deadline);
-        let horizon = self.outbox.horizon();
-        self.outbox.stop(deadline);
-        collected && self.outbox.wait_settled(horizon, deadline) && self.delivery().losses.events() == 0
+    /// The same as the last act of this session, which is over at the deadline at the latest, and earlier when no server
+    /// answers.
+    pub fn stop(self: Arc<Self>, deadline: Instant) -> Delivering {
+        let flush = self.control.order_stop();
+        Delivering {
+            session: self,
+            flush,
+            horizon: None,
+            end: Some(deadline),
+        }
     }
 
     pub fn delivery(&self) -> Delivery {
@@ -189,5 +200,51 @@ impl Session {
     /// Bytes of compressed blocks that wait to be sent.
     pub fn waiting_bytes(&self) -> usize {
         self.outbox.waiting_bytes()
+    }
+}
+
+/// What was recorded before some moment, on its way to the server.
+pub struct Delivering {
+    session: Arc<Session>,
+    /// The collector's flush that puts it into the outbox.
+    flush: u64,
+    /// Where it ends in the outbox, once it is there.
+    horizon: Option<u64>,
+    /// When the session is over, if this is its end.
+    end: Option<Instant>,
+}
+
+impl Delivering {
+    /// Waits at most until then, without the GIL. None: it has not been answered for. True: it has arrived (a flush:
+    /// or was refused, or lost before it).
+    pub fn wait(&mut self, until: Instant) -> Option<bool> {
+        if self.horizon.is_none() && !self.session.control.wait_flushed(self.flush, until)? {
+            self.end_outbox();
+            return Some(false);
+        }
+        let horizon = match self.horizon {
+            Some(horizon) => horizon,
+            None => {
+                self.end_outbox();
+                *self.horizon.insert(self.session.outbox.horizon())
+            }
+        };
+        let settled = self.session.outbox.wait_settled(horizon, until)?;
+        Some(settled && (self.end.is_none() || self.session.delivery().losses.events() == 0))
+    }
+
+    fn end_outbox(&mut self) {
+        if let Some(deadline) = self.end {
+            self.session.outbox.stop(deadline);
+        }
+    }
+}
+
+impl Drop for Delivering {
+    /// Nobody waits any more; what was begun goes on.
+    fn drop(&mut self) {
+        if self.horizon.is_none() {
+            self.end_outbox();
+        }
     }
 }

@@ -1,9 +1,10 @@
-//! Sends the items of the outbox over HTTP, one at a time, and decides what is tried again.
+//! Sends the items of the outbox over HTTP, several at once, and tells what became of each.
 //!
-//! Network errors, 502, 503, 504: the server is away, everything waits and is tried for as long as the outbox has room.
-//! Other 5xx: this item failed; it is tried a few times more while others go on. 4xx and 3xx: final.
+//! Network errors, 502, 503, 504, and 408, 425, 429: the server is away, everything waits and is tried for as long as the
+//! outbox has room. Other 5xx: this item failed; it is tried a few times more while others go on. Other 4xx, and 3xx: final.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
@@ -12,41 +13,22 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::Agent;
 
-use super::layouts::StreamKind;
-use super::outbox::{Item, Outbox, Outcome};
+use super::hotpath;
+use super::outbox::{Item, Outbox, Outcome, Task};
 
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
-/// How often a server that is away is tried while the process waits to end.
-const ATTEMPTS_AT_END: u32 = 3;
+/// How many requests may be under way at once, each in a thread of its own.
+const MOST_UNDER_WAY: usize = 3;
+/// The longest that a server's `Retry-After` is heeded.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a thread beside the first one waits for something to do.
+const IDLE: Duration = Duration::from_secs(5);
 
 pub struct Uploader {
     pub outbox: Arc<Outbox>,
     /// Without a trailing slash.
     pub url: String,
     pub authorization: Option<String>,
-}
-
-enum Answer {
-    Accepted,
-    Failed(String),
-    Away(String),
-    Final(String),
-}
-
-/// 10 ms, 100 ms, 1 s, then 10 s.
-fn delay(attempts: u32) -> Duration {
-    let delay = Duration::from_millis(10 * 10_u64.pow(attempts.saturating_sub(1).min(6)));
-    delay.min(LONGEST_DELAY)
-}
-
-fn retries(kind: Option<StreamKind>) -> u32 {
-    match kind {
-        None => 10,
-        Some(StreamKind::Log) => 5,
-        Some(StreamKind::Metrics) => 2,
-        Some(StreamKind::Cpu) => 1,
-    }
 }
 
 fn agent_config() -> Config {
@@ -77,56 +59,48 @@ pub fn warm_up() {
     debug_assert!(refused.is_err());
 }
 
+/// Tells the outbox of the end of a thread, also when it panics or never began.
+struct Presence(Arc<Outbox>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 impl Uploader {
     /// Runs until the outbox is stopped and empty, or out of time.
     pub fn run(self) {
-        let agent = Agent::new_with_config(agent_config());
-        let mut absences = 0;
-        let mut absences_at_end = 0;
-        let mut pause_until = None;
-        while let Some(mut item) = self.outbox.take(pause_until, absences_at_end > 0) {
-            pause_until = None;
-            match self.send(&agent, &item) {
-                Answer::Accepted => {
-                    absences = 0;
-                    self.outbox.settle(&item, Outcome::Sent);
-                }
-                Answer::Final(error) => self.outbox.settle(&item, Outcome::RefusedByServer(error)),
-                Answer::Failed(error) => {
-                    item.attempts += 1;
-                    if item.attempts > retries(item.kind) {
-                        self.outbox.settle(&item, Outcome::RefusedByServer(error));
-                    } else {
-                        item.not_before = Some(Instant::now() + delay(item.attempts));
-                        self.outbox.put_back(item, error);
-                    }
-                }
-                Answer::Away(error) => {
-                    absences += 1;
-                    if self.outbox.stop_at().is_some() {
-                        absences_at_end += 1;
-                    }
-                    self.outbox.put_back(item, error);
-                    if absences_at_end >= ATTEMPTS_AT_END {
-                        break;
-                    }
-                    // While ending, start over with short delays: the last chance must not be slept away.
-                    let count = if absences_at_end > 0 { absences_at_end } else { absences };
-                    pause_until = Some(Instant::now() + delay(count));
-                }
-            }
-        }
-        self.outbox.finish();
+        self.outbox.enter();
+        let presence = Presence(Arc::clone(&self.outbox));
+        Arc::new(self).work(&Agent::new_with_config(agent_config()), None, &presence);
     }
 
-    fn send(&self, agent: &Agent, item: &Item) -> Answer {
+    /// Sends what comes, and takes on another thread while there is more to send than those present can have under way.
+    fn work(self: Arc<Self>, agent: &Agent, patience: Option<Duration>, _: &Presence) {
+        while let Task::Send(item) = self.outbox.take(patience) {
+            if self.outbox.enter_if_more(MOST_UNDER_WAY) {
+                let presence = Presence(Arc::clone(&self.outbox));
+                let (uploader, agent) = (Arc::clone(&self), agent.clone());
+                // If it can't be had, those that are there send all.
+                let _started = thread::Builder::new().name("mm-uploader".to_owned()).spawn(move || {
+                    hotpath::block_signals();
+                    uploader.work(&agent, Some(IDLE), &presence);
+                });
+            }
+            let outcome = self.send(agent, &item);
+            self.outbox.settle(item, outcome);
+        }
+    }
+
+    fn send(&self, agent: &Agent, item: &Item) -> Outcome {
         let mut timeout = ATTEMPT_TIMEOUT;
         if let Some(stop_at) = self.outbox.stop_at() {
             let left = stop_at.saturating_duration_since(Instant::now());
             timeout = timeout.min(left.max(Duration::from_millis(10)));
         }
         let mut request = agent
-            .post(format!("{}/ingestion/{}", self.url, item.route))
+            .post(format!("{}/ingestion/{}", self.url, item.subject.route()))
             .config()
             .timeout_global(Some(timeout))
             .build()
@@ -136,9 +110,14 @@ impl Uploader {
         }
         let mut response = match request.send(item.body.as_slice()) {
             Ok(response) => response,
-            Err(error) => return Answer::Away(format!("{}: {error}", item.route)),
+            Err(error) => return Outcome::Away(format!("{}: {error}", item.subject.route()), None),
         };
         let status = response.status().as_u16();
+        let patience = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            .map(|seconds| Duration::from_secs(seconds).min(LONGEST_PATIENCE));
         // Reading the (short) body lets the connection serve the next request.
         let text = response
             .body_mut()
@@ -146,12 +125,12 @@ impl Uploader {
             .limit(4096)
             .read_to_string()
             .unwrap_or_default();
-        let error = || format!("{}: status {status}: {}", item.route, text.trim());
+        let error = || format!("{}: status {status}: {}", item.subject.route(), text.trim());
         match status {
-            200..=299 => Answer::Accepted,
-            502..=504 => Answer::Away(error()),
-            500..=599 => Answer::Failed(error()),
-            _ => Answer::Final(error()),
+            200..=299 => Outcome::Sent,
+            408 | 425 | 429 | 502..=504 => Outcome::Away(error(), patience),
+            500..=599 => Outcome::Failed(error()),
+            _ => Outcome::Refused(error()),
         }
     }
 }
