@@ -14,6 +14,7 @@ Recording begins with `init()` and ends by itself when the process does::
 """
 
 from micromegas._core import log, span
+from micromegas.record.guard import main, telemetry
 from micromegas.record.metrics import counter, metric
 from micromegas.record.session import flush, init, set_log_level, shutdown, status
 from micromegas.record.tracing import trace
@@ -23,10 +24,12 @@ __all__ = [
     "flush",
     "init",
     "log",
+    "main",
     "metric",
     "set_log_level",
     "shutdown",
     "span",
     "status",
+    "telemetry",
     "trace",
 ]

@@ -382,6 +382,7 @@ def test_import_loads_the_standard_library_and_the_core_only():
         "micromegas",
         "micromegas._core",
         "micromegas.record",
+        "micromegas.record.guard",
         "micromegas.record.metrics",
         "micromegas.record.process_facts",
         "micromegas.record.session",

@@ -16,9 +16,12 @@ def _attempt(fact: Callable[[], str], otherwise: str = "") -> str:
 
 
 def program() -> str:
-    """The path of the running program: the main script, else the interpreter."""
+    """The path of the running program: the main script, else the name given to `-m`, else the interpreter."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None) or (sys.argv[0] if sys.argv else "")
+    if file == "-m":  # while the interpreter starts, the module is not found yet
+        words = sys.orig_argv
+        return words[words.index("-m") + 1] if "-m" in words[:-1] else "python -m"
     if file and os.path.exists(file):
         return os.path.abspath(file)
     return sys.executable or "python"

@@ -19,15 +19,19 @@ RESERVED_PREFIX = "micromegas."
 """Servers keep properties of this prefix for themselves."""
 
 _AT_EXIT_SECONDS = 5.0
-_MEBIBYTE = 1 << 20
+_DEFAULT_BYTES = 64 << 20
 
 
 class _Hooks:
-    """What is registered with the interpreter, once per process."""
+    """What is registered with the interpreter, once per process, and how recording began."""
 
     def __init__(self) -> None:
         self.registered = False
         self.parent: str | None = None
+        self.settings: dict[str, object] = {}
+        """What `init()` was given."""
+        self.is_automatic = False
+        """Recording began without the program's `init()`: before its first line, or in a child."""
 
 
 _hooks = _Hooks()
@@ -41,32 +45,40 @@ def init(
     api_key: str | None = None,
     level: str = "debug",
     flush_period: float | None = None,
-    buffer_bytes: int = 64 * _MEBIBYTE,
-    queue_bytes: int = 64 * _MEBIBYTE,
+    buffer_bytes: int | None = None,
+    queue_bytes: int | None = None,
 ) -> str:
     """Begin to record and send; give the id of this process. What is recorded before is dropped (counters count on).
 
     `url`: the server, `http://host:port`, else MICROMEGAS_TELEMETRY_URL, else `http://127.0.0.1:9000`; it need not
-    answer now or ever. `process_name` replaces the program's path as the process's `exe`. `properties` describe the
-    process, beside those of MICROMEGAS_PROCESS_PROPERTIES (`k=v,k=v`). `api_key`: sent as bearer token, else
-    MICROMEGAS_INGESTION_API_KEY. `level`: the least severe log level that is recorded (`fatal` … `trace`, `off`).
+    answer now or ever. `process_name`, else MICROMEGAS_PROCESS_NAME, is the process's `exe` instead of the program's
+    path. `properties` describe the process, beside those of MICROMEGAS_PROCESS_PROPERTIES (`k=v,k=v`). `api_key`: sent
+    as bearer token, else MICROMEGAS_INGESTION_API_KEY. `level`: the least severe log level that is recorded (`fatal` …
+    `trace`, `off`).
     `flush_period`: seconds between blocks that are not full, else MICROMEGAS_FLUSH_PERIOD, else 1. At most
-    `buffer_bytes` of events wait to be read and `queue_bytes` of compressed blocks wait to be sent; beyond, the newest
-    are dropped and counted.
+    `buffer_bytes` of events wait to be read and `queue_bytes` of compressed blocks wait to be sent, else
+    MICROMEGAS_BUFFER_BYTES and MICROMEGAS_QUEUE_BYTES, else 64 MiB each; beyond, the newest are dropped and counted.
 
     Forked children record as processes of their own; other children find their parent's id in
     MICROMEGAS_TELEMETRY_PARENT_PROCESS. At exit the rest is sent, in 5 seconds at most.
 
+    Where recording began by itself (MICROMEGAS_AUTOSTART, or as a child of a recorded process) this gives the id of the
+    process and sets the level; other settings come too late, which a warning in the log tells.
+
     Errors: ValueError for a url, key, level or period that can't be; RuntimeError when recording already.
     """
+    given = dict(locals())
     set_log_level(level)
+    if _hooks.is_automatic and (running := _core.recorder_status()) is not None:
+        _take_over(given)
+        return str(running["process_id"])
     environment = os.environ
     if not _hooks.registered:
         _hooks.parent = environment.get(PARENT_VARIABLE)
     decisions: dict[str, object] = {
         "url": url if url is not None else environment.get("MICROMEGAS_TELEMETRY_URL") or DEFAULT_URL,
         "api_key": api_key if api_key is not None else environment.get("MICROMEGAS_INGESTION_API_KEY"),
-        "facts": facts(process_name),
+        "facts": facts(process_name or environment.get("MICROMEGAS_PROCESS_NAME")),
         "properties": list(
             _process_properties(properties, environment.get("MICROMEGAS_PROCESS_PROPERTIES", "")).items()
         ),
@@ -74,15 +86,37 @@ def init(
         "flush_period": flush_period
         if flush_period is not None
         else _period(environment.get("MICROMEGAS_FLUSH_PERIOD")),
-        "buffer_bytes": buffer_bytes,
-        "queue_bytes": queue_bytes,
+        "buffer_bytes": buffer_bytes if buffer_bytes is not None else _bytes_from("MICROMEGAS_BUFFER_BYTES"),
+        "queue_bytes": queue_bytes if queue_bytes is not None else _bytes_from("MICROMEGAS_QUEUE_BYTES"),
         "monotonic_clock": environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",
         "thread_namer": _thread_name,
     }
     process_id = _core.recorder_start(decisions)
+    _hooks.settings = given
+    _hooks.is_automatic = False
     _announce_to_children(process_id)
     _register_hooks()
     return process_id
+
+
+def begin_automatically(settings: Mapping[str, object]) -> None:
+    """Begin to record unless that has begun, so that an `init()` of the program may still follow."""
+    if _core.recorder_status() is None:
+        init(**settings)  # type: ignore[arg-type]
+        _hooks.is_automatic = True
+
+
+def _take_over(given: Mapping[str, object]) -> None:
+    """The program's own `init()` in a process that is recorded already."""
+    _hooks.is_automatic = False
+    defaults = init.__kwdefaults__ or {}
+    late = [
+        name
+        for name, value in given.items()
+        if name != "level" and value not in (defaults[name], _hooks.settings[name])
+    ]
+    if late:
+        _core.log.warn("init(): recording began before it; not applied: %s", ", ".join(late))
 
 
 def flush(timeout: float = 5.0) -> bool:
@@ -129,6 +163,15 @@ def _period(text: str | None) -> float:
         raise ValueError(f"MICROMEGAS_FLUSH_PERIOD {text!r}: not a number of seconds") from None
 
 
+def _bytes_from(variable: str) -> int:
+    text = os.environ.get(variable)
+    if not text:
+        return _DEFAULT_BYTES
+    if not text.isdecimal():
+        raise ValueError(f"{variable} {text!r}: not a number of bytes")
+    return int(text)
+
+
 def _process_properties(given: Mapping[str, object] | None, from_environment: str) -> dict[str, str]:
     properties = default_properties()
     for pair in from_environment.split(","):
@@ -173,6 +216,7 @@ def _after_fork() -> None:
     process_id = _core.recorder_after_fork()
     if process_id is not None:
         _hooks.parent = parent
+        _hooks.is_automatic = True
         _announce_to_children(process_id)
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
