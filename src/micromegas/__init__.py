@@ -31,5 +31,18 @@ __all__ = [
     "span",
     "status",
     "telemetry",
+    "testing",
     "trace",
 ]
+
+TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`
+if TYPE_CHECKING:
+    from micromegas import testing
+
+
+def __getattr__(name: str) -> object:
+    if name == "testing":  # what programs don't use costs them nothing
+        import importlib
+
+        return importlib.import_module("micromegas.testing")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use lz4_flex::frame::FrameEncoder;
 
-use super::announcement::{block_body, stream_body, BlockHead, Process};
+use super::announcement::{block_body, process_body, stream_body, BlockHead, Process};
+use super::capture::{CapturedBlock, Captures};
 use super::clock::Clock;
 use super::descriptor::{Description, Descriptor};
 use super::identity::new_id;
@@ -204,6 +205,13 @@ impl Stream {
             nb_objects: writer.events,
         };
         let body = block_body(&head, &compress(&writer.dependencies), &compress(&writer.objects));
+        if office.captures.any_open() {
+            office.captures.keep(CapturedBlock {
+                process: process_body(&office.process, office.start_wall_ns, office.clock_start_ns),
+                stream: stream_body(&office.process.id, &self.id, self.kind, &self.properties),
+                block: body.clone(),
+            });
+        }
         let subject = Subject::Block {
             process_id: Arc::clone(process_id),
             stream_id: Arc::clone(&self.id),
@@ -228,15 +236,17 @@ fn compress(buffer: &[u8]) -> Vec<u8> {
 pub struct Office {
     pub process: Arc<Process>,
     pub outbox: Arc<Outbox>,
+    pub captures: Arc<Captures>,
     pub clock_start_ns: u64,
     pub start_wall_ns: i64,
 }
 
 impl Office {
-    pub fn new(process: Arc<Process>, outbox: Arc<Outbox>, clock: &Clock) -> Self {
+    pub fn new(process: Arc<Process>, outbox: Arc<Outbox>, captures: Arc<Captures>, clock: &Clock) -> Self {
         Self {
             process,
             outbox,
+            captures,
             clock_start_ns: clock.start_ns(),
             start_wall_ns: clock.wall_ns(clock.start_ns()),
         }

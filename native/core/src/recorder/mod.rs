@@ -14,6 +14,8 @@ mod announcement;
 #[cfg(feature = "python")]
 mod blocks;
 #[cfg(feature = "python")]
+mod capture;
+#[cfg(feature = "python")]
 mod clock;
 #[cfg(feature = "python")]
 mod collector;

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyModule};
 use super::identity::clean;
 use super::losses::{Losses, CLASSES, REASONS};
 use super::session::{self, Delivering, Session, Settings};
-use super::{hotpath, outbox::Delivery};
+use super::{capture, hotpath, outbox::Delivery};
 use crate::codec::ids::parse_uuid;
 
 /// Adds the recorder to the native module.
@@ -19,6 +19,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     if unsafe { hotpath::mm_module_add(module.as_ptr()) } != 0 {
         return Err(PyErr::fetch(module.py()));
     }
+    capture::register(module)?;
     module.add_function(wrap_pyfunction!(recorder_start, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_flush, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_stop, module)?)?;
@@ -84,7 +85,12 @@ struct Decisions<'py> {
 #[pyfunction]
 fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> {
     loop {
-        if session::current().is_some() {
+        if let Some(session) = session::current() {
+            if session.stands_in() {
+                session::end();
+                session.stop(Instant::now());
+                continue;
+            }
             return Err(PyRuntimeError::new_err("recorder: already started"));
         }
         let Some(ending) = session::ending_collector() else {
@@ -94,6 +100,7 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
     }
     let [exe, username, realname, computer, distro, cpu_brand] = decisions.facts.map(|fact| clean(&fact));
     let settings = Settings {
+        sends: !capture::captures().any_open(),
         url: checked_url(&decisions.url)?,
         authorization: checked_authorization(decisions.api_key.as_deref())?,
         flush_period: seconds("flush period", decisions.flush_period)?.max(Duration::from_millis(10)),

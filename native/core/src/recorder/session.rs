@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::announcement::{process_body, Process};
 use super::blocks::Office;
+use super::capture;
 use super::clock::Clock;
 use super::collector::{Collector, Control};
 use super::hotpath;
@@ -19,6 +20,8 @@ use super::uploader::{self, Uploader};
 /// What `init()` decided, kept for forked children.
 #[derive(Clone)]
 pub struct Settings {
+    /// False: what is recorded goes to captures only.
+    pub sends: bool,
     /// Without a trailing slash.
     pub url: String,
     pub authorization: Option<String>,
@@ -40,6 +43,7 @@ pub struct Session {
     control: Arc<Control>,
     outbox: Arc<Outbox>,
     losses_before: Losses,
+    stands_in: AtomicBool,
 }
 
 /// Locked only by threads that hold the GIL, and never while they give it up: free in a forked child.
@@ -92,6 +96,7 @@ pub fn restart_in_child() -> Option<Arc<Session>> {
     };
     // Its threads do not exist here and its locks may be held for ever: never touched again, never dropped.
     std::mem::forget(inherited);
+    capture::leave_to_parent();
     // SAFETY: the GIL is held.
     unsafe { hotpath::mm_async_ids_restart() };
     match start(settings) {
@@ -129,9 +134,10 @@ impl Session {
             control: Arc::default(),
             outbox: Arc::clone(&outbox),
             losses_before: Losses::of_hot_path(),
+            stands_in: AtomicBool::new(false),
             settings,
         };
-        let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), &clock);
+        let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), capture::captures(), &clock);
         outbox.announce_process(
             &process.id,
             process_body(&process, office.start_wall_ns, clock.start_ns()),
@@ -141,6 +147,7 @@ impl Session {
             collector.skip_counters();
         }
         let uploader = Uploader {
+            sends: session.settings.sends,
             outbox,
             url: session.settings.url.clone(),
             authorization: session.settings.authorization.clone(),
@@ -166,6 +173,25 @@ impl Session {
         // A parent's is never dropped, as its session is not.
         std::mem::forget(before.filter(|(process, _)| *process != std::process::id()));
         Ok(session)
+    }
+
+    /// Waits until what is recorded now is in blocks; tells whether that came to pass. Without the GIL.
+    pub fn collect(&self, deadline: Instant) -> bool {
+        let flush = self.control.order_flush();
+        self.control.wait_flushed(flush, deadline) == Some(true)
+    }
+
+    pub fn sends(&self) -> bool {
+        self.settings.sends
+    }
+
+    /// From now on this session may be replaced by one that the program asks for.
+    pub fn stand_in(&self) {
+        self.stands_in.store(true, Ordering::Relaxed);
+    }
+
+    pub fn stands_in(&self) -> bool {
+        self.stands_in.load(Ordering::Relaxed)
     }
 
     /// Has what is recorded now sent.
