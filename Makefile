@@ -10,7 +10,7 @@ SOURCES := $(shell find native/core native/engine -name '*.rs' -o -name '*.c' -o
 	native/Cargo.toml native/Cargo.lock native/core/Cargo.toml native/engine/Cargo.toml
 EXT      = $(shell $(PY) -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
 
-.PHONY: help setup setup-test demo test test-python test-native test-pythons check format bench bench-hotpath native native-core native-engine lock clean
+.PHONY: help setup setup-test demo test test-python test-native test-instructions test-pythons check format bench bench-hotpath native native-core native-engine lock clean
 
 help:
 	@echo 'make demo    set up, start the server, run an instrumented program, ask SQL'
@@ -60,7 +60,7 @@ native: native-core native-engine
 demo: setup
 	$(PY) examples/demo.py
 
-test: setup-test test-native test-python
+test: setup-test test-native test-python test-instructions
 
 # The engine's own tests link libpython; everything else of it is tested through Python.
 test-native: setup-test
@@ -71,6 +71,10 @@ test-native: setup-test
 
 test-python: setup-test
 	$(PY) -m pytest
+
+# Fails when an event has become a tenth dearer, in machine instructions; tells so when there is no valgrind.
+test-instructions: setup-test
+	$(PY) bench/instructions.py
 
 check: setup-test
 	$(PY) -m ruff check .
@@ -108,7 +112,8 @@ other-python-%: setup-test
 
 test-python-%: other-python-%
 	@test ! -x .venvs/$*/bin/python || \
-	PYTHONPATH=$(abspath src) .venvs/$*/bin/python -m pytest --confcutdir tests/record tests/record
+	{ PYTHONPATH=$(abspath src) .venvs/$*/bin/python -m pytest --confcutdir tests/record tests/record && \
+	PYTHONPATH=$(abspath src) .venvs/$*/bin/python bench/instructions.py; }
 
 # The limits of the hot path, on every interpreter of this machine.
 bench-hotpath: setup-test $(addprefix bench-hotpath-,$(OTHERS))

@@ -51,10 +51,20 @@ static PyObject *plain_exit(PyObject *self, PyObject *const *args, Py_ssize_t co
     Py_RETURN_NONE;
 }
 
+static PyObject *empty_fast(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    (void)self;
+    (void)args;
+    (void)count;
+    (void)names;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef plain_methods[] = {
     {"__enter__", plain_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))plain_exit, METH_FASTCALL, NULL},
     {"method", empty, METH_O, "does nothing"},
+    {"fast", (PyCFunction)(void (*)(void))empty_fast, METH_FASTCALL | METH_KEYWORDS, "does nothing"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -141,7 +151,22 @@ static PyObject *time_calls(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* Where callgrind ends one count and begins the next (bench/instructions.py). */
+static __attribute__((noinline)) void end_of_count(void)
+{
+    __asm__ volatile("");
+}
+
+static PyObject *mark(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    end_of_count();
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"mark", mark, METH_NOARGS, "ends a count of instructions"},
     {"empty", empty, METH_O, "does nothing"},
     {"stamped_monotonic", stamped_monotonic, METH_O, "reads the monotonic clock and stores it"},
 #if MM_HAS_COUNTER

@@ -35,7 +35,10 @@ OLD = sys.version_info < (3, 12)
 
 FLOOR = floor()
 EMPTY, STAMPED = "empty METH_O call (E)", "with a time stamp (R)"
-PLAIN_WITH, PREBOUND_WITH = "empty with, plain C type", "empty with, prebound"
+METHOD, FAST1, FAST2, FAST4, FAST_NAMED = (
+    f"empty method, {arguments}" for arguments in ("METH_O", "1 value", "2 values", "4 values", "1 value, 1 named")
+)
+PLAIN_WITH, PREBOUND_WITH, UNTRACED = "empty with, plain C type", "empty with, prebound", "f(x) untraced"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Shape:
     limit: Limit | None = None
     less: str | None = None
     """What is subtracted: the same work without us."""
+    call: str | None = None
+    """The same call of a function that does nothing."""
     nearest: str | None = None
     """Of a peer: the shape of ours that does the same."""
     loops: int = LOOPS
@@ -104,9 +109,14 @@ def floor_shapes() -> dict[str, Shape]:
     return {
         EMPTY: Shape("call(x)", {"call": FLOOR.empty, "x": 5}),
         STAMPED: Shape("call(x)", {"call": FLOOR.stamped, "x": 5}),
-        "empty METH_O method": Shape("plain.method(x)", {"plain": FLOOR.Plain(), "x": 5}),
+        METHOD: Shape("plain.method(x)", {"plain": FLOOR.Plain(), "x": 5}),
+        FAST1: Shape("plain.fast('x')", {"plain": FLOOR.Plain()}),
+        FAST2: Shape("plain.fast('x', x)", {"plain": FLOOR.Plain(), "x": 5}),
+        FAST4: Shape("plain.fast('x', x, x, x)", {"plain": FLOOR.Plain(), "x": 5}),
+        FAST_NAMED: Shape("plain.fast('x', user=x)", {"plain": FLOOR.Plain(), "x": 5}),
         PLAIN_WITH: Shape("with span: pass", {"span": FLOOR.Plain()}),
         PREBOUND_WITH: Shape("with span: pass", {"span": FLOOR.Prebound()}),
+        UNTRACED: Shape("f(x)", {"f": plain, "x": 5}),
     }
 
 
@@ -118,23 +128,22 @@ def recording_shapes() -> dict[str, Shape]:
     metric, counter, span, log = mm.metric("bench", "ns"), mm.counter("bench_counter"), mm.span("bench"), mm.log
     text = "sixteen letters."
     return {
-        "counter.add(n)": Shape("counter.add(x)", {"counter": counter, "x": 5}, times_e(1.7)),
-        "log below its level": Shape("log.trace('x=%s', x)", {"log": log, "x": 5}, times_e(1.7)),
-        "metric.record(int)": Shape("metric.record(x)", {"metric": metric, "x": 5}, times_r(1.2, 1.5)),
-        "metric.record(float)": Shape("metric.record(x)", {"metric": metric, "x": 1.5}, times_r(1.2, 1.5)),
-        "log, literal": Shape("log.info('literal')", {"log": log}, times_r(1.4, 1.65)),
-        "log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_r(1.6, 1.8)),
-        "log, one str": Shape("log.info('x=%s', x)", {"log": log, "x": text}, times_r(1.6, 1.8)),
+        "counter.add(n)": Shape("counter.add(x)", {"counter": counter, "x": 5}, times_e(1.7), call=METHOD),
+        "log below its level": Shape("log.trace('x=%s', x)", {"log": log, "x": 5}, times_e(1.7), call=FAST2),
+        "metric.record(int)": Shape("metric.record(x)", {"metric": metric, "x": 5}, times_r(1.2, 1.5), call=METHOD),
+        "metric.record(float)": Shape("metric.record(x)", {"metric": metric, "x": 1.5}, times_r(1.2, 1.5), call=METHOD),
+        "log, literal": Shape("log.info('literal')", {"log": log}, times_r(1.4, 1.65), call=FAST1),
+        "log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_r(1.6, 1.8), call=FAST2),
+        "log, one str": Shape("log.info('x=%s', x)", {"log": log, "x": text}, times_r(1.6, 1.8), call=FAST2),
         "log, three values": Shape(
-            "log.info('%s %d %f', s, x, f)", {"log": log, "s": text, "x": 5, "f": 1.5}, times_r(1.9, 2.0)
+            "log.info('%s %d %f', s, x, f)", {"log": log, "s": text, "x": 5, "f": 1.5}, times_r(1.9, 2.0), call=FAST4
         ),
-        "log, one property": Shape("log.info('literal', user=s)", {"log": log, "s": "alice"}),
+        "log, one property": Shape("log.info('literal', user=s)", {"log": log, "s": "alice"}, call=FAST_NAMED),
         "log, f-string": Shape("log.info(f'x={x}')", {"log": log, "x": 5}),
-        "with span (two events)": Shape("with span: pass", {"span": span}, times_with(1.15)),
+        "with span (two events)": Shape("with span: pass", {"span": span}, times_with(1.15), call=PREBOUND_WITH),
         "with mm.span('name')": Shape("with make('name'): pass", {"make": mm.span}),
-        "f(x) untraced": Shape("f(x)", {"f": plain, "x": 5}),
         "@trace, added to f(x)": Shape(
-            "f(x)", {"f": mm.trace(copy_of_plain()), "x": 5}, added_to_call(5), "f(x) untraced"
+            "f(x)", {"f": mm.trace(copy_of_plain()), "x": 5}, added_to_call(5), less=UNTRACED, call=UNTRACED
         ),
         **logging_shapes(),
     }
@@ -164,10 +173,12 @@ def logging_shapes() -> dict[str, Shape]:
 def off_shapes() -> dict[str, Shape]:
     metric, span, log = mm.metric("bench", "ns"), mm.span("bench"), mm.log
     return {
-        "off: metric.record(int)": Shape("metric.record(x)", {"metric": metric, "x": 5}, times_e(1.7)),
-        "off: log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_e(1.7)),
+        "off: metric.record(int)": Shape("metric.record(x)", {"metric": metric, "x": 5}, times_e(1.7), call=METHOD),
+        "off: log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_e(1.7), call=FAST2),
         "off: span.begin()": Shape("span.begin()", {"span": span}, times_e(1.7)),
-        "off: with span": Shape("with span: pass", {"span": span}, Limit("1.7 W", lambda best: 1.7 * best.w)),
+        "off: with span": Shape(
+            "with span: pass", {"span": span}, Limit("1.7 W", lambda best: 1.7 * best.w), call=PREBOUND_WITH
+        ),
     }
 
 

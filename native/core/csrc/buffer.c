@@ -224,6 +224,18 @@ mm_block *mm_make_room(size_t size, enum mm_kind kind)
     return block;
 }
 
+void mm_emit_slowly(const void *descriptor, enum mm_kind kind)
+{
+    if (mm_recording == MM_OFF) {
+        return;
+    }
+    mm_block *block = mm_reserve(sizeof(mm_record), kind);
+    if (block) {
+        mm_write_head(block, descriptor, kind);
+        mm_commit(block, sizeof(mm_record));
+    }
+}
+
 void mm_set_recording(int recording)
 {
     mm_recording = recording;

@@ -37,7 +37,7 @@ typedef struct mm_block {
 extern __thread mm_block *mm_current __attribute__((tls_model("initial-exec")));
 
 enum mm_recording { MM_OFF = 0, MM_ON = 1, MM_FORKED = 2 };
-extern int mm_recording;
+extern int mm_recording __attribute__((visibility("hidden")));
 
 /* Makes room for `size` bytes and returns the block, or NULL when the event is not to be recorded. Needs the GIL. */
 mm_block *mm_make_room(size_t size, enum mm_kind kind);
@@ -63,14 +63,28 @@ static inline void mm_write_head(mm_block *block, const void *descriptor, enum m
     record->tagged_descriptor = (uint64_t)(uintptr_t)descriptor | (uint64_t)kind;
 }
 
+/* Whether an event of `size` bytes can be written at once, with a counter's ticks. What can't is for a function of its own,
+ * not inlined and called last: so the hot path saves no register, keeps no stack frame and calls nothing. */
+static inline int mm_is_ready(const mm_block *block, size_t size)
+{
+    return MM_HAS_COUNTER && __builtin_expect((size_t)(block->limit - block->cursor) >= size && mm_clock_uses_counter, 1);
+}
+
+/* The slow way of `mm_emit`. */
+void mm_emit_slowly(const void *descriptor, enum mm_kind kind);
+
 /* Records an event that is only a time and a descriptor. */
 static inline void mm_emit(const void *descriptor, enum mm_kind kind)
 {
-    mm_block *block = mm_reserve(sizeof(mm_record), kind);
-    if (block) {
-        mm_write_head(block, descriptor, kind);
-        mm_commit(block, sizeof(mm_record));
+    mm_block *block = mm_current;
+    if (!mm_is_ready(block, sizeof(mm_record))) {
+        mm_emit_slowly(descriptor, kind);
+        return;
     }
+    mm_record *record = (mm_record *)block->cursor;
+    record->ticks = mm_ticks();
+    record->tagged_descriptor = (uint64_t)(uintptr_t)descriptor | (uint64_t)kind;
+    __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
 }
 
 #endif

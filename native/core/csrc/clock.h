@@ -27,7 +27,7 @@ static inline uint64_t mm_read_cntvct(void)
 #define MM_HAS_COUNTER 0
 #endif
 
-extern int mm_clock_uses_counter;
+extern int mm_clock_uses_counter __attribute__((visibility("hidden")));
 
 static inline uint64_t mm_monotonic_ns(void)
 {

@@ -26,7 +26,7 @@ static inline void add_integer(mm_sum *sum, int64_t amount)
     __atomic_store_n(&sum->integers, (int64_t)((uint64_t)sum->integers + (uint64_t)amount), __ATOMIC_RELAXED);
 }
 
-static PyObject *refuse(void)
+static __attribute__((noinline)) PyObject *refuse(void)
 {
     if (PyErr_Occurred() && mm_swallow_error() < 0) {
         return NULL;

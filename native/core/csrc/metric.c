@@ -7,19 +7,53 @@ uint64_t mm_refused_values;
 
 typedef struct {
     PyObject_HEAD
-    const void *descriptor; /* NULL when there were too many metrics: its values are refused */
+    const void *descriptor;
+    /* Bytes that a measure needs. More than there can be when there were too many metrics, whose values are refused: so the
+     * hot path finds that out where it looks for room. */
+    size_t room;
     PyObject *name;
 } mm_metric;
 
-static void record_number(const void *descriptor, enum mm_kind kind, uint64_t bits)
+typedef struct {
+    mm_record head;
+    uint64_t bits;
+} measure;
+
+static __attribute__((noinline)) PyObject *refuse(void)
 {
-    const size_t size = sizeof(mm_record) + 8;
-    mm_block *block = mm_reserve(size, kind);
-    if (block) {
-        mm_write_head(block, descriptor, kind);
-        memcpy(block->cursor + sizeof(mm_record), &bits, 8);
-        mm_commit(block, size);
+    if (PyErr_Occurred() && mm_swallow_error() < 0) {
+        return NULL;
     }
+    __atomic_fetch_add(&mm_refused_values, 1, __ATOMIC_RELAXED);
+    Py_RETURN_NONE;
+}
+
+static __attribute__((noinline)) PyObject *record_slowly(const mm_metric *metric, enum mm_kind kind, uint64_t bits)
+{
+    if (metric->room != sizeof(measure)) {
+        return refuse();
+    }
+    mm_block *block = mm_recording == MM_OFF ? NULL : mm_reserve(sizeof(measure), kind);
+    if (block) {
+        mm_write_head(block, metric->descriptor, kind);
+        ((measure *)block->cursor)->bits = bits;
+        mm_commit(block, sizeof(measure));
+    }
+    Py_RETURN_NONE;
+}
+
+static inline __attribute__((always_inline)) PyObject *record_number(const mm_metric *metric, enum mm_kind kind, uint64_t bits)
+{
+    mm_block *block = mm_current;
+    if (!mm_is_ready(block, metric->room)) {
+        return record_slowly(metric, kind, bits);
+    }
+    measure *record = (measure *)block->cursor;
+    record->head.ticks = mm_ticks();
+    record->head.tagged_descriptor = (uint64_t)(uintptr_t)metric->descriptor | (uint64_t)kind;
+    record->bits = bits;
+    __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
+    Py_RETURN_NONE;
 }
 
 static inline uint64_t bits_of(double real)
@@ -29,17 +63,8 @@ static inline uint64_t bits_of(double real)
     return bits;
 }
 
-static PyObject *refuse(void)
-{
-    if (PyErr_Occurred() && mm_swallow_error() < 0) {
-        return NULL;
-    }
-    __atomic_fetch_add(&mm_refused_values, 1, __ATOMIC_RELAXED);
-    Py_RETURN_NONE;
-}
-
 /* Anything but a small int or a float: integers stay integers as far as 64 bits reach, the rest becomes a float. */
-static __attribute__((noinline)) PyObject *record_other(const void *descriptor, PyObject *value)
+static __attribute__((noinline)) PyObject *record_other(const mm_metric *metric, PyObject *value)
 {
     if (PyIndex_Check(value)) {
         PyObject *integer = PyNumber_Index(value);
@@ -53,13 +78,8 @@ static __attribute__((noinline)) PyObject *record_other(const void *descriptor, 
         if (PyErr_Occurred()) {
             return refuse();
         }
-        if (overflow) {
-            record_number(descriptor, MM_METRIC_FLOAT, bits_of(real));
-        }
-        else {
-            record_number(descriptor, MM_METRIC_INT, (uint64_t)number);
-        }
-        Py_RETURN_NONE;
+        return overflow ? record_number(metric, MM_METRIC_FLOAT, bits_of(real))
+                        : record_number(metric, MM_METRIC_INT, (uint64_t)number);
     }
     if (PyUnicode_Check(value) || PyBytes_Check(value)) {
         return refuse();
@@ -68,33 +88,26 @@ static __attribute__((noinline)) PyObject *record_other(const void *descriptor, 
     if (real == -1.0 && PyErr_Occurred()) {
         return refuse();
     }
-    record_number(descriptor, MM_METRIC_FLOAT, bits_of(real));
-    Py_RETURN_NONE;
+    return record_number(metric, MM_METRIC_FLOAT, bits_of(real));
 }
 
 static PyObject *metric_record(PyObject *self, PyObject *value)
 {
-    const void *descriptor = ((mm_metric *)self)->descriptor;
-    if (__builtin_expect(!descriptor, 0)) {
-        return refuse();
-    }
+    const mm_metric *metric = (const mm_metric *)self;
     if (PyFloat_CheckExact(value)) {
-        record_number(descriptor, MM_METRIC_FLOAT, bits_of(PyFloat_AS_DOUBLE(value)));
-        Py_RETURN_NONE;
+        return record_number(metric, MM_METRIC_FLOAT, bits_of(PyFloat_AS_DOUBLE(value)));
     }
 #if PY_VERSION_HEX >= 0x030C0000
     if (PyLong_CheckExact(value) && PyUnstable_Long_IsCompact((PyLongObject *)value)) {
-        record_number(descriptor, MM_METRIC_INT, (uint64_t)(int64_t)PyUnstable_Long_CompactValue((PyLongObject *)value));
-        Py_RETURN_NONE;
+        return record_number(metric, MM_METRIC_INT, (uint64_t)(int64_t)PyUnstable_Long_CompactValue((PyLongObject *)value));
     }
 #else
     if (PyLong_CheckExact(value) && Py_SIZE(value) >= -1 && Py_SIZE(value) <= 1) {
         int64_t number = Py_SIZE(value) * (int64_t)((PyLongObject *)value)->ob_digit[0];
-        record_number(descriptor, MM_METRIC_INT, (uint64_t)number);
-        Py_RETURN_NONE;
+        return record_number(metric, MM_METRIC_INT, (uint64_t)number);
     }
 #endif
-    return record_other(descriptor, value);
+    return record_other(metric, value);
 }
 
 static void metric_dealloc(PyObject *self)
@@ -168,6 +181,7 @@ PyObject *mm_make_metric(PyObject *module, PyObject *args)
     mm_metric *metric = PyObject_New(mm_metric, &mm_MetricType);
     if (metric) {
         metric->descriptor = descriptor;
+        metric->room = descriptor ? sizeof(measure) : SIZE_MAX;
         metric->name = Py_NewRef(name);
     }
     return (PyObject *)metric;
