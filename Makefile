@@ -10,7 +10,7 @@ SOURCES := $(shell find native/core native/engine -name '*.rs' -o -name '*.c' -o
 	native/Cargo.toml native/Cargo.lock native/core/Cargo.toml native/engine/Cargo.toml
 EXT      = $(shell $(PY) -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
 
-.PHONY: help setup setup-test demo test test-python test-native test-instructions test-pythons check format bench bench-hotpath native native-core native-engine lock clean
+.PHONY: help setup setup-test demo test test-python test-native test-instructions test-pythons check format bench bench-hotpath bench-peers native native-core native-engine lock clean
 
 help:
 	@echo 'make demo    set up, start the server, run an instrumented program, ask SQL'
@@ -121,6 +121,12 @@ bench-hotpath: setup-test $(addprefix bench-hotpath-,$(OTHERS))
 
 bench-hotpath-%: other-python-%
 	test ! -x .venvs/$*/bin/python || PYTHONPATH=$(abspath src) .venvs/$*/bin/python bench/hotpath.py
+
+# Beside other libraries, in an environment of their own.
+bench-peers: setup-test
+	test -d .venvs/peers || $(PY) -m venv .venvs/peers
+	.venvs/peers/bin/python -m pip install -q --disable-pip-version-check -r bench/peers.txt
+	PYTHONPATH=$(abspath src) .venvs/peers/bin/python bench/hotpath.py --peers
 
 bench: setup-test
 	# figures mean something only on a machine that does nothing else

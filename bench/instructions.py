@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import hotpath
+from shapes import EMPTY, FLOOR, UNROLL, Shape, compiled, floor_shapes, off_shapes, recording_shapes
 
 import micromegas as mm
 
@@ -28,23 +28,23 @@ EXPECTED = Path(__file__).with_suffix(".json")
 VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 MARGIN = 1.10
 LOOPS = 150
-NOTHING = hotpath.Shape("pass", {"x": 0})
+NOTHING = Shape("pass", {"x": 0})
 
 
-def gated() -> dict[str, hotpath.Shape]:
-    return {name: shape for name, shape in hotpath.recording_shapes().items() if shape.call}
+def gated() -> dict[str, Shape]:
+    return {name: shape for name, shape in recording_shapes().items() if shape.call}
 
 
-def gated_off() -> dict[str, hotpath.Shape]:
-    return {name: shape for name, shape in hotpath.off_shapes().items() if shape.call}
+def gated_off() -> dict[str, Shape]:
+    return {name: shape for name, shape in off_shapes().items() if shape.call}
 
 
 def run_everything() -> None:
     """Under callgrind: each statement between two marks, in the order of `names_in_order`."""
-    mark = hotpath.FLOOR.mark
+    mark = FLOOR.mark
     mm.init(url="http://127.0.0.1:9", flush_period=3600, level="debug")
-    for shapes in ({"": NOTHING} | hotpath.floor_shapes() | gated(), gated_off()):
-        functions = [hotpath.compiled(shape) for shape in shapes.values()]
+    for shapes in ({"": NOTHING} | floor_shapes() | gated(), gated_off()):
+        functions = [compiled(shape) for shape in shapes.values()]
         for function in functions:
             function(20)
         for function in functions:
@@ -56,7 +56,7 @@ def run_everything() -> None:
 
 
 def names_in_order() -> list[str]:
-    return ["", *hotpath.floor_shapes(), *gated(), *gated_off()]
+    return ["", *floor_shapes(), *gated(), *gated_off()]
 
 
 def counted() -> dict[str, float]:
@@ -82,7 +82,7 @@ def counted() -> dict[str, float]:
     # Two dumps per statement: the one at its second mark has it.
     names = names_in_order()
     per_loop = {name: totals[2 * index + 2] / LOOPS for index, name in enumerate(names)}
-    return {name: (total - per_loop[""]) / hotpath.UNROLL for name, total in per_loop.items() if name}
+    return {name: (total - per_loop[""]) / UNROLL for name, total in per_loop.items() if name}
 
 
 def main() -> int:
@@ -105,7 +105,7 @@ def main() -> int:
     if VERSION not in expected:
         print(f"left out: {EXPECTED.name} has no counts for Python {VERSION}")
         return 0
-    print(f"CPython {VERSION}, instructions; an empty METH_O call: {counts[hotpath.EMPTY]:.0f}")
+    print(f"CPython {VERSION}, instructions; an empty METH_O call: {counts[EMPTY]:.0f}")
     print(f"{'shape':<34}{'whole':>8}{'/ E':>7}{'own':>8}{'expected':>10}{'allowed':>9}")
     dearer = []
     for name, shape in shapes.items():
@@ -118,7 +118,7 @@ def main() -> int:
         allowed = told + (MARGIN - 1) * (floor + told)
         verdict = "OK" if own[name] <= allowed else "dearer"
         print(
-            f"{name:<34}{counts[name]:>8.0f}{counts[name] / counts[hotpath.EMPTY]:>7.2f}{own[name]:>8.1f}"
+            f"{name:<34}{counts[name]:>8.0f}{counts[name] / counts[EMPTY]:>7.2f}{own[name]:>8.1f}"
             f"{told:>10.1f}{allowed:>9.1f}  {verdict}"
         )
         if verdict != "OK":

@@ -1,0 +1,207 @@
+"""The statements that bench/hotpath.py times and bench/instructions.py counts, their limits, and the floor.
+
+Each statement stands 20 times in a loop whose names are local. A new way to record gets a line here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from floor import floor
+
+import micromegas as mm
+
+UNROLL = 20
+LOOPS = 1000
+OLD = sys.version_info < (3, 12)
+"""CPython 3.11 has limits of its own: it makes a bound method for each call of a method."""
+
+FLOOR = floor()
+EMPTY, STAMPED = "empty METH_O call (E)", "with a time stamp (R)"
+METHOD, FAST1, FAST2, FAST4, FAST_NAMED = (
+    f"empty method, {arguments}" for arguments in ("METH_O", "1 value", "2 values", "4 values", "1 value, 1 named")
+)
+PLAIN_WITH, PREBOUND_WITH, UNTRACED = "empty with, plain C type", "empty with, prebound", "f(x) untraced"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best ns of each shape of a run."""
+
+    ns: dict[str, float]
+
+    @property
+    def e(self) -> float:
+        return self.ns[EMPTY]
+
+    @property
+    def r(self) -> float:
+        return self.ns[STAMPED]
+
+    @property
+    def t(self) -> float:
+        return self.r - self.e
+
+    @property
+    def w(self) -> float:
+        return min(self.ns[PLAIN_WITH], self.ns[PREBOUND_WITH])
+
+
+@dataclass(frozen=True)
+class Limit:
+    text: str
+    ns: Callable[[Best], float]
+
+
+@dataclass(frozen=True)
+class Shape:
+    statement: str
+    names: dict[str, object]
+    limit: Limit | None = None
+    less: str | None = None
+    """What is subtracted: the same work without us."""
+    call: str | None = None
+    """The same call of a function that does nothing."""
+    nearest: str | None = None
+    """Of a peer: the shape of ours that does the same."""
+    loops: int = LOOPS
+    around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+
+
+def times_e(factor: float) -> Limit:
+    return Limit(f"{factor:g} E", lambda best: factor * best.e)
+
+
+def times_r(factor: float, on_311: float) -> Limit:
+    factor = on_311 if OLD else factor
+    return Limit(f"{factor:g} R", lambda best: factor * best.r)
+
+
+def times_with(factor: float) -> Limit:
+    return Limit(f"{factor:g} (W+2T)", lambda best: factor * (best.w + 2 * best.t))
+
+
+def added_to_call(calls: int) -> Limit:
+    return Limit(f"2T + {calls}E", lambda best: 2 * best.t + calls * best.e)
+
+
+def times_shape(factor: float, name: str) -> Limit:
+    return Limit(f"{factor:g} x that", lambda best: factor * best.ns[name])
+
+
+def floor_shapes() -> dict[str, Shape]:
+    return {
+        EMPTY: Shape("call(x)", {"call": FLOOR.empty, "x": 5}),
+        STAMPED: Shape("call(x)", {"call": FLOOR.stamped, "x": 5}),
+        METHOD: Shape("plain.method(x)", {"plain": FLOOR.Plain(), "x": 5}),
+        FAST1: Shape("plain.fast('x')", {"plain": FLOOR.Plain()}),
+        FAST2: Shape("plain.fast('x', x)", {"plain": FLOOR.Plain(), "x": 5}),
+        FAST4: Shape("plain.fast('x', x, x, x)", {"plain": FLOOR.Plain(), "x": 5}),
+        FAST_NAMED: Shape("plain.fast('x', user=x)", {"plain": FLOOR.Plain(), "x": 5}),
+        PLAIN_WITH: Shape("with span: pass", {"span": FLOOR.Plain()}),
+        PREBOUND_WITH: Shape("with span: pass", {"span": FLOOR.Prebound()}),
+        UNTRACED: Shape("f(x)", {"f": plain, "x": 5}),
+    }
+
+
+def plain(a: int) -> int:
+    return a
+
+
+def recording_shapes() -> dict[str, Shape]:
+    metric, counter, span, log = mm.metric("bench", "ns"), mm.counter("bench_counter"), mm.span("bench"), mm.log
+    text = "sixteen letters."
+    return {
+        "counter.add(n)": Shape("counter.add(x)", {"counter": counter, "x": 5}, times_e(1.7), call=METHOD),
+        "log below its level": Shape("log.trace('x=%s', x)", {"log": log, "x": 5}, times_e(1.7), call=FAST2),
+        "metric.record(int)": Shape("metric.record(x)", {"metric": metric, "x": 5}, times_r(1.2, 1.5), call=METHOD),
+        "metric.record(float)": Shape("metric.record(x)", {"metric": metric, "x": 1.5}, times_r(1.2, 1.5), call=METHOD),
+        "log, literal": Shape("log.info('literal')", {"log": log}, times_r(1.4, 1.65), call=FAST1),
+        "log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_r(1.6, 1.8), call=FAST2),
+        "log, one str": Shape("log.info('x=%s', x)", {"log": log, "x": text}, times_r(1.6, 1.8), call=FAST2),
+        "log, three values": Shape(
+            "log.info('%s %d %f', s, x, f)", {"log": log, "s": text, "x": 5, "f": 1.5}, times_r(1.9, 2.0), call=FAST4
+        ),
+        "log, one property": Shape("log.info('literal', user=s)", {"log": log, "s": "alice"}, call=FAST_NAMED),
+        "log, f-string": Shape("log.info(f'x={x}')", {"log": log, "x": 5}),
+        "with span (two events)": Shape("with span: pass", {"span": span}, times_with(1.15), call=PREBOUND_WITH),
+        "with mm.span('name')": Shape("with make('name'): pass", {"make": mm.span}),
+        "@trace, added to f(x)": Shape(
+            "f(x)", {"f": mm.trace(copy_of_plain()), "x": 5}, added_to_call(5), less=UNTRACED, call=UNTRACED
+        ),
+        **logging_shapes(),
+    }
+
+
+def copy_of_plain() -> Callable[[int], int]:
+    """A function with code of its own: what traces it may mark the code."""
+
+    def plain(a: int) -> int:
+        return a
+
+    return plain
+
+
+def logging_shapes() -> dict[str, Shape]:
+    quiet = logging.getLogger("bench.quiet")
+    quiet.propagate = False
+    quiet.addHandler(logging.NullHandler())
+    quiet.setLevel(logging.INFO)
+    return {
+        "logging below its level": Shape("log.debug('x=%s', x)", {"log": quiet, "x": 5}, nearest="log below its level"),
+        "logging, NullHandler": Shape("log.info('x=%s', x)", {"log": quiet, "x": 5}, nearest="log, one int", loops=50),
+        "time.perf_counter_ns()": Shape("clock()", {"clock": time.perf_counter_ns}),
+    }
+
+
+def off_shapes() -> dict[str, Shape]:
+    metric, span, log = mm.metric("bench", "ns"), mm.span("bench"), mm.log
+    return {
+        "off: metric.record(int)": Shape("metric.record(x)", {"metric": metric, "x": 5}, times_e(1.7), call=METHOD),
+        "off: log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_e(1.7), call=FAST2),
+        "off: span.begin()": Shape("span.begin()", {"span": span}, times_e(1.7)),
+        "off: with span": Shape(
+            "with span: pass", {"span": span}, Limit("1.7 W", lambda best: 1.7 * best.w), call=PREBOUND_WITH
+        ),
+    }
+
+
+def compiled(shape: Shape) -> Callable[[int], float]:
+    """`sample(n)`: ns per statement, with the loop."""
+    names = shape.names
+    lines = [f"def sample(n, {', '.join(f'{name}={name}' for name in names)}):", "    begin = clock_()"]
+    lines += ["    for _ in repeat_(None, n):"] + [f"        {shape.statement}"] * UNROLL
+    lines += ["    return (clock_() - begin) / (n * UNROLL_)"]
+    scope = {"clock_": time.thread_time_ns, "repeat_": itertools.repeat, "UNROLL_": UNROLL} | names
+    exec("\n".join(lines), scope)
+    return scope["sample"]  # type: ignore[no-any-return]
+
+
+def measured(shapes: dict[str, Shape], rounds: int) -> Best:
+    """Every shape once per round, so that a bad moment of the machine meets all of them."""
+    nothing = compiled(Shape("pass", {"x": 0}))
+    functions = {name: compiled(shape) for name, shape in shapes.items()}
+    for name, function in functions.items():
+        function(min(200, shapes[name].loops))  # the interpreter specialises, the recorder learns its call sites
+    best = dict.fromkeys(shapes, float("inf"))
+    gc.collect()
+    gc.disable()
+    for _ in range(rounds):
+        base = min(nothing(LOOPS) for _ in range(3))
+        for name, function in functions.items():
+            with shapes[name].around():
+                sample = min(function(shapes[name].loops) for _ in range(3)) - base
+            best[name] = min(best[name], sample)
+            mm.flush()  # between the samples, so that the thread behind rests while the next one runs
+    gc.enable()
+    for name, shape in shapes.items():
+        if shape.less:
+            best[name] -= best[shape.less]
+    return Best(best)
