@@ -16,8 +16,9 @@
 enum { MM_FREE = 0, MM_STARTING = 1, MM_LIVE = 2, MM_ENDED = 3 };
 
 typedef struct mm_thread {
-    mm_block *head; /* consumer */
-    mm_block *tail; /* producer */
+    mm_block *head;    /* consumer: the first that is not given back */
+    mm_block *reading; /* consumer */
+    mm_block *tail;    /* producer */
     struct mm_thread *next;
     int state;
     uint32_t name_size;
@@ -178,7 +179,7 @@ static mm_block *register_thread(size_t size)
         }
         return NULL;
     }
-    thread->head = thread->tail = block;
+    thread->head = thread->reading = thread->tail = block;
     thread->serial = next_serial++;
     thread->native_id = PyThread_get_thread_native_id();
     __atomic_store_n(&thread->state, MM_STARTING, __ATOMIC_RELEASE);
@@ -275,7 +276,7 @@ int mm_thread_describe(const mm_thread *thread, uint64_t *serial, uint64_t *nati
 
 size_t mm_thread_read(mm_thread *thread, const uint8_t **begin)
 {
-    mm_block *block = thread->head;
+    mm_block *block = thread->reading;
     while (block) {
         /* `next` first: once it is set, the cursor of this block is final. */
         mm_block *next = __atomic_load_n(&block->next, __ATOMIC_ACQUIRE);
@@ -287,24 +288,33 @@ size_t mm_thread_read(mm_thread *thread, const uint8_t **begin)
         if (!next) {
             break;
         }
-        thread->head = next; /* before the release: a fork in between then leaks one block instead of sharing it */
-        release_block(block);
-        block = next;
+        thread->reading = block = next;
     }
     return 0;
 }
 
 void mm_thread_advance(mm_thread *thread, size_t size)
 {
-    thread->head->read += size;
+    thread->reading->read += size;
+}
+
+/* Gives back the blocks that were read to their end. What was read from them must be safe elsewhere by now. */
+void mm_thread_release(mm_thread *thread)
+{
+    while (thread->head != thread->reading) {
+        mm_block *block = thread->head;
+        thread->head = block->next; /* before the release: a fork in between then leaks one block instead of sharing it */
+        release_block(block);
+    }
 }
 
 /* To be called for a thread that was seen as ended before its last (empty) read. */
 void mm_thread_recycle(mm_thread *thread)
 {
+    mm_thread_release(thread);
     pthread_mutex_lock(&recycling);
     mm_block *block = thread->head;
-    thread->head = thread->tail = NULL;
+    thread->head = thread->reading = thread->tail = NULL;
     __atomic_store_n(&thread->state, MM_FREE, __ATOMIC_RELEASE);
     release_block(block);
     pthread_mutex_unlock(&recycling);
@@ -332,7 +342,7 @@ static void forget_parent(void)
             }
             block = next;
         }
-        thread->head = thread->tail = kept;
+        thread->head = thread->reading = thread->tail = kept;
         if (kept) {
             kept->cursor = kept->limit = kept->read = MM_BLOCK_DATA(kept);
             thread->serial = next_serial++;

@@ -28,24 +28,24 @@ pub fn word(bytes: &[u8], index: usize) -> u64 {
 }
 
 impl<'a> Value<'a> {
-    /// The first value of a run of them, which is cut off.
-    pub fn take(rest: &mut &'a [u8]) -> Self {
-        let head = word(rest, 0);
+    /// The first value of a run of them, which is cut off. None: there is no whole value.
+    pub fn take(rest: &mut &'a [u8]) -> Option<Self> {
+        let head = word(rest.get(..8)?, 0);
         let (value, size) = match head & 0x7f {
             1 => (Self::Bool(false), 8),
             2 => (Self::Bool(true), 8),
-            3 => (Self::Int(word(rest, 1) as i64), 16),
-            4 => (Self::Float(f64::from_bits(word(rest, 1))), 16),
+            3 => (Self::Int(word(rest.get(..16)?, 1) as i64), 16),
+            4 => (Self::Float(f64::from_bits(word(rest.get(..16)?, 1))), 16),
             tag @ 5..=7 => {
                 let width = 1 << (tag - 5);
                 let (whole, offset) = if head & CUT == 0 {
                     (None, 8)
                 } else {
-                    (Some(word(rest, 1)), 16)
+                    (Some(word(rest.get(..16)?, 1)), 16)
                 };
                 let bytes = (head >> 8) as usize * width;
                 let text = Text {
-                    units: &rest[offset..offset + bytes],
+                    units: rest.get(offset..offset + bytes)?,
                     width,
                     whole,
                 };
@@ -53,8 +53,8 @@ impl<'a> Value<'a> {
             }
             _ => (Self::None, 8),
         };
-        *rest = &rest[size..];
-        value
+        *rest = rest.get(size..)?;
+        Some(value)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Ids restart with each block and each block brings all that its events refer to, so blocks decode alone.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::clock::Clock;
 use super::descriptor::{Description, Descriptor};
 use super::identity::new_id;
 use super::layouts::{StreamKind, DESCRIPTION, PROPERTY_SET, STATIC_STRING};
-use super::outbox::{Item, Outbox, Subject};
+use super::outbox::{Announcement, Block, Outbox, Subject};
 
 const CODEC_UTF8: u8 = 2;
 /// The level of detail that every metric and span is declared with: 2 is medium.
@@ -154,12 +155,13 @@ impl BlockWriter {
     }
 }
 
-/// A stream of this process: announced together with the first block that the outbox takes.
+/// A stream of this process.
 pub struct Stream {
     pub kind: StreamKind,
     id: Arc<str>,
     properties: Properties,
-    announced: bool,
+    /// Made with the first block.
+    announcement: Option<Arc<Announcement>>,
     object_offset: u64,
     end_ns: u64,
 }
@@ -170,7 +172,7 @@ impl Stream {
             kind,
             id: new_id().into(),
             properties,
-            announced: false,
+            announcement: None,
             object_offset: 0,
             end_ns: begin_ns,
         }
@@ -185,13 +187,13 @@ impl Stream {
         let begin_ns = self.end_ns.min(first_ns).max(office.clock_start_ns);
         let end_ns = end_ns.max(begin_ns);
         let process_id = &office.process.id;
-        let announcement = (!self.announced).then(|| {
+        let announcement = self.announcement.get_or_insert_with(|| {
             let subject = Subject::Stream {
                 process_id: Arc::clone(process_id),
                 stream_id: Arc::clone(&self.id),
             };
             let body = stream_body(process_id, &self.id, self.kind, &self.properties);
-            Item::new(subject, body)
+            Announcement::new(subject, body)
         });
         let head = BlockHead {
             block_id: &new_id(),
@@ -218,7 +220,11 @@ impl Stream {
             kind: self.kind,
             events: writer.events,
         };
-        self.announced |= office.outbox.push(announcement, Item::new(subject, body));
+        office.cut.borrow_mut().push(Block {
+            announcement: Arc::clone(announcement),
+            subject,
+            body,
+        });
         self.object_offset += writer.events;
         self.end_ns = end_ns;
         writer.clear();
@@ -239,6 +245,8 @@ pub struct Office {
     pub captures: Arc<Captures>,
     pub clock_start_ns: u64,
     pub start_wall_ns: i64,
+    /// Blocks that are to leave together.
+    cut: RefCell<Vec<Block>>,
 }
 
 impl Office {
@@ -249,7 +257,13 @@ impl Office {
             captures,
             clock_start_ns: clock.start_ns(),
             start_wall_ns: clock.wall_ns(clock.start_ns()),
+            cut: RefCell::default(),
         }
+    }
+
+    /// The blocks cut since the last time.
+    pub fn take_cut(&self) -> Vec<Block> {
+        self.cut.take()
     }
 
     fn wall_ns(&self, nanoseconds: u64) -> i64 {

@@ -18,6 +18,11 @@ use super::record::{self, Record};
 const POLL: Duration = Duration::from_millis(50);
 const BUSY_POLL: Duration = Duration::from_millis(1);
 const BUSY_BYTES: usize = 128 << 10;
+/// Everything is cut when so much was read since the last time, or a quarter of what the buffers may hold: what is read
+/// stays there until it is cut.
+const CUT_BYTES: usize = 4 << 20;
+/// A thread that ended holds a small buffer at least.
+const ENDED_THREAD_BYTES: usize = 16 << 10;
 /// More than the ticks of cores, or our conversion of them, can disagree by.
 const CLOCK_SLACK_NS: u64 = 1_000_000;
 
@@ -120,10 +125,13 @@ pub struct Collector {
     office: Office,
     clock: Clock,
     flush_period: Duration,
+    cut_bytes: usize,
     log: LogStream,
     metrics: MetricStream,
     threads: HashMap<u64, CpuStream>,
     sums: HashMap<usize, (i64, f64)>,
+    read_bytes: usize,
+    uncut_bytes: usize,
     losses_before: Losses,
     losses_told: Losses,
     own_log: Option<&'static Descriptor>,
@@ -132,17 +140,20 @@ pub struct Collector {
 
 impl Collector {
     /// Takes over from an earlier session (or the parent process): what counters and losses have come to is not ours.
-    pub fn new(office: Office, clock: Clock, flush_period: Duration) -> Self {
+    pub fn new(office: Office, clock: Clock, flush_period: Duration, buffer_bytes: u64) -> Self {
         let begin_ns = clock.start_ns();
         let place = ("micromegas.recorder", "", 0);
         Self {
             office,
             clock,
             flush_period,
+            cut_bytes: CUT_BYTES.min(buffer_bytes as usize / 4),
             log: LogStream::new(begin_ns),
             metrics: MetricStream::new(begin_ns),
             threads: HashMap::new(),
             sums: HashMap::new(),
+            read_bytes: 0,
+            uncut_bytes: 0,
             losses_before: Losses::of_hot_path(),
             losses_told: Losses::default(),
             own_log: log_descriptor(WARN, place, "%s"),
@@ -166,10 +177,17 @@ impl Collector {
         loop {
             let (wanted, stop) = control.wait(if busy { BUSY_POLL } else { POLL }, flushed);
             let ordered = stop || wanted != flushed;
-            let cut_all = ordered || last_cut.elapsed() >= self.flush_period;
-            busy = self.pass(cut_all) >= BUSY_BYTES;
-            if cut_all {
+            let due = ordered || last_cut.elapsed() >= self.flush_period;
+            let horizon_ns = self.clock.observe();
+            let (threads, bytes) = self.read_all(horizon_ns);
+            busy = bytes >= BUSY_BYTES;
+            if due {
+                self.sample_counters(horizon_ns);
+                self.tell_losses(horizon_ns);
                 last_cut = Instant::now();
+            }
+            if due || self.uncut_bytes >= self.cut_bytes {
+                self.cut_all(horizon_ns, threads);
             }
             if ordered {
                 flushed = wanted;
@@ -181,46 +199,52 @@ impl Collector {
         }
     }
 
-    /// Reads all buffers once; gives the bytes read.
-    fn pass(&mut self, cut_all: bool) -> usize {
+    /// Reads all buffers once; gives their threads and the bytes read.
+    fn read_all(&mut self, horizon_ns: u64) -> (Vec<ProgramThread>, usize) {
         hotpath::prepare_pool();
-        let horizon_ns = self.clock.observe();
         let mut bytes = 0;
-        for thread in hotpath::program_threads() {
+        let threads = hotpath::program_threads();
+        for thread in &threads {
             thread.drain(|run| {
                 bytes += run.len();
-                let last_ns = self.read(&thread, run);
+                let last_ns = self.read(thread, run);
                 // What came after the pass began waits for the next one, or a thread that records faster than we read
                 // would keep us here for ever. One that has ended must be read to its end.
                 thread.ended || last_ns <= horizon_ns + CLOCK_SLACK_NS
             });
+        }
+        let ended = threads.iter().filter(|thread| thread.ended).count();
+        self.read_bytes += bytes;
+        self.uncut_bytes = self.read_bytes + ended * ENDED_THREAD_BYTES;
+        (threads, bytes)
+    }
+
+    /// Makes blocks of all that was read, hands them over together, and gives the buffers back.
+    fn cut_all(&mut self, horizon_ns: u64, threads: Vec<ProgramThread>) {
+        self.log.cut(horizon_ns, &self.office);
+        self.metrics.cut(horizon_ns, &self.office);
+        for stream in self.threads.values_mut() {
+            stream.cut(horizon_ns, &self.office);
+        }
+        for block in self.office.take_cut() {
+            self.office.outbox.push(block);
+        }
+        for thread in threads {
             if thread.ended {
-                if let Some(mut stream) = self.threads.remove(&thread.serial) {
-                    stream.cut(horizon_ns, &self.office);
-                }
+                self.threads.remove(&thread.serial);
                 thread.recycle();
+            } else {
+                thread.release();
             }
         }
-        if cut_all {
-            self.sample_counters(horizon_ns);
-            self.tell_losses(horizon_ns);
-            for stream in self.threads.values_mut() {
-                stream.cut(horizon_ns, &self.office);
-            }
-        }
-        if cut_all || self.log.is_full() {
-            self.log.cut(horizon_ns, &self.office);
-        }
-        if cut_all || self.metrics.is_full() {
-            self.metrics.cut(horizon_ns, &self.office);
-        }
-        bytes
+        self.read_bytes = 0;
+        self.uncut_bytes = 0;
     }
 
     /// Gives the time of the last event.
     fn read(&mut self, thread: &ProgramThread, mut run: &[u8]) -> u64 {
         let mut last_ns = 0;
-        while let Some((record, rest)) = Record::split(run) {
+        while let Some((record, rest)) = Record::split(run, hotpath::descriptor_at) {
             run = rest;
             let ns = self.clock.nanoseconds(record.ticks);
             last_ns = ns;

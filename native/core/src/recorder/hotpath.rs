@@ -49,6 +49,7 @@ extern "C" {
     ) -> c_int;
     fn mm_thread_read(thread: *mut RawThread, begin: *mut *const u8) -> usize;
     fn mm_thread_advance(thread: *mut RawThread, size: usize);
+    fn mm_thread_release(thread: *mut RawThread);
     fn mm_thread_recycle(thread: *mut RawThread);
     fn mm_dropped_events(kind: c_int) -> u64;
     fn mm_first_sum() -> *const RawSum;
@@ -86,6 +87,12 @@ pub fn refused_values() -> u64 {
     unsafe { mm_refused_values.load(Ordering::Relaxed) }
 }
 
+/// The descriptor that a record of this process names.
+pub fn descriptor_at(address: u64) -> Option<&'static Descriptor> {
+    // SAFETY: the hot path writes only addresses of immortal descriptors, aligned to 16 bytes.
+    unsafe { (address as usize as *const Descriptor).as_ref() }
+}
+
 /// A thread of the program whose buffer can be read.
 pub struct ProgramThread {
     raw: *mut RawThread,
@@ -113,6 +120,12 @@ impl ProgramThread {
                 return;
             }
         }
+    }
+
+    /// Gives back the memory of what was drained, which must be safe elsewhere.
+    pub fn release(&self) {
+        // SAFETY: threads are never freed, and the collector is the only reader of this chain.
+        unsafe { mm_thread_release(self.raw) }
     }
 
     /// Gives the place of an ended thread to a later one. Its buffer must have been drained after `ended` was seen.

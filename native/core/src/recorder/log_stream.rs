@@ -44,11 +44,6 @@ impl LogStream {
         }
     }
 
-    /// Whether enough waits for a block.
-    pub fn is_full(&self) -> bool {
-        self.texts.len() + 24 * self.pending.len() >= BLOCK_BYTES
-    }
-
     pub fn add(&mut self, ns: u64, record: &Record<'_>) {
         if record.kind == LOG_LITERAL {
             return self.pending.push(Pending {

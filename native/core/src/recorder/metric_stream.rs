@@ -38,10 +38,6 @@ impl MetricStream {
         }
     }
 
-    pub fn is_full(&self) -> bool {
-        self.pending.len() >= BLOCK_EVENTS
-    }
-
     pub fn add(&mut self, ns: u64, descriptor: &'static Descriptor, measure: Measure) {
         self.pending.push(Pending {
             ns,

@@ -1,9 +1,11 @@
 //! The bounded queue between the collector and the uploader's threads, and what became of its items.
 //!
 //! Several items may be under way at once. What needs an announcement is not given out before that is settled: a stream
-//! waits for its process, a block for its stream.
+//! waits for its process, a block for its stream. Sent first is what tells most for its size (announcements, logs,
+//! measures, spans), and dropped first is what tells least.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10);
 const TRIES_AT_END: u32 = 3;
 /// How long what a refused announcement announces is counted as refused without asking, until it is announced again.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
+const RANKS: usize = 4;
 
 /// What an item is.
 #[derive(Clone, Debug)]
@@ -65,6 +68,18 @@ impl Subject {
         process_id.into_iter().chain(stream_id)
     }
 
+    /// Its queue: the lower goes first.
+    fn rank(&self) -> usize {
+        match self {
+            Self::Process { .. } | Self::Stream { .. } => 0,
+            Self::Block { kind, .. } => match kind {
+                StreamKind::Log => 1,
+                StreamKind::Metrics => 2,
+                StreamKind::Cpu => 3,
+            },
+        }
+    }
+
     pub fn events(&self) -> u64 {
         match self {
             Self::Block { events, .. } => *events,
@@ -85,10 +100,37 @@ impl Subject {
     }
 }
 
+/// What the blocks of a stream need.
+pub struct Announcement {
+    subject: Subject,
+    body: Vec<u8>,
+    /// Whether the outbox has it, or had it until it was settled. Changed only under the outbox's lock.
+    put: AtomicBool,
+}
+
+impl Announcement {
+    pub fn new(subject: Subject, body: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self {
+            subject,
+            body,
+            put: AtomicBool::new(false),
+        })
+    }
+}
+
+/// A block as the collector cuts it.
+pub struct Block {
+    pub announcement: Arc<Announcement>,
+    pub subject: Subject,
+    pub body: Vec<u8>,
+}
+
 /// A request to send.
 pub struct Item {
     pub subject: Subject,
     pub body: Vec<u8>,
+    /// Of a block: what announces its stream.
+    announcement: Option<Arc<Announcement>>,
     /// How often the server failed at it.
     failures: u32,
     /// How often nobody answered.
@@ -100,10 +142,11 @@ pub struct Item {
 }
 
 impl Item {
-    pub fn new(subject: Subject, body: Vec<u8>) -> Self {
+    fn new(subject: Subject, body: Vec<u8>, announcement: Option<Arc<Announcement>>) -> Self {
         Self {
             subject,
             body,
+            announcement,
             failures: 0,
             absences: 0,
             sent_before: 0,
@@ -142,7 +185,8 @@ struct Refusal {
 
 #[derive(Default)]
 struct State {
-    items: VecDeque<Item>,
+    /// By rank, each in the order of serials.
+    queues: [VecDeque<Item>; RANKS],
     under_way: Vec<(u64, Subject)>,
     /// Announcements that wait or are under way.
     unsettled: HashSet<Arc<str>>,
@@ -167,7 +211,44 @@ impl State {
         self.next_serial += 1;
         self.bytes += item.body.len();
         self.unsettled.extend(item.subject.announces().cloned());
-        self.items.push_back(item);
+        self.queues[item.subject.rank()].push_back(item);
+    }
+
+    fn items(&self) -> impl Iterator<Item = &Item> {
+        self.queues.iter().flatten()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queues.iter().all(VecDeque::is_empty)
+    }
+
+    /// Drops the newest item of the highest rank, if that is not below `rank`. False: there is none.
+    fn drop_one(&mut self, rank: usize) -> bool {
+        let Some(item) = self.queues[rank..].iter_mut().rev().find_map(VecDeque::pop_back) else {
+            return false;
+        };
+        self.bytes -= item.body.len();
+        self.lose(&item.subject, Reason::Queue);
+        if let Some(announcement) = item.announcement {
+            self.withdraw(&announcement);
+        }
+        true
+    }
+
+    /// Takes an announcement that waits out again when nothing is left that needs it, lest these pile up.
+    fn withdraw(&mut self, announcement: &Announcement) {
+        let Some(announced) = announcement.subject.announces() else {
+            return;
+        };
+        if self.items().any(|item| item.subject.needs().any(|id| id == announced)) {
+            return;
+        }
+        let is_it = |item: &Item| item.subject.announces() == Some(announced);
+        if let Some(index) = self.queues[0].iter().position(is_it) {
+            self.bytes -= self.queues[0].remove(index).map_or(0, |item| item.body.len());
+            self.unsettled.remove(announced);
+            announcement.put.store(false, Ordering::Relaxed);
+        }
     }
 
     fn lose(&mut self, subject: &Subject, reason: Reason) {
@@ -176,28 +257,30 @@ impl State {
         }
     }
 
-    /// The item to try next, or when to look again.
-    fn choose(&self, now: Instant) -> Result<usize, Option<Instant>> {
+    /// The item to try next (its queue and its place there), or when to look again.
+    fn choose(&self, now: Instant) -> Result<(usize, usize), Option<Instant>> {
         let mut wake = None;
-        let mut chosen: Option<usize> = None;
-        for (index, item) in self.items.iter().enumerate() {
-            if item.subject.needs().any(|announced| self.unsettled.contains(announced)) {
-                continue;
-            }
-            if let Some(instant) = item.not_before.filter(|&instant| instant > now) {
-                wake = Some(wake.map_or(instant, |earlier: Instant| earlier.min(instant)));
-                continue;
-            }
-            // Whether the server is there is asked with each item in turn, so that one that it can't bear holds up no other.
-            let better = self.absences > 0 && chosen.is_some_and(|best| item.absences < self.items[best].absences);
-            if chosen.is_none() || better {
-                chosen = Some(index);
-            }
-            if self.absences == 0 {
-                break;
+        let mut chosen: Option<((usize, usize), &Item)> = None;
+        for (rank, queue) in self.queues.iter().enumerate() {
+            for (index, item) in queue.iter().enumerate() {
+                if item.subject.needs().any(|announced| self.unsettled.contains(announced)) {
+                    continue;
+                }
+                if let Some(instant) = item.not_before.filter(|&instant| instant > now) {
+                    wake = Some(wake.map_or(instant, |earlier: Instant| earlier.min(instant)));
+                    continue;
+                }
+                if self.absences == 0 {
+                    return Ok((rank, index));
+                }
+                // Whether the server is there is asked with each item in turn, so that one that it can't bear holds up
+                // no other.
+                if chosen.is_none_or(|(_, best)| item.absences < best.absences) {
+                    chosen = Some(((rank, index), item));
+                }
             }
         }
-        chosen.ok_or(wake)
+        chosen.map(|(place, _)| place).ok_or(wake)
     }
 
     /// The announcement was refused, or given up: what needs it is lost until it is announced again.
@@ -206,10 +289,14 @@ impl State {
             return;
         };
         self.unsettled.remove(&announced);
-        let (needing, others): (VecDeque<Item>, VecDeque<Item>) = std::mem::take(&mut self.items)
-            .into_iter()
-            .partition(|other| other.subject.needs().any(|id| *id == announced));
-        self.items = others;
+        let mut needing = Vec::new();
+        for queue in &mut self.queues {
+            let (with, without): (VecDeque<Item>, VecDeque<Item>) = std::mem::take(queue)
+                .into_iter()
+                .partition(|other| other.subject.needs().any(|id| *id == announced));
+            *queue = without;
+            needing.extend(with);
+        }
         for other in needing {
             self.bytes -= other.body.len();
             self.lose(&other.subject, reason);
@@ -246,8 +333,9 @@ impl State {
     /// Puts an item back in its place, to be tried again.
     fn put_back(&mut self, item: Item, error: String) {
         self.delivery.last_error = Some(error);
-        let place = self.items.partition_point(|other| other.serial < item.serial);
-        self.items.insert(place, item);
+        let queue = &mut self.queues[item.subject.rank()];
+        let place = queue.partition_point(|other| other.serial < item.serial);
+        queue.insert(place, item);
     }
 
     fn drop_for_good(&mut self, item: Item, reason: Reason, error: String, now: Instant) {
@@ -297,34 +385,39 @@ impl Outbox {
         let subject = Subject::Process {
             process_id: process_id.into(),
         };
-        self.lock().put(Item::new(subject, body));
+        self.lock().put(Item::new(subject, body, None));
         self.changed.notify_all();
     }
 
-    /// Takes a block, after the announcement of its stream if that is given. Drops both (and counts the block's events)
-    /// when the queue is full: what is older explains how it came to this. Tells whether they were taken.
-    pub fn push(&self, announcement: Option<Item>, block: Item) -> bool {
+    /// Takes a block, and the announcement of its stream before the first. When the queue is full, blocks of less important
+    /// streams make room; else it is dropped itself: of equals the older explains how it came to this.
+    pub fn push(&self, block: Block) {
         let mut state = self.lock();
-        let size = block.body.len() + announcement.as_ref().map_or(0, |item| item.body.len());
-        let reason = if state.finished {
-            Some(Reason::Exit)
-        } else if state.bytes + size > self.limit_bytes {
-            Some(Reason::Queue)
-        } else if !state.announce_again(&block.subject, Instant::now()) {
-            Some(Reason::Refused)
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            state.lose(&block.subject, reason);
-            return false;
+        let Block {
+            announcement,
+            subject,
+            body,
+        } = block;
+        if state.finished {
+            return state.lose(&subject, Reason::Exit);
         }
-        for item in announcement.into_iter().chain([block]) {
-            state.put(item);
+        if !state.announce_again(&subject, Instant::now()) {
+            return state.lose(&subject, Reason::Refused);
         }
+        let announced = announcement.put.load(Ordering::Relaxed);
+        let size = body.len() + if announced { 0 } else { announcement.body.len() };
+        while state.bytes + size > self.limit_bytes {
+            if !state.drop_one(subject.rank() + 1) {
+                return state.lose(&subject, Reason::Queue);
+            }
+        }
+        if !announced {
+            announcement.put.store(true, Ordering::Relaxed);
+            state.put(Item::new(announcement.subject.clone(), announcement.body.clone(), None));
+        }
+        state.put(Item::new(subject, body, Some(announcement)));
         drop(state);
         self.changed.notify_all();
-        true
     }
 
     /// The next item that may be tried, for a thread that waits for one as long as `patience`, if that is given.
@@ -335,7 +428,7 @@ impl Outbox {
             let now = Instant::now();
             if let Some(stop_at) = state.stop_at {
                 let out_of_tries = state.tries_at_end >= TRIES_AT_END;
-                if now >= stop_at || out_of_tries || state.items.is_empty() {
+                if now >= stop_at || out_of_tries || state.is_empty() {
                     return Task::End;
                 }
             }
@@ -346,8 +439,8 @@ impl Outbox {
                 paused
             } else {
                 match state.choose(now) {
-                    Ok(index) => {
-                        if let Some(item) = state.items.remove(index) {
+                    Ok((rank, index)) => {
+                        if let Some(item) = state.queues[rank].remove(index) {
                             state.under_way.push((item.serial, item.subject.clone()));
                             return Task::Send(item);
                         }
@@ -438,7 +531,11 @@ impl Outbox {
     pub fn wait_settled(&self, horizon: u64, deadline: Instant) -> Option<bool> {
         let mut state = self.lock();
         loop {
-            let waiting = state.items.front().map(|item| item.serial);
+            let waiting = state
+                .queues
+                .iter()
+                .filter_map(|queue| queue.front())
+                .map(|item| item.serial);
             let mut unsettled = state.under_way.iter().map(|(serial, _)| *serial).chain(waiting);
             if unsettled.all(|serial| serial >= horizon) {
                 return Some(!state.abandoned);
@@ -463,7 +560,7 @@ impl Outbox {
         let mut state = self.lock();
         state.stop_at = Some(deadline);
         state.pause_until = None;
-        for item in &mut state.items {
+        for item in state.queues.iter_mut().flatten() {
             item.not_before = None; // the last chance must not be slept away
         }
         drop(state);
@@ -496,10 +593,10 @@ impl Outbox {
         }
         state.finished = true;
         state.bytes = 0;
-        let waiting = std::mem::take(&mut state.items);
+        let waiting = std::mem::take(&mut state.queues).into_iter().flatten();
         let under_way = std::mem::take(&mut state.under_way); // of a thread that panicked
         let subjects = under_way.into_iter().map(|(_, subject)| subject);
-        let left: Vec<Subject> = waiting.into_iter().map(|item| item.subject).chain(subjects).collect();
+        let left: Vec<Subject> = waiting.map(|item| item.subject).chain(subjects).collect();
         state.abandoned = !left.is_empty();
         for subject in left {
             state.lose(&subject, Reason::Exit);

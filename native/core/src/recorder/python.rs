@@ -104,6 +104,7 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
         url: checked_url(&decisions.url)?,
         authorization: checked_authorization(decisions.api_key.as_deref())?,
         flush_period: seconds("flush period", decisions.flush_period)?.max(Duration::from_millis(10)),
+        buffer_bytes: decisions.buffer_bytes,
         queue_bytes: decisions.queue_bytes,
         exe,
         username,

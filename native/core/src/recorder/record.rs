@@ -1,4 +1,5 @@
-//! Reads the records that the calling threads leave (layout: csrc/record.h). Trusts them: they come from this process.
+//! Reads the records that the calling threads leave (layout: csrc/record.h). Their descriptors are looked up by whoever
+//! reads: this process's own records hold addresses that can be trusted, those of a process that died are checked.
 
 use super::descriptor::Descriptor;
 use crate::message::value::{word, Value};
@@ -26,7 +27,10 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// The first record of a run, and what follows it.
-    pub fn split(run: &'a [u8]) -> Option<(Self, &'a [u8])> {
+    pub fn split(
+        run: &'a [u8],
+        descriptor_at: impl Fn(u64) -> Option<&'static Descriptor>,
+    ) -> Option<(Self, &'a [u8])> {
         if run.len() < HEAD {
             return None;
         }
@@ -35,14 +39,14 @@ impl<'a> Record<'a> {
         let size = match kind {
             SPAN_BEGIN | SPAN_END | LOG_LITERAL => HEAD,
             METRIC_INT | METRIC_FLOAT => HEAD + 8,
-            LOG_VALUES | LOG_TEXT => word(run, 2) as u32 as usize,
-            _ => HEAD + 24,
+            LOG_VALUES | LOG_TEXT if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 8),
+            ASYNC_BEGIN | ASYNC_END => HEAD + 24,
+            _ => return None,
         };
         let record = Self {
             ticks,
             kind,
-            // SAFETY: the hot path writes only addresses of immortal descriptors, aligned to 16 bytes.
-            descriptor: unsafe { &*((tagged & !15) as usize as *const Descriptor) },
+            descriptor: descriptor_at(tagged & !15)?,
             body: run.get(HEAD..size)?,
         };
         Some((record, &run[size..]))
@@ -59,12 +63,16 @@ impl<'a> Record<'a> {
         let mut rest = &self.body[8..];
         let mut values = Vec::new();
         let mut properties = Vec::new();
-        for _ in 0..(head >> 32) & 0xffff {
-            values.push(Value::take(&mut rest));
-        }
-        for _ in 0..2 * (head >> 48) {
-            properties.push(Value::take(&mut rest));
-        }
+        let mut take = |count: u64, into: &mut Vec<Value<'a>>| {
+            for _ in 0..count {
+                let Some(value) = Value::take(&mut rest) else {
+                    return; // only a damaged file ends early
+                };
+                into.push(value);
+            }
+        };
+        take((head >> 32) & 0xffff, &mut values);
+        take(2 * (head >> 48), &mut properties);
         (values, properties)
     }
 }

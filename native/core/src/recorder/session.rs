@@ -26,6 +26,7 @@ pub struct Settings {
     pub url: String,
     pub authorization: Option<String>,
     pub flush_period: Duration,
+    pub buffer_bytes: u64,
     pub queue_bytes: usize,
     pub exe: String,
     pub username: String,
@@ -142,7 +143,12 @@ impl Session {
             &process.id,
             process_body(&process, office.start_wall_ns, clock.start_ns()),
         );
-        let mut collector = Collector::new(office, clock, session.settings.flush_period);
+        let mut collector = Collector::new(
+            office,
+            clock,
+            session.settings.flush_period,
+            session.settings.buffer_bytes,
+        );
         if CONTINUED.swap(true, Ordering::Relaxed) {
             collector.skip_counters();
         }
