@@ -80,6 +80,7 @@ check: setup-test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m pyright --pythonpath $(ABS_PY)
 	cd native && cargo fmt --check
 	cd native && PYO3_PYTHON=$(ABS_PY) cargo clippy --locked --release --all-targets -- -D warnings
 

@@ -38,11 +38,11 @@ __all__ = [
 TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas import testing
+else:
 
+    def __getattr__(name: str) -> object:
+        if name == "testing":  # what programs don't use costs them nothing
+            import importlib
 
-def __getattr__(name: str) -> object:
-    if name == "testing":  # what programs don't use costs them nothing
-        import importlib
-
-        return importlib.import_module("micromegas.testing")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return importlib.import_module("micromegas.testing")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

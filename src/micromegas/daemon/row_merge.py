@@ -93,12 +93,13 @@ class _Run:
         if self._next is None:
             self._rows, self.is_empty, self.nbytes = None, True, 0
             return
-        self._rows = in_time_order(pa.Table.from_batches([self._next]), self._column)
-        self._times = self._rows[self._column].cast(pa.int64()).to_numpy()
+        rows = in_time_order(pa.Table.from_batches([self._next]), self._column)
+        self._rows = rows
+        self._times = rows[self._column].cast(pa.int64()).to_numpy()
         self._position = 0
         self._next = next(self._batches, None)
         self.is_last = self._next is None
-        self.nbytes = self._rows.nbytes + (0 if self._next is None else self._next.nbytes)
+        self.nbytes = rows.nbytes + (0 if self._next is None else self._next.nbytes)
 
 
 class _OpenRuns:

@@ -42,7 +42,7 @@ class _MetadataView(QueryTable):
         self.name = f"{view_set.name}|{GLOBAL_INSTANCE}"
         self.schema = view_set.schema
         self.filter_columns = filter_columns
-        self.view_set: ViewSet = view_set
+        self.view_set = self._view_set = view_set
         self._lake = lake
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
@@ -50,7 +50,7 @@ class _MetadataView(QueryTable):
             return TableFiles()
         batches = self._batches(need, preparation)
         limit = preparation.max_list_bytes
-        return TableFiles(spooled=preparation.spool.write(self.schema, batches, self.view_set.name, limit))
+        return TableFiles(spooled=preparation.spool.write(self.schema, batches, self._view_set.name, limit))
 
     @abstractmethod
     def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:

@@ -74,7 +74,7 @@ def scan_needs(plan: LogicalPlan, tables: Mapping[str, FilterColumns]) -> dict[s
     return needs
 
 
-def _scans(plan: LogicalPlan) -> Iterator[tuple[LogicalPlan, TableScan]]:
+def _scans(plan: LogicalPlan) -> Iterator[tuple[LogicalPlan, TableScan]]:  # pyright: ignore[reportInvalidTypeForm]
     pending = [plan]
     while pending:
         node = pending.pop()

@@ -137,7 +137,7 @@ def _runtime_options(settings: QuerySettings) -> dict[str, str]:
     }
 
 
-def _amazon_s3(store: DataFusionStore) -> AmazonS3:
+def _amazon_s3(store: DataFusionStore) -> AmazonS3:  # pyright: ignore[reportInvalidTypeForm]
     options = store.options
     return AmazonS3(
         bucket_name=store.bucket or "",

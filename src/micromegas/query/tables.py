@@ -101,7 +101,7 @@ class GlobalView(QueryTable):
         self.name = f"{view_set.name}|{GLOBAL_INSTANCE}"
         self.schema = view_set.schema
         self.filter_columns = _filter_columns(view_set)
-        self.view_set: ViewSet = view_set
+        self.view_set = self._view_set = view_set
         self._access = access
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
@@ -110,18 +110,18 @@ class GlobalView(QueryTable):
         watermark = metadata.watermark()
         partitions = [
             partition
-            for partition in metadata.partitions(self.view_set.name, GLOBAL_INSTANCE)
-            if partition.schema_hash == self.view_set.schema_hash
+            for partition in metadata.partitions(self._view_set.name, GLOBAL_INSTANCE)
+            if partition.schema_hash == self._view_set.schema_hash
         ]
         bounds = preparation.within_request(need.bounds)
-        files = TableFiles(self._access.partition_urls(self.view_set, partitions, bounds))
+        files = TableFiles(self._access.partition_urls(self._view_set, partitions, bounds))
         if preparation.explain_only:
             return files
-        blocks = tail_blocks(self._access.lake, self.view_set, partitions, watermark, bounds)
+        blocks = tail_blocks(self._access.lake, self._view_set, partitions, watermark, bounds)
         if blocks:
             limit = preparation.max_tail_bytes
-            batches = tail_batches(self._access.lake, self.view_set, blocks, limit)
-            files.spooled.extend(preparation.spool.write(self.schema, batches, self.view_set.name, limit))
+            batches = tail_batches(self._access.lake, self._view_set, blocks, limit)
+            files.spooled.extend(preparation.spool.write(self.schema, batches, self._view_set.name, limit))
         return files
 
 
@@ -132,29 +132,29 @@ class InstanceView(QueryTable):
         self.name = f"{view_set.name}|{instance_id}"
         self.schema = view_set.schema
         self.filter_columns = _filter_columns(view_set)
-        self.view_set: ViewSet = view_set
+        self.view_set = self._view_set = view_set
         self._instance_id = instance_id
         self._access = access
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         self._check_instance()
         bounds = preparation.within_request(need.bounds)
-        if self.view_set.needs_range and bounds.time.is_open:
+        if self._view_set.needs_range and bounds.time.is_open:
             raise QueryError(
                 "invalid",
-                f"{self.view_set.name} needs a time range: send one with the query, or restrict "
-                f"{' and '.join(self.view_set.time_columns)} in its WHERE clause",
+                f"{self._view_set.name} needs a time range: send one with the query, or restrict "
+                f"{' and '.join(self._view_set.time_columns)} in its WHERE clause",
             )
         partitions = self._access.just_in_time.partitions(
-            self.view_set, self._instance_id, bounds.time, build=not preparation.explain_only
+            self._view_set, self._instance_id, bounds.time, build=not preparation.explain_only
         )
-        return TableFiles(self._access.partition_urls(self.view_set, partitions, bounds))
+        return TableFiles(self._access.partition_urls(self._view_set, partitions, bounds))
 
     def _check_instance(self) -> None:
         metadata = self._access.lake.metadata
-        if self.view_set.instance_kind is InstanceKind.PROCESS:
+        if self._view_set.instance_kind is InstanceKind.PROCESS:
             known = bool(metadata.processes([self._instance_id]))
         else:
             known = bool(metadata.streams([self._instance_id]))
-        if not known and self.view_set.instance_kind is not None:
-            raise QueryError("invalid", f"unknown {self.view_set.instance_kind.value} {self._instance_id}")
+        if not known and self._view_set.instance_kind is not None:
+            raise QueryError("invalid", f"unknown {self._view_set.instance_kind.value} {self._instance_id}")

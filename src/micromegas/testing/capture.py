@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def capture(*, level: str | None = "trace") -> Iterator[Events]:
+def capture(*, level: str | None = "trace") -> Generator[Events]:
     """Capture what the process records inside of the `with` block, by all of its threads.
 
     `level`: the least severe log level recorded meanwhile, None to leave it as it is. The events can be read inside of

@@ -51,7 +51,7 @@ class Span:
     file: str
     line: int
     parent: "Span | None" = field(repr=False, compare=False)
-    children: "list[Span]" = field(default_factory=list)
+    children: "list[Span]" = field(default_factory=lambda: [])
 
     def walk(self) -> "Iterator[Span]":
         """This span and all below it, each before its children."""
@@ -74,7 +74,7 @@ class AsyncSpan:
     file: str
     line: int
     parent: "AsyncSpan | None" = field(default=None, repr=False, compare=False)
-    children: "list[AsyncSpan]" = field(default_factory=list)
+    children: "list[AsyncSpan]" = field(default_factory=lambda: [])
 
     def walk(self) -> "Iterator[AsyncSpan]":
         """This span and all below it, each before its children."""
@@ -201,6 +201,8 @@ class Events:
                 case "EndAsyncSpanEvent":
                     # Another thread's block, read before the one with the begin, may hold the end.
                     self._async_ends[process_id, event["span_id"]] = time
+                case _:
+                    pass
 
     def _join_async_spans(self) -> None:
         for (process_id, span_id), span in self._async_spans.items():

@@ -30,6 +30,7 @@ class BatchSink(Protocol):
     @property
     def advised_lanes(self) -> int:
         """How many commits in flight at once serve this sink best."""
+        ...
 
     def commit(self, batch: Batch) -> None:
         """Return when everything of the batch is durable; a repeated id is a success that changes nothing.

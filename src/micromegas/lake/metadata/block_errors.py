@@ -71,7 +71,7 @@ class BlockErrors(MetadataPart):
         return None if row is None else _waiting(row)
 
 
-def _pending_blocks() -> sa.Select[Any]:
+def _pending_blocks() -> sa.Select[*tuple[Any, ...]]:
     blocks = schema.blocks
     return sa.select(
         blocks.c.block_id,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event, exc
 from sqlalchemy.pool import QueuePool
 
 from micromegas.config import LakeSettings
@@ -88,9 +89,9 @@ def _database_faults() -> Iterator[None]:
     """Turn the driver's errors into ours, without the statement and its values in the text."""
     try:
         yield
-    except sa.exc.TimeoutError as error:
+    except exc.TimeoutError as error:
         raise LakeUnavailable(f"metadata database: no free connection within {POOL_WAIT_S:.0f} s") from error
-    except sa.exc.DBAPIError as error:
+    except exc.DBAPIError as error:
         cause = str(error.orig).strip().splitlines()
         text = f"metadata database: {cause[0] if cause else type(error.orig).__name__}"
         # Both drivers report some faults that no later try will mend by the same class as a full disk.
@@ -98,7 +99,7 @@ def _database_faults() -> Iterator[None]:
             getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
             or (getattr(error.orig, "sqlstate", None) or "")[:2] == PROGRAM_LIMIT_EXCEEDED
         )
-        is_operational = isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))
+        is_operational = isinstance(error, (exc.OperationalError, exc.InterfaceError))
         if error.connection_invalidated or (is_operational and not is_lasting):
             raise LakeUnavailable(text) from error
         raise LakeError(text) from error
@@ -163,7 +164,7 @@ def _open_sqlite(path: Path, pool_size: int) -> Database:
         hide_parameters=True,
     )
 
-    @sa.event.listens_for(engine, "connect")
+    @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         # The driver's own transaction handling would hide BEGIN from us.
         connection.isolation_level = None
@@ -175,7 +176,7 @@ def _open_sqlite(path: Path, pool_size: int) -> Database:
         # Fewer, larger checkpoints write a page that many commits changed once (16 MB of log at most in between).
         connection.execute("PRAGMA wal_autocheckpoint=4000")
 
-    @sa.event.listens_for(engine, "begin")
+    @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get(WRITE_OPTION, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
