@@ -13,10 +13,11 @@ Recording begins with `init()` and ends by itself when the process does::
         ...
 """
 
-from micromegas._core import log, span
+from micromegas._core import log, span, span_named
 from micromegas.record.guard import main, telemetry
 from micromegas.record.metrics import counter, metric
 from micromegas.record.session import flush, init, set_log_level, shutdown, status
+from micromegas.record.trace_context import remote_parent, traceparent
 from micromegas.record.tracing import trace
 
 __all__ = [
@@ -26,13 +27,16 @@ __all__ = [
     "log",
     "main",
     "metric",
+    "remote_parent",
     "set_log_level",
     "shutdown",
     "span",
+    "span_named",
     "status",
     "telemetry",
     "testing",
     "trace",
+    "traceparent",
 ]
 
 TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`

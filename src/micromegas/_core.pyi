@@ -111,6 +111,18 @@ class Span:
     def open_async(self) -> AsyncSpan: ...
 
 @final
+class NamedSpan:
+    """A span whose name was made at run time; used as a `Span` is."""
+
+    def __enter__(self) -> NamedSpan: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def __aenter__(self) -> Awaitable[NamedSpan]: ...
+    def __aexit__(self, *exception: object) -> Awaitable[None]: ...
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
+    def open_async(self) -> AsyncSpan: ...
+
+@final
 class AsyncSpan:
     """A begun async span, the current one of its context until it is closed."""
 
@@ -124,14 +136,25 @@ class TracedFunction:
 
 log: Log
 
-def span(name: str, /) -> Span:
-    """The span of this name at this place of the program.
+def span(name: str, /) -> Span | NamedSpan:
+    """The span of this name at this place of the program: `with span("load"):` or `async with span("load"):`.
 
-    `with span("load"):`, and around awaits `async with span("load"):`.
+    In plain code `with` leaves a span of the thread. In a coroutine or async generator (and in a generator that runs
+    in a task) it leaves an async span, which may pause at an `await`. `async with` does the same and is dearer, but
+    tasks created inside have it as their parent even when they begin after its end. Names longer than 1000 characters
+    are cut.
+    """
+
+def span_named(name: str, /) -> NamedSpan:
+    """The same for a name made at run time, `with span_named(f"load {path}"):`, which may be any number of names.
+
+    (`span` finds out by itself once a place has had 100 names; this says it from the start.)
     """
 
 # ---- recorder: cold functions (src/recorder/python.rs), used by micromegas.record only
 
+def trace_context() -> tuple[str, int] | None: ...
+def adopt_trace(span: Span, trace: str, remote: int, /) -> AsyncSpan: ...
 def make_span(name: str, target: bytes, file: bytes, line: int, /) -> Span: ...
 def make_metric(
     name: str, unit: bytes, target: bytes, file: bytes, line: int, properties: tuple[bytes, ...], /

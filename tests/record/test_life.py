@@ -386,6 +386,7 @@ def test_import_loads_the_standard_library_and_the_core_only():
         "micromegas.record.metrics",
         "micromegas.record.process_facts",
         "micromegas.record.session",
+        "micromegas.record.trace_context",
         "micromegas.record.tracing",
     }
 

@@ -1,50 +1,185 @@
 /* Async spans: work that may pause and go on in another thread or beside other work, so begin and end carry an id.
  *
- * The current async span of a context is kept in a context variable; a new one takes it as its parent.
+ * The innermost open span of a context is found in two steps. A context variable holds a *scope*: the async span that was
+ * opened there by `async with` or `open_async` (precise, also for tasks created inside it, and dear: a context variable is
+ * set). `with span:` in a coroutine is cheap: it only pushes onto the stack of its context's scope. A context that has no
+ * scope of its own yet (a copy) gets one whose parent is what is innermost in the scope that it inherited.
+ *
+ * Blocks are ended by the frame that they stand in, so they end whatever context, task or thread leaves them.
  */
 #include "recorder.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "caller.h"
+
+struct mm_async_span;
+
+/* An open block: `with span:` in code that can be suspended. */
+typedef struct mm_open {
+    struct mm_open *previous, *next; /* among all that are open */
+    struct mm_open *outer;           /* in the stack of the scope */
+    struct mm_async_span *scope;     /* strong */
+    uintptr_t frame;
+    const void *descriptor;
+    PyObject *name; /* strong: of a span named at run time, else NULL */
+    uint64_t id, parent, depth;
+    uint64_t epoch;
+    int in_generator;
+} mm_open;
+
+/* What the context variable holds. Without a descriptor it only stands for what its context inherited. */
 typedef struct mm_async_span {
     PyObject_HEAD
     const void *descriptor;
-    uint64_t id; /* 0 is "none" */
+    PyObject *name;  /* of a span named at run time, else NULL */
+    PyObject *trace; /* the W3C trace id of an adopted trace, else NULL: our own */
+    uint64_t id;     /* 0 is "none" */
     uint64_t parent;
     uint64_t depth;
-    struct mm_async_span *outer; /* while open: the one that was current before */
+    uint64_t epoch;
+    struct mm_async_span *outer; /* the one that was current before */
     PyObject *token;             /* while current */
+    PyObject *context;           /* not counted: the one that it was made current in */
+    mm_open *top;                /* the innermost block on it */
+    struct mm_async_span *previous, *next; /* among the open ones of `async with`; strong while `frame` is set */
+    uintptr_t frame;
     int open;
 } mm_async_span;
 
 static PyObject *current; /* context variable */
 static uint64_t next_id = 1;
+/* Spans of an earlier session (or of the parent process) are none of ours: their ids mean nothing here. */
+static uint64_t epoch;
+static char own_trace[33];
 
-void mm_async_ids_restart(void)
+static mm_open open_blocks = {.previous = &open_blocks, .next = &open_blocks};
+static size_t open_in_generators;
+static mm_open *free_blocks;
+static mm_async_span open_spans = {.previous = &open_spans, .next = &open_spans};
+
+/* The scope that was found last. A thread's context and its version tell whether it is still the one. */
+static struct {
+    uint64_t thread;
+    uint64_t version;
+    PyObject *context;
+    mm_async_span *scope; /* not counted: the context holds it */
+} seen;
+
+void mm_async_ids_restart(uint64_t first, const char *trace)
 {
-    next_id = 1;
+    next_id = first;
+    epoch++;
+    memset(&seen, 0, sizeof seen);
+    memcpy(own_trace, trace, 32);
 }
 
-static void record(mm_async_span *span, enum mm_kind kind)
+/* ---- records ------------------------------------------------------------------------------------------------------------ */
+
+static __attribute__((noinline)) int record_named(const void *descriptor, PyObject *name, enum mm_kind kind, uint64_t id,
+                                                  uint64_t parent, uint64_t depth)
 {
+    mm_value value;
+    mm_value_measure(&value, name, 's'); /* an exact str: can't fail, runs no code */
+    const size_t head = sizeof(mm_record) + 32;
+    kind = kind == MM_ASYNC_BEGIN ? MM_ASYNC_NAMED_BEGIN : MM_ASYNC_NAMED_END;
+    mm_block *block = mm_reserve(head + value.size, kind);
+    if (!block) {
+        return 0;
+    }
+    mm_write_head(block, descriptor, kind);
+    uint64_t *words = (uint64_t *)(block->cursor + sizeof(mm_record));
+    words[0] = head + value.size;
+    words[1] = id;
+    words[2] = parent;
+    words[3] = depth;
+    mm_value_write(&value, (uint8_t *)(words + 4));
+    mm_commit(block, head + value.size);
+    return 1;
+}
+
+static inline int record(const void *descriptor, PyObject *name, enum mm_kind kind, uint64_t id, uint64_t parent, uint64_t depth)
+{
+    if (__builtin_expect(name != NULL, 0)) {
+        return record_named(descriptor, name, kind, id, parent, depth);
+    }
     const size_t size = sizeof(mm_record) + 24;
     mm_block *block = mm_reserve(size, kind);
-    if (block) {
-        mm_write_head(block, span->descriptor, kind);
-        uint64_t *words = (uint64_t *)(block->cursor + sizeof(mm_record));
-        words[0] = span->id;
-        words[1] = span->parent;
-        words[2] = span->depth;
-        mm_commit(block, size);
+    if (!block) {
+        return 0;
     }
+    mm_write_head(block, descriptor, kind);
+    uint64_t *words = (uint64_t *)(block->cursor + sizeof(mm_record));
+    words[0] = id;
+    words[1] = parent;
+    words[2] = depth;
+    mm_commit(block, size);
+    return 1;
 }
 
+/* ---- scopes ------------------------------------------------------------------------------------------------------------- */
+
+/* What a new span has as its parent. */
+typedef struct {
+    uint64_t id;
+    uint64_t depth;  /* of the new span */
+    PyObject *trace; /* not counted */
+} mm_parent;
+
+static inline uint64_t depth_below(uint64_t id, uint64_t depth)
+{
+    return id ? depth + 1 : 0;
+}
+
+/* The innermost in a scope. In the context that a span was opened in, one that was closed from elsewhere does not count
+ * any more; to a copy of that context it is still what it was created in. */
+static mm_parent innermost(const mm_async_span *scope, const PyObject *context)
+{
+    if (!scope || scope->epoch != epoch) {
+        return (mm_parent){0, 0, NULL};
+    }
+    int is_own = scope->context == context;
+    while (is_own && !scope->open && !scope->top && scope->outer) {
+        scope = scope->outer;
+    }
+    PyObject *trace = scope->trace;
+    if (scope->top) {
+        return (mm_parent){scope->top->id, scope->top->depth + 1, trace};
+    }
+    if (is_own && !scope->open) {
+        return (mm_parent){0, 0, NULL};
+    }
+    return (mm_parent){scope->id, depth_below(scope->id, scope->depth), trace};
+}
+
+static mm_async_span *new_span(const void *descriptor, PyObject *name, mm_async_span *outer, mm_parent parent)
+{
+    mm_async_span *span = PyObject_GC_New(mm_async_span, &mm_AsyncSpanType);
+    if (span) {
+        memset((char *)span + sizeof(PyObject), 0, sizeof *span - sizeof(PyObject));
+        span->descriptor = descriptor;
+        span->name = Py_XNewRef(name);
+        span->trace = Py_XNewRef(parent.trace);
+        span->parent = parent.id;
+        span->depth = parent.depth;
+        span->epoch = epoch;
+        span->outer = (mm_async_span *)Py_XNewRef(outer);
+        span->open = 1;
+        PyObject_GC_Track(span);
+    }
+    return span;
+}
+
+/* Without memory the variable stays as it is: spans inside get the outer parent. */
 static void make_current(mm_async_span *span)
 {
     Py_XSETREF(span->token, PyContextVar_Set(current, (PyObject *)span));
     if (!span->token) {
-        PyErr_Clear(); /* out of memory: children get the outer parent */
+        PyErr_Clear();
     }
+    span->context = mm_thread_state()->context;
+    seen.thread = 0;
 }
 
 static void make_not_current(mm_async_span *span)
@@ -55,41 +190,206 @@ static void make_not_current(mm_async_span *span)
             PyErr_Clear();
         }
         Py_CLEAR(span->token);
+        seen.thread = 0;
     }
 }
 
-PyObject *mm_async_span_open(PyObject *span, PyObject *unused)
+/* The scope of the running context, not counted; makes one when there is none. NULL without memory. */
+static __attribute__((noinline)) mm_async_span *find_scope(PyThreadState *thread)
 {
-    (void)unused;
-    PyObject *outer = NULL;
-    if (PyContextVar_Get(current, NULL, &outer) < 0) {
+    PyObject *held = NULL;
+    if (PyContextVar_Get(current, NULL, &held) < 0) {
+        PyErr_Clear();
         return NULL;
     }
-    mm_async_span *async_span = PyObject_GC_New(mm_async_span, &mm_AsyncSpanType);
-    if (!async_span) {
-        Py_XDECREF(outer);
+    mm_async_span *scope = (mm_async_span *)held;
+    if (!scope || scope->context != thread->context || scope->epoch != epoch) {
+        mm_parent parent = innermost(scope, NULL);
+        mm_async_span *own = new_span(NULL, NULL, NULL, parent);
+        Py_XDECREF(held);
+        if (!own) {
+            PyErr_Clear();
+            return NULL;
+        }
+        own->id = parent.id;
+        own->depth = parent.id ? parent.depth - 1 : 0;
+        make_current(own);
+        Py_CLEAR(own->token); /* never to be reset */
+        scope = own;
+    }
+    Py_DECREF(scope); /* the context holds it */
+    if (thread->context != scope->context) {
         return NULL;
     }
-    async_span->descriptor = mm_span_descriptor(span);
-    async_span->id = next_id++;
-    async_span->outer = (mm_async_span *)outer;
-    async_span->parent = outer ? async_span->outer->id : 0;
-    async_span->depth = outer ? async_span->outer->depth + 1 : 0;
-    async_span->token = NULL;
-    async_span->open = 1;
-    PyObject_GC_Track(async_span);
-    record(async_span, MM_ASYNC_BEGIN);
-    make_current(async_span);
-    return (PyObject *)async_span;
+    seen.thread = thread->id;
+    seen.version = thread->context_ver;
+    seen.context = thread->context;
+    seen.scope = scope;
+    return scope;
+}
+
+static inline mm_async_span *scope_of(PyThreadState *thread)
+{
+    if (__builtin_expect(seen.thread == thread->id && seen.version == thread->context_ver && seen.context == thread->context, 1)) {
+        return seen.scope;
+    }
+    return find_scope(thread);
+}
+
+/* ---- with span: in code that can be suspended ------------------------------------------------------------------------------ */
+
+static inline void end_block(mm_open *block)
+{
+    block->previous->next = block->next;
+    block->next->previous = block->previous;
+    if (block->epoch == epoch) {
+        record(block->descriptor, block->name, MM_ASYNC_END, block->id, block->parent, block->depth);
+    }
+    open_in_generators -= (size_t)block->in_generator;
+    mm_async_span *scope = block->scope;
+    PyObject *name = block->name;
+    block->outer = free_blocks;
+    free_blocks = block;
+    Py_XDECREF(name);
+    Py_DECREF(scope);
+}
+
+static void push_block(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame, int in_generator)
+{
+    mm_async_span *scope = scope_of(thread);
+    mm_open *block = free_blocks;
+    if (__builtin_expect(block != NULL, 1)) {
+        free_blocks = block->outer;
+    }
+    else if (!(block = malloc(sizeof *block))) {
+        return;
+    }
+    mm_parent parent = {0, 0, NULL};
+    if (__builtin_expect(scope != NULL, 1)) {
+        parent = innermost(scope, scope->context);
+    }
+    uint64_t id = next_id++;
+    if (!scope || !record(descriptor, name, MM_ASYNC_BEGIN, id, parent.id, parent.depth)) {
+        block->outer = free_blocks;
+        free_blocks = block;
+        return;
+    }
+    block->frame = frame;
+    block->descriptor = descriptor;
+    block->name = Py_XNewRef(name);
+    block->id = id;
+    block->parent = parent.id;
+    block->depth = parent.depth;
+    block->epoch = epoch;
+    block->in_generator = in_generator;
+    open_in_generators += (size_t)in_generator;
+    block->scope = (mm_async_span *)Py_NewRef(scope);
+    block->outer = scope->top;
+    scope->top = block;
+    block->next = open_blocks.next;
+    block->previous = &open_blocks;
+    open_blocks.next->previous = block;
+    open_blocks.next = block;
+}
+
+int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame, int flags)
+{
+    int in_generator = !(flags & (CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE));
+    if (in_generator && !mm_inside_context_run(thread)) {
+        return 0;
+    }
+    if (mm_recording != MM_OFF) {
+        push_block(thread, descriptor, name, frame, in_generator);
+    }
+    return 1;
+}
+
+static __attribute__((noinline)) int end_distant_block(const void *descriptor, uintptr_t frame)
+{
+    for (mm_open *block = open_blocks.next; block != &open_blocks; block = block->next) {
+        if (block->frame == frame && block->descriptor == descriptor) {
+            mm_open **link = &block->scope->top;
+            while (*link && *link != block) {
+                link = &(*link)->outer;
+            }
+            if (*link) {
+                *link = block->outer;
+            }
+            end_block(block);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame, int flags)
+{
+    int in_generator = !(flags & (CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE));
+    if (in_generator && !open_in_generators) {
+        return 0;
+    }
+    if (seen.thread == thread->id && seen.version == thread->context_ver && seen.context == thread->context) {
+        mm_async_span *scope = seen.scope;
+        mm_open *block = scope->top;
+        if (__builtin_expect(block && block->frame == frame && block->descriptor == descriptor, 1)) {
+            scope->top = block->outer;
+            end_block(block);
+            return 1;
+        }
+    }
+    int ended = end_distant_block(descriptor, frame);
+    return !in_generator || ended; /* what a coroutine began while nothing was recorded has no end either */
+}
+
+/* ---- async with, open_async --------------------------------------------------------------------------------------------------- */
+
+static mm_async_span *open_span(const void *descriptor, PyObject *name, const mm_parent *given)
+{
+    PyObject *held = NULL;
+    if (PyContextVar_Get(current, NULL, &held) < 0) {
+        return NULL;
+    }
+    mm_async_span *outer = (mm_async_span *)held;
+    mm_parent parent = given ? *given : innermost(outer, mm_thread_state()->context);
+    /* Those closed already are passed over: tasks that outlive their parents would keep an ever longer chain. */
+    while (outer && !outer->open && !outer->top) {
+        outer = outer->outer;
+    }
+    mm_async_span *span = new_span(descriptor, name, outer, parent);
+    Py_XDECREF(held);
+    if (span) {
+        span->id = next_id++;
+        record(descriptor, name, MM_ASYNC_BEGIN, span->id, span->parent, span->depth);
+        make_current(span);
+    }
+    return span;
+}
+
+PyObject *mm_async_span_open(const void *descriptor, PyObject *name)
+{
+    return (PyObject *)open_span(descriptor, name, NULL);
 }
 
 static void close_span(mm_async_span *span)
 {
-    if (span->open) {
-        span->open = 0;
-        record(span, MM_ASYNC_END);
-        make_not_current(span);
-        Py_CLEAR(span->outer); /* tasks that outlive their parents would otherwise keep an ever longer chain */
+    if (!span->open) {
+        return;
+    }
+    span->open = 0;
+    if (span->epoch == epoch) {
+        record(span->descriptor, span->name, MM_ASYNC_END, span->id, span->parent, span->depth);
+    }
+    make_not_current(span);
+    mm_async_span *outer = span->outer;
+    while (outer && !outer->open && !outer->top) {
+        outer = outer->outer;
+    }
+    Py_XSETREF(span->outer, (mm_async_span *)Py_XNewRef(outer));
+    if (span->frame) {
+        span->frame = 0;
+        span->previous->next = span->next;
+        span->next->previous = span->previous;
+        Py_DECREF(span); /* the list's; the caller has one of its own */
     }
 }
 
@@ -134,7 +434,12 @@ static void async_span_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, async_span_dealloc) /* spans never closed make a chain of any length */
+    if (seen.scope == (mm_async_span *)self) {
+        memset(&seen, 0, sizeof seen);
+    }
     async_span_clear(self);
+    Py_CLEAR(((mm_async_span *)self)->name);
+    Py_CLEAR(((mm_async_span *)self)->trace);
     PyObject_GC_Del(self);
     Py_TRASHCAN_END
 }
@@ -156,8 +461,6 @@ PyTypeObject mm_AsyncSpanType = {
     .tp_clear = async_span_clear,
     .tp_methods = async_span_methods,
 };
-
-/* ---- async with ------------------------------------------------------------------------------------------------------------ */
 
 /* An awaitable that is done already: entering and leaving a span never waits. */
 typedef struct {
@@ -202,40 +505,110 @@ static PyTypeObject done_type = {
     .tp_dealloc = done_dealloc,
 };
 
-PyObject *mm_async_span_enter(PyObject *span, PyObject *unused)
+/* The frame of the `async with`, or what stands for the frames of all AsyncExitStacks. */
+static uintptr_t caller_of_async_with(void)
 {
-    PyObject *opened = mm_async_span_open(span, unused);
-    if (!opened) {
-        return NULL;
-    }
-    Py_DECREF(opened); /* the context variable holds it */
-    return done_new(span);
+    int flags;
+    uintptr_t frame = mm_suspendable_frame(mm_thread_state(), &flags);
+    return frame ? frame : 1;
 }
 
-PyObject *mm_async_span_exit(PyObject *span, PyObject *const *args, Py_ssize_t count)
+PyObject *mm_async_span_enter(PyObject *self, const void *descriptor, PyObject *name)
 {
-    (void)args;
-    (void)count;
-    PyObject *innermost = NULL;
-    if (PyContextVar_Get(current, NULL, &innermost) < 0) {
+    mm_async_span *span = open_span(descriptor, name, NULL);
+    if (!span) {
+        return NULL;
+    }
+    span->frame = caller_of_async_with();
+    span->next = open_spans.next;
+    span->previous = &open_spans;
+    open_spans.next->previous = span;
+    open_spans.next = span; /* with our reference */
+    return done_new(self);
+}
+
+static mm_async_span *opened_by(uintptr_t frame, const void *descriptor)
+{
+    for (mm_async_span *span = open_spans.next; span != &open_spans; span = span->next) {
+        if (span->frame == frame && span->descriptor == descriptor) {
+            return span;
+        }
+    }
+    return NULL;
+}
+
+PyObject *mm_async_span_leave(const void *descriptor)
+{
+    uintptr_t frame = caller_of_async_with();
+    PyObject *held = NULL;
+    if (PyContextVar_Get(current, NULL, &held) < 0) {
         return NULL;
     }
     /* Spans opened inside and never closed lie in between. */
-    mm_async_span *candidate = (mm_async_span *)innermost;
-    while (candidate && !(candidate->open && candidate->descriptor == mm_span_descriptor(span))) {
-        candidate = candidate->outer;
+    mm_async_span *span = (mm_async_span *)held;
+    while (span && !(span->open && span->frame == frame && span->descriptor == descriptor)) {
+        span = span->outer;
     }
-    if (candidate) {
-        Py_INCREF(candidate);
-        close_span(candidate);
-        Py_DECREF(candidate);
+    if (!span) {
+        span = opened_by(frame, descriptor); /* in another context */
     }
-    Py_XDECREF(innermost);
+    if (!span) {
+        /* An AsyncExitStack enters and leaves in frames of its own. */
+        span = (mm_async_span *)held;
+        while (span && !(span->open && span->frame && span->descriptor == descriptor)) {
+            span = span->outer;
+        }
+    }
+    if (span) {
+        Py_INCREF(span);
+        close_span(span);
+        Py_DECREF(span);
+    }
+    Py_XDECREF(held);
     return done_new(NULL);
+}
+
+/* ---- W3C trace context -------------------------------------------------------------------------------------------------- */
+
+/* () -> (trace id, span id) of what is innermost in this context, or None. */
+PyObject *mm_trace_context(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    PyObject *held = NULL;
+    if (PyContextVar_Get(current, NULL, &held) < 0) {
+        return NULL;
+    }
+    mm_parent parent = innermost((mm_async_span *)held, mm_thread_state()->context);
+    PyObject *pair = Py_None;
+    if (parent.id) {
+        pair = parent.trace ? Py_BuildValue("(OK)", parent.trace, (unsigned long long)parent.id)
+                            : Py_BuildValue("(sK)", own_trace, (unsigned long long)parent.id);
+    }
+    else {
+        Py_INCREF(pair);
+    }
+    Py_XDECREF(held);
+    return pair;
+}
+
+/* (span, trace id, remote span id): opens an async span named by the trace, with a parent of another process. */
+PyObject *mm_adopt_trace(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *span, *trace;
+    unsigned long long remote;
+    if (!PyArg_ParseTuple(args, "O!UK", &mm_SpanType, &span, &trace, &remote)) {
+        return NULL;
+    }
+    mm_parent parent = {remote, 0, trace};
+    return (PyObject *)open_span(mm_span_descriptor(span), trace, &parent);
 }
 
 int mm_async_span_init(void)
 {
     current = PyContextVar_New("micromegas_async_span", NULL);
+    memset(own_trace, '0', 32);
+    epoch = 1;
     return current && PyType_Ready(&done_type) == 0 ? 0 : -1;
 }

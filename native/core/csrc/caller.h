@@ -1,7 +1,8 @@
-/* The address of the caller's CALL instruction: the identity of a call site, for two or three loads.
+/* The address of the caller's CALL instruction: the identity of a call site, for two or three loads. And whether the
+ * caller's frame is one that can be suspended: a coroutine's or a generator's.
  *
  * Reads the interpreter's frame, whose layout is private and differs by version; for versions not known here, the public
- * frame API gives an equally unique (dearer) key. Must never be used to find out anything else about the frame.
+ * frame API tells the same (dearer). Must never be used to find out anything else about the frame.
  */
 #ifndef MM_CALLER_H
 #define MM_CALLER_H
@@ -12,11 +13,72 @@
 #ifndef Py_BUILD_CORE
 #define Py_BUILD_CORE 1
 #endif
+#include "internal/pycore_context.h"
 #include "internal/pycore_frame.h"
 #else
 #define MM_PUBLIC_FRAME_API 1
 #endif
 #endif
+
+/* The running thread's state; the GIL must be held. */
+static inline PyThreadState *mm_thread_state(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyThreadState_GetUnchecked();
+#else
+    return _PyThreadState_UncheckedGet();
+#endif
+}
+
+#ifndef MM_PUBLIC_FRAME_API
+static inline const struct _PyInterpreterFrame *mm_caller_frame(PyThreadState *thread)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return thread->current_frame;
+#else
+    return thread->cframe->current_frame;
+#endif
+}
+#endif
+
+/* The identity of the caller's frame when it belongs to a coroutine or a generator, else 0. It stays the same over
+ * suspensions and is unique while the frame lives. `flags` are those of its code. */
+static inline uintptr_t mm_suspendable_frame(PyThreadState *thread, int *flags)
+{
+#ifdef MM_PUBLIC_FRAME_API
+    (void)thread;
+    PyFrameObject *frame = PyEval_GetFrame();
+    if (!frame) {
+        return 0;
+    }
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    *flags = code->co_flags;
+    Py_DECREF(code);
+    return *flags & (CO_COROUTINE | CO_ASYNC_GENERATOR | CO_GENERATOR) ? (uintptr_t)frame : 0;
+#else
+    const struct _PyInterpreterFrame *frame = mm_caller_frame(thread);
+    if (__builtin_expect(!frame || frame->owner != FRAME_OWNED_BY_GENERATOR, 1)) {
+        return 0;
+    }
+#if PY_VERSION_HEX >= 0x030D0000
+    *flags = ((PyCodeObject *)frame->f_executable)->co_flags;
+#else
+    *flags = frame->f_code->co_flags;
+#endif
+    return (uintptr_t)frame;
+#endif
+}
+
+/* Whether the thread runs inside `Context.run`, as every asyncio task does. */
+static inline int mm_inside_context_run(PyThreadState *thread)
+{
+#ifdef MM_PUBLIC_FRAME_API
+    (void)thread;
+    return 0;
+#else
+    return thread->context && ((PyContext *)thread->context)->ctx_entered;
+#endif
+}
 
 static inline uintptr_t mm_caller_address(void)
 {
@@ -31,11 +93,10 @@ static inline uintptr_t mm_caller_address(void)
     Py_DECREF(code);
     return address;
 #else
+    const struct _PyInterpreterFrame *frame = mm_caller_frame(mm_thread_state());
 #if PY_VERSION_HEX >= 0x030D0000
-    const struct _PyInterpreterFrame *frame = PyThreadState_GetUnchecked()->current_frame;
     return frame ? (uintptr_t)frame->instr_ptr : 0;
 #else
-    const struct _PyInterpreterFrame *frame = _PyThreadState_UncheckedGet()->cframe->current_frame;
     return frame ? (uintptr_t)frame->prev_instr : 0;
 #endif
 #endif

@@ -4,6 +4,10 @@
 static PyMethodDef functions[] = {
     {"span", (PyCFunction)(void (*)(void))mm_span_function, METH_FASTCALL,
      "(name, /): the span of this name at this place of the program; use it as `with span(\"load\"):`"},
+    {"span_named", mm_span_named_function, METH_O,
+     "(name, /): a span with a name made at run time, used as `with span_named(f\"load {path}\"):`"},
+    {"trace_context", mm_trace_context, METH_NOARGS, "(): trace id and span id of the innermost async span, or None"},
+    {"adopt_trace", mm_adopt_trace, METH_VARARGS, "(span, trace id, remote span id): an async span with a remote parent"},
     {"make_span", mm_make_span, METH_VARARGS, "(name, target, file, line): a span described by its maker"},
     {"make_metric", mm_make_metric, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_counter", mm_make_counter, METH_VARARGS, "(name, unit, target, file, line, properties)"},
@@ -32,7 +36,7 @@ int mm_module_add(PyObject *module)
         return -1;
     }
     PyTypeObject *types[] = {&mm_LogType,  &mm_MetricType,    &mm_CounterType,
-                             &mm_SpanType, &mm_AsyncSpanType, &mm_TracedType};
+                             &mm_SpanType, &mm_NamedSpanType,  &mm_AsyncSpanType, &mm_TracedType};
     for (size_t index = 0; index < sizeof types / sizeof *types; index++) {
         if (PyModule_AddType(module, types[index]) < 0) {
             return -1;

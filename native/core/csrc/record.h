@@ -18,7 +18,10 @@ enum mm_kind {
     MM_LOG_TEXT = 6,     /* the same with one value: the message, already formatted */
     MM_ASYNC_BEGIN = 7,  /* ticks, descriptor, span id, parent span id, depth */
     MM_ASYNC_END = 8,
-    MM_KINDS = 9,
+    MM_NAMED_BEGIN = 9,        /* ticks, descriptor of the place, size of the record, the name as a value; ends by MM_SPAN_END */
+    MM_ASYNC_NAMED_BEGIN = 10, /* ticks, descriptor of the place, size of the record, span id, parent, depth, name */
+    MM_ASYNC_NAMED_END = 11,
+    MM_KINDS = 12,
 };
 
 /* Log head, one word: u32 size of the whole record, u16 values, u16 properties. */

@@ -68,6 +68,7 @@ typedef struct mm_site {
     PyObject *span;         /* strong: for span sites */
     const void *descriptor; /* of the literal */
     const void *varying;    /* for messages made elsewhere; NULL until needed */
+    unsigned names;         /* of a span site: descriptions beside that of the literal */
     int conversion_count;   /* -1: the message must be formatted by the caller */
     char conversions[MM_MAX_VALUES];
 } mm_site;
@@ -102,7 +103,7 @@ int mm_swallow_error(void);
 
 /* ---- types ------------------------------------------------------------------------------------------------------------- */
 
-extern PyTypeObject mm_LogType, mm_MetricType, mm_CounterType, mm_SpanType, mm_AsyncSpanType, mm_TracedType;
+extern PyTypeObject mm_LogType, mm_MetricType, mm_CounterType, mm_SpanType, mm_NamedSpanType, mm_AsyncSpanType, mm_TracedType;
 int mm_log_init(void); /* now, because later there may be too many descriptors */
 int mm_span_init(void);
 int mm_async_span_init(void);
@@ -113,10 +114,18 @@ PyObject *mm_make_metric(PyObject *module, PyObject *args);
 PyObject *mm_make_counter(PyObject *module, PyObject *args);
 PyObject *mm_make_traced(PyObject *module, PyObject *args);
 const void *mm_span_descriptor(PyObject *span);
-PyObject *mm_async_span_open(PyObject *span, PyObject *unused);
-PyObject *mm_async_span_enter(PyObject *span, PyObject *unused);
-PyObject *mm_async_span_exit(PyObject *span, PyObject *const *args, Py_ssize_t count);
-void mm_async_ids_restart(void);
+PyObject *mm_span_named_function(PyObject *module, PyObject *name);
+PyObject *mm_async_span_open(const void *descriptor, PyObject *name);
+PyObject *mm_async_span_enter(PyObject *span, const void *descriptor, PyObject *name);
+PyObject *mm_async_span_leave(const void *descriptor);
+/* New ids from `first` on, and 32 hexadecimal digits: another session, or another process. */
+void mm_async_ids_restart(uint64_t first, const char *trace);
+PyObject *mm_trace_context(PyObject *module, PyObject *unused);
+PyObject *mm_adopt_trace(PyObject *module, PyObject *args);
+
+/* A block (`with span:`) in a frame that can be suspended, whose code has these flags. 0: it is one of the thread's. */
+int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame, int flags);
+int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame, int flags);
 const void *mm_metric_descriptor(PyObject *args, PyObject **name); /* parses the arguments of make_metric and make_counter */
 extern int mm_log_level;
 

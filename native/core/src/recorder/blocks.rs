@@ -14,7 +14,7 @@ use super::capture::{CapturedBlock, Captures};
 use super::clock::Clock;
 use super::descriptor::{Description, Descriptor};
 use super::identity::new_id;
-use super::layouts::{StreamKind, DESCRIPTION, PROPERTY_SET, STATIC_STRING};
+use super::layouts::{StreamKind, DESCRIPTION, LOCATION, PROPERTY_SET, STATIC_STRING};
 use super::outbox::{Announcement, Block, Outbox, Subject};
 
 const CODEC_UTF8: u8 = 2;
@@ -31,6 +31,8 @@ pub struct BlockWriter {
     last_id: u64,
     texts: HashMap<Box<str>, u64>,
     property_sets: HashMap<Properties, u64>,
+    /// By descriptor index.
+    locations: HashMap<usize, u64>,
     /// Id by descriptor index, 0 for those not yet in this block.
     descriptors: Vec<u64>,
     described: Vec<usize>,
@@ -52,7 +54,8 @@ impl BlockWriter {
         self.last_id
     }
 
-    fn text(&mut self, text: &str) -> u64 {
+    /// The id of a text in this block.
+    pub fn text(&mut self, text: &str) -> u64 {
         if let Some(&id) = self.texts.get(text) {
             return id;
         }
@@ -92,6 +95,24 @@ impl BlockWriter {
         self.dependencies.extend_from_slice(&last.to_le_bytes());
         self.descriptors[descriptor.index] = id;
         self.described.push(descriptor.index);
+        id
+    }
+
+    /// The id of the place that a descriptor tells, for spans that bring their name along.
+    pub fn locate(&mut self, descriptor: &'static Descriptor) -> u64 {
+        if let Some(&id) = self.locations.get(&descriptor.index) {
+            return id;
+        }
+        let references = [descriptor.target, descriptor.target, descriptor.file].map(|text| self.text(text));
+        let id = self.new_id();
+        self.dependencies.push(LOCATION);
+        self.dependencies.extend_from_slice(&id.to_le_bytes());
+        for reference in references {
+            self.dependencies.extend_from_slice(&reference.to_le_bytes());
+        }
+        self.dependencies.extend_from_slice(&descriptor.line.to_le_bytes());
+        self.dependencies.extend_from_slice(&LOD.to_le_bytes());
+        self.locations.insert(descriptor.index, id);
         id
     }
 
@@ -148,6 +169,7 @@ impl BlockWriter {
         self.last_id = 0;
         self.texts.clear();
         self.property_sets.clear();
+        self.locations.clear();
         for index in self.described.drain(..) {
             self.descriptors[index] = 0;
         }

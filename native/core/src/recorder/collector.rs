@@ -187,7 +187,7 @@ impl Collector {
                 last_cut = Instant::now();
             }
             if due || self.uncut_bytes >= self.cut_bytes {
-                self.cut_all(horizon_ns, threads);
+                self.cut_all(horizon_ns, threads, stop);
             }
             if ordered {
                 flushed = wanted;
@@ -220,10 +220,13 @@ impl Collector {
     }
 
     /// Makes blocks of all that was read, hands them over together, and gives the buffers back.
-    fn cut_all(&mut self, horizon_ns: u64, threads: Vec<ProgramThread>) {
+    fn cut_all(&mut self, horizon_ns: u64, threads: Vec<ProgramThread>, last: bool) {
         self.log.cut(horizon_ns, &self.office);
         self.metrics.cut(horizon_ns, &self.office);
-        for stream in self.threads.values_mut() {
+        for (serial, stream) in &mut self.threads {
+            if last || threads.iter().any(|thread| thread.ended && thread.serial == *serial) {
+                stream.end_all(horizon_ns);
+            }
             stream.cut(horizon_ns, &self.office);
         }
         for block in self.office.take_cut() {

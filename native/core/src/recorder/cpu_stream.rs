@@ -1,21 +1,41 @@
 //! The cpu stream of one thread: its sync spans in the order of recording, and the async span events it produced.
+//!
+//! Sync spans leave here in pairs, properly nested, whatever the program recorded: an end without a begin is left out, a
+//! span that was passed over ends with the one around it, and what is open when its thread ends, ends then.
 
 use super::blocks::{BlockWriter, Office, Stream};
+use super::descriptor::Descriptor;
 use super::hotpath::ProgramThread;
 use super::identity::clean;
 use super::layouts::StreamKind;
-use super::record::{Record, ASYNC_BEGIN, ASYNC_END, SPAN_END};
+use super::record::{
+    Record, ASYNC_BEGIN, ASYNC_END, ASYNC_NAMED_BEGIN, ASYNC_NAMED_END, NAMED_BEGIN, SPAN_BEGIN, SPAN_END,
+};
 
 const BLOCK_BYTES: usize = 1 << 20;
+/// How far down an end looks for its begin: a stray end must not cost a walk over a deep recursion each time.
+const DEEPEST_LOOK: usize = 4096;
 
 const BEGIN_EVENT: u8 = 0;
 const END_EVENT: u8 = 1;
 const BEGIN_ASYNC_EVENT: u8 = 2;
 const END_ASYNC_EVENT: u8 = 3;
+const BEGIN_NAMED_EVENT: u8 = 4;
+const END_NAMED_EVENT: u8 = 5;
+const BEGIN_ASYNC_NAMED_EVENT: u8 = 6;
+const END_ASYNC_NAMED_EVENT: u8 = 7;
+
+/// A sync span that has begun.
+struct Open {
+    descriptor: &'static Descriptor,
+    /// Of a span named at run time; its descriptor tells the place only.
+    name: Option<Box<str>>,
+}
 
 pub struct CpuStream {
     stream: Stream,
     writer: BlockWriter,
+    open: Vec<Open>,
     first_ns: u64,
     last_ns: u64,
 }
@@ -29,6 +49,7 @@ impl CpuStream {
         Self {
             stream: Stream::new(StreamKind::Cpu, properties, begin_ns),
             writer: BlockWriter::default(),
+            open: Vec::new(),
             first_ns: 0,
             last_ns: 0,
         }
@@ -38,27 +59,85 @@ impl CpuStream {
         if self.writer.size() >= BLOCK_BYTES {
             self.cut(0, office);
         }
-        if self.writer.events() == 0 {
-            self.first_ns = ns;
-            self.last_ns = ns;
-        }
-        self.last_ns = self.last_ns.max(ns);
-        let id = self.writer.describe(record.descriptor);
         match record.kind {
+            SPAN_BEGIN => self.begin(ns, record.descriptor, None),
+            NAMED_BEGIN => self.begin(ns, record.descriptor, Some(record.name_after(1).into())),
+            SPAN_END => self.end(ns, record.descriptor),
             ASYNC_BEGIN | ASYNC_END => {
+                let id = self.writer.describe(record.descriptor);
                 let type_index = if record.kind == ASYNC_BEGIN {
                     BEGIN_ASYNC_EVENT
                 } else {
                     END_ASYNC_EVENT
                 };
-                let depth = record.word(2) as u32;
                 let words = [id, record.word(0), record.word(1), ns];
-                self.writer.event(type_index, &words, &depth.to_le_bytes());
+                self.write(ns, type_index, &words, &(record.word(2) as u32).to_le_bytes());
             }
             kind => {
-                let type_index = if kind == SPAN_END { END_EVENT } else { BEGIN_EVENT };
-                self.writer.event(type_index, &[id, ns], &[]);
+                debug_assert!(kind == ASYNC_NAMED_BEGIN || kind == ASYNC_NAMED_END);
+                let type_index = if kind == ASYNC_NAMED_BEGIN {
+                    BEGIN_ASYNC_NAMED_EVENT
+                } else {
+                    END_ASYNC_NAMED_EVENT
+                };
+                let location = self.writer.locate(record.descriptor);
+                let name = self.writer.text(&record.name_after(4));
+                let words = [location, name, record.word(1), record.word(2), ns];
+                self.write(ns, type_index, &words, &(record.word(3) as u32).to_le_bytes());
             }
+        }
+    }
+
+    fn write(&mut self, ns: u64, type_index: u8, words: &[u64], last: &[u8]) {
+        if self.writer.events() == 0 {
+            self.first_ns = ns;
+            self.last_ns = ns;
+        }
+        self.last_ns = self.last_ns.max(ns);
+        self.writer.event(type_index, words, last);
+    }
+
+    fn write_sync(&mut self, ns: u64, span: &Open, (plain, named): (u8, u8)) {
+        match &span.name {
+            None => {
+                let id = self.writer.describe(span.descriptor);
+                self.write(ns, plain, &[id, ns], &[]);
+            }
+            Some(name) => {
+                let location = self.writer.locate(span.descriptor);
+                let name = self.writer.text(name);
+                self.write(ns, named, &[location, name, ns], &[]);
+            }
+        }
+    }
+
+    fn begin(&mut self, ns: u64, descriptor: &'static Descriptor, name: Option<Box<str>>) {
+        let span = Open { descriptor, name };
+        self.write_sync(ns, &span, (BEGIN_EVENT, BEGIN_NAMED_EVENT));
+        self.open.push(span);
+    }
+
+    fn end(&mut self, ns: u64, descriptor: &'static Descriptor) {
+        let mut look = self.open.iter().rev().take(DEEPEST_LOOK);
+        let Some(passed_over) = look.position(|span| std::ptr::eq(span.descriptor, descriptor)) else {
+            return;
+        };
+        for _ in 0..=passed_over {
+            self.end_innermost(ns);
+        }
+    }
+
+    fn end_innermost(&mut self, ns: u64) {
+        if let Some(span) = self.open.pop() {
+            self.write_sync(ns, &span, (END_EVENT, END_NAMED_EVENT));
+        }
+    }
+
+    /// What is open ends with its thread, or with the recording.
+    pub fn end_all(&mut self, ns: u64) {
+        let ns = ns.max(self.last_ns);
+        while !self.open.is_empty() {
+            self.end_innermost(ns);
         }
     }
 

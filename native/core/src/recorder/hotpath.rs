@@ -32,7 +32,7 @@ extern "C" {
     pub fn mm_module_add(module: *mut pyo3::ffi::PyObject) -> c_int;
     pub fn mm_buffers_init(namer: *mut pyo3::ffi::PyObject, memory_limit: u64) -> c_int;
     pub fn mm_set_recording(recording: c_int);
-    pub fn mm_async_ids_restart();
+    pub fn mm_async_ids_restart(first: u64, trace: *const c_char);
     pub fn mm_clock_choose(force_monotonic: c_int);
     static mm_clock_uses_counter: c_int;
     fn mm_clock_pair(ticks: *mut u64, monotonic_ns: *mut u64);

@@ -16,6 +16,8 @@ pub enum StreamKind {
 pub const STATIC_STRING: u8 = 0;
 pub const DESCRIPTION: u8 = 1;
 pub const PROPERTY_SET: u8 = 2;
+/// Of cpu streams, which have no property sets.
+pub const LOCATION: u8 = 2;
 
 enum Member {
     Reference(&'static str),
@@ -80,7 +82,12 @@ impl StreamKind {
         members.extend(references.map(Reference));
         members.extend([LINE, Number(last, "u32", 4)]);
         let mut types = vec![varying("StaticString"), fixed(name, &members)];
-        if self != Self::Cpu {
+        if self == Self::Cpu {
+            let mut members = vec![ID];
+            members.extend(["target", "module_path", "file"].map(Reference));
+            members.extend([LINE, Number("lod", "u32", 4)]);
+            types.push(fixed("SpanLocationRecord", &members));
+        } else {
             types.push(varying("PropertySetDependency"));
             types.push(fixed("Property", &[Reference("name"), Reference("value")]));
         }
@@ -130,12 +137,25 @@ impl StreamKind {
                     TIME,
                     Number("depth", "u32", 4),
                 ];
+                let named_async_members = [
+                    Reference("span_location"),
+                    Reference("name"),
+                    Number("span_id", "u64", 8),
+                    Number("parent_span_id", "u64", 8),
+                    TIME,
+                    Number("depth", "u32", 4),
+                ];
                 let thread_members = [Reference("thread_span_desc"), TIME];
+                let named_thread_members = [Reference("thread_span_location"), Reference("name"), TIME];
                 vec![
                     fixed("BeginThreadSpanEvent", &thread_members),
                     fixed("EndThreadSpanEvent", &thread_members),
                     fixed("BeginAsyncSpanEvent", &async_members),
                     fixed("EndAsyncSpanEvent", &async_members),
+                    fixed("BeginThreadNamedSpanEvent", &named_thread_members),
+                    fixed("EndThreadNamedSpanEvent", &named_thread_members),
+                    fixed("BeginAsyncNamedSpanEvent", &named_async_members),
+                    fixed("EndAsyncNamedSpanEvent", &named_async_members),
                 ]
             }
         }

@@ -13,7 +13,10 @@ pub const LOG_VALUES: u8 = 5;
 pub const LOG_TEXT: u8 = 6;
 pub const ASYNC_BEGIN: u8 = 7;
 pub const ASYNC_END: u8 = 8;
-pub const KINDS: u8 = 9;
+pub const NAMED_BEGIN: u8 = 9;
+pub const ASYNC_NAMED_BEGIN: u8 = 10;
+pub const ASYNC_NAMED_END: u8 = 11;
+pub const KINDS: u8 = 12;
 
 const HEAD: usize = 16;
 
@@ -39,7 +42,12 @@ impl<'a> Record<'a> {
         let size = match kind {
             SPAN_BEGIN | SPAN_END | LOG_LITERAL => HEAD,
             METRIC_INT | METRIC_FLOAT => HEAD + 8,
-            LOG_VALUES | LOG_TEXT if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 8),
+            LOG_VALUES | LOG_TEXT | NAMED_BEGIN if run.len() >= HEAD + 8 => {
+                (word(run, 2) as u32 as usize).max(HEAD + 16)
+            }
+            ASYNC_NAMED_BEGIN | ASYNC_NAMED_END if run.len() >= HEAD + 8 => {
+                (word(run, 2) as u32 as usize).max(HEAD + 40)
+            }
             ASYNC_BEGIN | ASYNC_END => HEAD + 24,
             _ => return None,
         };
@@ -50,6 +58,16 @@ impl<'a> Record<'a> {
             body: run.get(HEAD..size)?,
         };
         Some((record, &run[size..]))
+    }
+
+    /// The name that a span brings along, after as many words of its body.
+    pub fn name_after(&self, words: usize) -> String {
+        let mut rest = &self.body[8 * words..];
+        let mut name = String::new();
+        if let Some(Value::Text(text)) = Value::take(&mut rest) {
+            text.write_to(&mut name);
+        }
+        name
     }
 
     /// The value's bits of a metric; span id, parent and depth of an async event.

@@ -75,10 +75,20 @@ fn replace(session: Option<Arc<Session>>) -> Option<Arc<Session>> {
 pub fn start(settings: Settings) -> io::Result<Arc<Session>> {
     uploader::warm_up();
     let session = Arc::new(Session::start(settings)?);
+    restart_span_ids(&session.process_id);
     replace(Some(Arc::clone(&session)));
     // SAFETY: the GIL is held, which serialises the producers' side.
     unsafe { hotpath::mm_set_recording(hotpath::RECORDING_ON) };
     Ok(session)
+}
+
+/// Span ids begin at a number of the process's own below 2^52, so that a parent can be a span of another process; its
+/// trace is the process id. Needs the GIL.
+fn restart_span_ids(process_id: &str) {
+    let trace: String = process_id.chars().filter(|&digit| digit != '-').collect();
+    let first = trace.get(20..).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    // SAFETY: the GIL is held, and the text has the 32 digits of a uuid, which are copied.
+    unsafe { hotpath::mm_async_ids_restart((first.unwrap_or(0) << 4) + 1, trace.as_ptr().cast()) };
 }
 
 /// Ends recording: no event from now on. The session given must still be told to `stop`.
@@ -98,8 +108,6 @@ pub fn restart_in_child() -> Option<Arc<Session>> {
     // Its threads do not exist here and its locks may be held for ever: never touched again, never dropped.
     std::mem::forget(inherited);
     capture::leave_to_parent();
-    // SAFETY: the GIL is held.
-    unsafe { hotpath::mm_async_ids_restart() };
     match start(settings) {
         Ok(session) => Some(session),
         Err(_) => {
