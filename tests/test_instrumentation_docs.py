@@ -61,9 +61,10 @@ RUNNABLE = [example for example in EXAMPLES if "fragment" not in example.marks]
 
 
 def names_in(value: Any) -> Iterator[str]:
-    """Every text of an event, however deep."""
+    """Every text of an event, however deep, and the first line of one that has more."""
     if isinstance(value, str):
         yield value
+        yield value.partition("\n")[0]
     elif isinstance(value, dict):
         for inner in value.values():
             yield from names_in(inner)

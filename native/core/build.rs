@@ -6,11 +6,12 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "async_span.c",
     "buffer.c",
     "clock.c",
     "counter.c",
+    "last_words.c",
     "log.c",
     "metric.c",
     "module.c",

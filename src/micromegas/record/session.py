@@ -1,9 +1,8 @@
-"""Starts and ends recording, and keeps it right across fork, exit and `multiprocessing`.
+"""Starts and ends recording.
 
 The only place of the recorder that reads the environment. After `init()` nothing here raises into the program.
 """
 
-import atexit
 import os
 import sys
 import threading
@@ -13,12 +12,15 @@ from micromegas import _core
 from micromegas.record.process_facts import default_properties, encodable, facts
 
 PARENT_VARIABLE = "MICROMEGAS_TELEMETRY_PARENT_PROCESS"
+FORKED_VARIABLE = "MICROMEGAS_TELEMETRY_FORKED_PROCESS"
+"""Number and parent's id of a forked process: a program that it becomes by `exec` takes that parent over."""
 DEFAULT_URL = "http://127.0.0.1:9000"
 LEVELS = {"off": 0, "fatal": 1, "critical": 1, "error": 2, "warn": 3, "warning": 3, "info": 4, "debug": 5, "trace": 6}
 RESERVED_PREFIX = "micromegas."
 """Servers keep properties of this prefix for themselves."""
 
 _AT_EXIT_SECONDS = 5.0
+"""As at the end of the interpreter (src/recorder/python.rs)."""
 _DEFAULT_BYTES = 64 << 20
 
 
@@ -47,6 +49,7 @@ def init(
     flush_period: float | None = None,
     buffer_bytes: int | None = None,
     queue_bytes: int | None = None,
+    hooks: bool = True,
 ) -> str:
     """Begin to record and send; give the id of this process. What is recorded before is dropped (counters count on).
 
@@ -59,8 +62,12 @@ def init(
     `buffer_bytes` of events wait to be read and `queue_bytes` of compressed blocks wait to be sent, else
     MICROMEGAS_BUFFER_BYTES and MICROMEGAS_QUEUE_BYTES, else 64 MiB each; beyond, the newest are dropped and counted.
 
-    Forked children record as processes of their own; other children find their parent's id in
-    MICROMEGAS_TELEMETRY_PARENT_PROCESS. At exit the rest is sent, in 5 seconds at most.
+    Children that were forked, or started by `multiprocessing`, record as processes of their own; others find their
+    parent's id in MICROMEGAS_TELEMETRY_PARENT_PROCESS. At exit the rest is sent, in 5 seconds at most.
+
+    `hooks`: unhandled exceptions (of threads, tasks and destructors, too) and crashes become log events, and the rest
+    is sent before SIGTERM ends the process, where the program does not handle it. Hooks and handlers of the program
+    stay in use, and the exit status what it would be.
 
     Where recording began by itself (MICROMEGAS_AUTOSTART, or as a child of a recorded process) this gives the id of the
     process and sets the level; other settings come too late, which a warning in the log tells.
@@ -73,8 +80,8 @@ def init(
         _take_over(given)
         return str(running["process_id"])
     environment = os.environ
-    if not _hooks.registered:
-        _hooks.parent = environment.get(PARENT_VARIABLE)
+    if not _hooks.registered and _hooks.parent is None:
+        _hooks.parent = _parent_from(environment)
     decisions: dict[str, object] = {
         "url": url if url is not None else environment.get("MICROMEGAS_TELEMETRY_URL") or DEFAULT_URL,
         "api_key": api_key if api_key is not None else environment.get("MICROMEGAS_INGESTION_API_KEY"),
@@ -94,14 +101,15 @@ def init(
     process_id = _core.recorder_start(decisions)
     _hooks.settings = given
     _hooks.is_automatic = False
-    _announce_to_children(process_id)
-    _register_hooks()
+    os.environ[PARENT_VARIABLE] = process_id
+    _register_hooks(hooks)
     return process_id
 
 
-def begin_automatically(settings: Mapping[str, object]) -> None:
+def begin_automatically(settings: Mapping[str, object], parent: str | None = None) -> None:
     """Begin to record unless that has begun, so that an `init()` of the program may still follow."""
     if _core.recorder_status() is None:
+        _hooks.parent = parent
         init(**settings)  # type: ignore[arg-type]
         _hooks.is_automatic = True
 
@@ -132,6 +140,11 @@ def shutdown(timeout: float = 5.0) -> bool:
 
     Gives up early when no server answers. `init()` may follow. Called by itself at exit.
     """
+    if "micromegas.record.endings" in sys.modules:
+        from micromegas.record import endings, failures
+
+        endings.leave_signals()
+        failures.leave_failures()
     return _core.recorder_stop(timeout)
 
 
@@ -194,38 +207,55 @@ def _thread_name() -> bytes:
     return b""
 
 
-def _announce_to_children(process_id: str) -> None:
-    os.environ[PARENT_VARIABLE] = process_id
+def _parent_from(environment: Mapping[str, str]) -> str | None:
+    forked, _, parent = environment.get(FORKED_VARIABLE, "").partition(" ")
+    return parent if forked == str(os.getpid()) else environment.get(PARENT_VARIABLE)
 
 
-def _register_hooks() -> None:
-    _finish_with_worker()
+def _register_hooks(hooks: bool) -> None:
+    if hooks:
+        from micromegas.record import endings, failures
+
+        endings.catch_signals()
+        failures.catch_failures()
     if not _hooks.registered:
         _hooks.registered = True
-        atexit.register(_finish)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_after_fork)
+        from micromegas.record import children
+
+        children.register()
 
 
-def _finish() -> None:
-    _core.recorder_stop(_AT_EXIT_SECONDS)
+def given_settings() -> dict[str, object]:
+    """What `init()` was given in this process or, in a forked one, in its parent."""
+    return _hooks.settings
 
 
-def _after_fork() -> None:
+def restart_in_child() -> None:
+    """In a forked child of a recorded process: a process of its own."""
     parent = os.environ.get(PARENT_VARIABLE)
     process_id = _core.recorder_after_fork()
     if process_id is not None:
         _hooks.parent = parent
         _hooks.is_automatic = True
-        _announce_to_children(process_id)
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            # A worker drops all finalizers when it starts, then runs what is registered here.
-            util.register_after_fork(_hooks, _finish_with_worker)
+        os.environ[FORKED_VARIABLE] = f"{os.getpid()} {parent}"
+        os.environ[PARENT_VARIABLE] = process_id
+        if "micromegas.record.endings" in sys.modules:
+            _core.catch_fatal_signals()  # another thread than the parent's main thread may go on here
 
 
-def _finish_with_worker(_: object = None) -> None:
-    """`multiprocessing` workers leave by `os._exit`: no atexit, only finalizers (the lowest priority goes last)."""
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        sys.modules["multiprocessing.util"].Finalize(None, _finish, exitpriority=-100)
+def record_failure_of_worker() -> None:
+    """At the end of a worker, in the `finally` around its function."""
+    error = sys.exc_info()[1]
+    if error is not None and _hooks.settings.get("hooks"):
+        from micromegas.record import failures
+
+        failures.record_failure("the main function of a worker", error)
+
+
+def finish_worker() -> None:
+    """The end of a worker that leaves without ending the interpreter."""
+    record_failure_of_worker()
+    if any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
+        _core.recorder_flush(_AT_EXIT_SECONDS)  # they are waited for, and may have more to tell
+    else:
+        _core.recorder_stop(_AT_EXIT_SECONDS)

@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::cpu_stream::CpuStream;
 use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
 use super::hotpath::{self, ProgramThread};
+use super::last_words::{self, LastWords};
 use super::log_stream::LogStream;
 use super::losses::Losses;
 use super::metric_stream::{Measure, MetricStream};
@@ -117,6 +118,7 @@ struct LastWord<'a>(&'a Control);
 
 impl Drop for LastWord<'_> {
     fn drop(&mut self) {
+        last_words::deaf();
         self.0.ended();
     }
 }
@@ -134,6 +136,8 @@ pub struct Collector {
     uncut_bytes: usize,
     losses_before: Losses,
     losses_told: Losses,
+    /// The process's announcement, if it is for us to make.
+    announcement: Option<Vec<u8>>,
     own_log: Option<&'static Descriptor>,
     own_metric: Option<&'static Descriptor>,
 }
@@ -156,6 +160,7 @@ impl Collector {
             uncut_bytes: 0,
             losses_before: Losses::of_hot_path(),
             losses_told: Losses::default(),
+            announcement: None,
             own_log: log_descriptor(WARN, place, "%s"),
             own_metric: metric_descriptor(place, "lost_events", "count", &[]),
         }
@@ -168,6 +173,11 @@ impl Collector {
         }
     }
 
+    /// The process is announced with the first look at the buffers: a forked child that goes on by `exec` is none.
+    pub fn announce_later(&mut self, announcement: Vec<u8>) {
+        self.announcement = Some(announcement);
+    }
+
     /// Runs until told to stop.
     pub fn run(mut self, control: &Control) {
         let _last_word = LastWord(control);
@@ -175,7 +185,15 @@ impl Collector {
         let mut last_cut = Instant::now();
         let mut busy = false;
         loop {
-            let (wanted, stop) = control.wait(if busy { BUSY_POLL } else { POLL }, flushed);
+            let (wanted, mut stop) = control.wait(if busy { BUSY_POLL } else { POLL }, flushed);
+            if let Some(announcement) = self.announcement.take() {
+                let process_id = &self.office.process.id;
+                self.office.outbox.announce_process(process_id, announcement);
+            }
+            if let Some(words) = last_words::wanted() {
+                self.log_last_words(&words);
+                stop = true;
+            }
             let ordered = stop || wanted != flushed;
             let due = ordered || last_cut.elapsed() >= self.flush_period;
             let horizon_ns = self.clock.observe();
@@ -194,6 +212,9 @@ impl Collector {
                 control.done(flushed);
             }
             if stop {
+                if last_words::wanted().is_some() {
+                    last_words::say(&self.office.outbox);
+                }
                 return;
             }
         }
@@ -271,6 +292,13 @@ impl Collector {
             }
         }
         last_ns
+    }
+
+    fn log_last_words(&mut self, words: &LastWords) {
+        let ns = self.clock.observe();
+        if let Some(descriptor) = log_descriptor(words.level, ("micromegas.end", "", 0), "%s") {
+            self.log.add_message(ns, descriptor, &words.text);
+        }
     }
 
     fn sample_counters(&mut self, ns: u64) {

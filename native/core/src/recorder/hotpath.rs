@@ -37,6 +37,10 @@ extern "C" {
     static mm_clock_uses_counter: c_int;
     fn mm_clock_pair(ticks: *mut u64, monotonic_ns: *mut u64);
     fn mm_block_signals();
+    fn mm_catch_fatal_signals();
+    fn mm_leave_fatal_signals();
+    fn mm_catch_termination(signal: c_int, replace_handler: c_int) -> c_int;
+    fn mm_die_by(signal: c_int);
     fn mm_pool_prepare();
     fn mm_first_thread() -> *mut RawThread;
     fn mm_next_thread(thread: *const RawThread) -> *mut RawThread;
@@ -190,4 +194,27 @@ pub fn counter_totals() -> Vec<CounterTotal> {
 pub fn block_signals() {
     // SAFETY: changes the signal mask of the calling thread only.
     unsafe { mm_block_signals() }
+}
+
+/// Has crashes reported. With the GIL; gives the calling thread a stack for its signal handlers if it has none.
+pub fn catch_fatal_signals() {
+    // SAFETY: the GIL serialises this and `leave_fatal_signals`.
+    unsafe { mm_catch_fatal_signals() }
+}
+
+pub fn leave_fatal_signals() {
+    // SAFETY: as above.
+    unsafe { mm_leave_fatal_signals() }
+}
+
+/// Has the rest sent before the signal ends the process. Unless a handler may be replaced, only instead of the default.
+pub fn catch_termination(signal: c_int, replace_handler: bool) -> bool {
+    // SAFETY: installs a handler that is safe in any state of the program.
+    unsafe { mm_catch_termination(signal, c_int::from(replace_handler)) != 0 }
+}
+
+/// Has the rest sent, then ends the process by this signal.
+pub fn die_by(signal: c_int) {
+    // SAFETY: ends the process.
+    unsafe { mm_die_by(signal) }
 }

@@ -26,6 +26,8 @@ mod descriptor;
 mod hotpath;
 mod identity;
 #[cfg(feature = "python")]
+mod last_words;
+#[cfg(feature = "python")]
 mod layouts;
 #[cfg(feature = "python")]
 mod log_stream;

@@ -1,6 +1,7 @@
 //! Registers the recorder in `micromegas._core`: the hot types of `csrc/`, and the cold functions below.
 
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -24,6 +25,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(recorder_flush, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_stop, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_after_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(catch_fatal_signals, module)?)?;
+    module.add_function(wrap_pyfunction!(leave_fatal_signals, module)?)?;
+    module.add_function(wrap_pyfunction!(catch_termination, module)?)?;
+    module.add_function(wrap_pyfunction!(die_by, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_status, module)?)
 }
 
@@ -126,12 +131,14 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
     }
     // SAFETY: no event is recorded while there is no session, so nobody reads the clock now.
     unsafe { hotpath::mm_clock_choose(c_int::from(decisions.monotonic_clock)) };
+    register_at_exit()?;
     let session = session::start(settings).map_err(|error| PyOSError::new_err(format!("recorder: {error}")))?;
     Ok(session.process_id.to_string())
 }
 
 /// How long a wait may keep the interpreter from handling a signal.
 const SLICE: Duration = Duration::from_millis(50);
+const AT_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Waits in slices, so that Ctrl-C and other signals are handled in between; a handler may raise, and may flush.
 fn wait(py: Python<'_>, mut delivering: Delivering, deadline: Instant) -> PyResult<bool> {
@@ -171,6 +178,51 @@ fn recorder_stop(py: Python<'_>, timeout: f64) -> PyResult<bool> {
 #[pyfunction]
 fn recorder_after_fork() -> Option<String> {
     session::restart_in_child().map(|session| session.process_id.to_string())
+}
+
+/// The very last act of the interpreter, when no Python code can run any more: all that was ever recorded is sent.
+extern "C" fn at_exit() {
+    let deadline = Instant::now() + AT_EXIT_TIMEOUT;
+    if let Some(session) = session::end() {
+        session.stop(deadline).wait(deadline);
+    }
+}
+
+/// Has `at_exit` called, once.
+fn register_at_exit() -> PyResult<()> {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    // SAFETY: the GIL is held; the function needs no interpreter.
+    if !REGISTERED.swap(true, Ordering::Relaxed) && unsafe { pyo3::ffi::Py_AtExit(Some(at_exit)) } != 0 {
+        REGISTERED.store(false, Ordering::Relaxed);
+        return Err(PyRuntimeError::new_err(
+            "recorder: no exit function left in this process (Py_AtExit)",
+        ));
+    }
+    Ok(())
+}
+
+/// From now on a crash is reported: SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT.
+#[pyfunction]
+fn catch_fatal_signals() {
+    hotpath::catch_fatal_signals();
+}
+
+/// Gives these signals back, where nobody has taken them after us.
+#[pyfunction]
+fn leave_fatal_signals() {
+    hotpath::leave_fatal_signals();
+}
+
+/// Has the rest sent before this signal ends the process; tells whether that could be arranged.
+#[pyfunction]
+fn catch_termination(signal: c_int, replace_handler: bool) -> bool {
+    hotpath::catch_termination(signal, replace_handler)
+}
+
+/// Has the rest sent, then ends the process by this signal.
+#[pyfunction]
+fn die_by(signal: c_int) {
+    hotpath::die_by(signal);
 }
 
 /// What became of the events of this session; None without a session.

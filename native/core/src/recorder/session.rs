@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::collector::{Collector, Control};
 use super::hotpath;
 use super::identity::new_id;
+use super::last_words;
 use super::losses::Losses;
 use super::outbox::{Delivery, Outbox};
 use super::uploader::{self, Uploader};
@@ -73,8 +74,12 @@ fn replace(session: Option<Arc<Session>>) -> Option<Arc<Session>> {
 
 /// Begins to record. The caller holds the GIL and has seen that there is no session, and none that is ending.
 pub fn start(settings: Settings) -> io::Result<Arc<Session>> {
+    begin(settings, false)
+}
+
+fn begin(settings: Settings, is_forked: bool) -> io::Result<Arc<Session>> {
     uploader::warm_up();
-    let session = Arc::new(Session::start(settings)?);
+    let session = Arc::new(Session::start(settings, is_forked)?);
     restart_span_ids(&session.process_id);
     replace(Some(Arc::clone(&session)));
     // SAFETY: the GIL is held, which serialises the producers' side.
@@ -108,7 +113,7 @@ pub fn restart_in_child() -> Option<Arc<Session>> {
     // Its threads do not exist here and its locks may be held for ever: never touched again, never dropped.
     std::mem::forget(inherited);
     capture::leave_to_parent();
-    match start(settings) {
+    match begin(settings, true) {
         Ok(session) => Some(session),
         Err(_) => {
             end();
@@ -124,7 +129,7 @@ extern "C" fn mm_recorder_restart() -> std::ffi::c_int {
 }
 
 impl Session {
-    fn start(settings: Settings) -> io::Result<Self> {
+    fn start(settings: Settings, is_forked: bool) -> io::Result<Self> {
         let clock = Clock::start();
         let outbox = Arc::new(Outbox::new(settings.queue_bytes));
         let process = Arc::new(Process {
@@ -147,16 +152,18 @@ impl Session {
             settings,
         };
         let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), capture::captures(), &clock);
-        outbox.announce_process(
-            &process.id,
-            process_body(&process, office.start_wall_ns, clock.start_ns()),
-        );
+        let announcement = process_body(&process, office.start_wall_ns, clock.start_ns());
         let mut collector = Collector::new(
             office,
             clock,
             session.settings.flush_period,
             session.settings.buffer_bytes,
         );
+        if is_forked {
+            collector.announce_later(announcement);
+        } else {
+            outbox.announce_process(&process.id, announcement);
+        }
         if CONTINUED.swap(true, Ordering::Relaxed) {
             collector.skip_counters();
         }
@@ -171,11 +178,13 @@ impl Session {
             uploader.run();
         })?;
         let control = Arc::clone(&session.control);
+        last_words::listen(""); // before the thread that hears, so that no signal finds neither
         let started = thread::Builder::new().name("mm-collector".to_owned()).spawn(move || {
             hotpath::block_signals();
             collector.run(&control);
         });
         if let Err(error) = started {
+            last_words::deaf();
             session.outbox.stop(Instant::now()); // or the uploader would wait for ever
             return Err(error);
         }
