@@ -37,6 +37,11 @@ class Request:
     authorization: str | None
     body: bytes
     status: int
+    headers: dict[str, str]
+
+
+Answer = int | tuple[int, dict[str, str]] | None
+"""A status, with headers; None hangs up."""
 
 
 @dataclass
@@ -111,13 +116,14 @@ class Captured:
 class CaptureServer:
     """Answers each request with `answer(route, number of this request)`: a status, or None to hang up.
 
-    Or with `answer_body(route, body)`, which may take its time, also give headers, and is asked for several at once.
+    Or with `answer_request(route, headers, body)`, which may take its time, also give headers, and is asked for several
+    at once.
     """
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.answer: Callable[[str, int], int | None] = lambda route, number: 200
-        self.answer_body: Callable[[str, bytes], int | tuple[int, dict[str, str]] | None] | None = None
+        self.answer_request: Callable[[str, dict[str, str], bytes], Answer] | None = None
         self.lock = threading.Lock()
         owner = self
 
@@ -128,13 +134,14 @@ class CaptureServer:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 prefix, _, route = self.path.rpartition("/")
                 answer = None
-                if owner.answer_body is not None:
-                    answer = owner.answer_body(route, body)
+                received = {name.lower(): value for name, value in self.headers.items()}
+                if owner.answer_request is not None:
+                    answer = owner.answer_request(route, received, body)
                 with owner.lock:
-                    if owner.answer_body is None:
+                    if owner.answer_request is None:
                         answer = owner.answer(route, len(owner.requests)) if prefix == "/ingestion" else 404
                     status, headers = answer if isinstance(answer, tuple) else (answer, {})
-                    request = Request(route, self.headers["authorization"], body, status or 0)
+                    request = Request(route, self.headers["authorization"], body, status or 0, received)
                     owner.requests.append(request)
                 if status is None:
                     self.close_connection = True

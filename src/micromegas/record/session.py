@@ -11,11 +11,15 @@ from collections.abc import Mapping
 from micromegas import _core
 from micromegas.record.process_facts import default_properties, encodable, facts
 
+TYPE_CHECKING = False  # what type checkers take for true; `typing` is slow to load
+if TYPE_CHECKING:
+    from micromegas.record.authentication import Auth, Authentication
+
 PARENT_VARIABLE = "MICROMEGAS_TELEMETRY_PARENT_PROCESS"
 FORKED_VARIABLE = "MICROMEGAS_TELEMETRY_FORKED_PROCESS"
 """Number and parent's id of a forked process: a program that it becomes by `exec` takes that parent over."""
-DEFAULT_URL = "http://127.0.0.1:9000"
 LEVELS = {"off": 0, "fatal": 1, "critical": 1, "error": 2, "warn": 3, "warning": 3, "info": 4, "debug": 5, "trace": 6}
+OIDC_PREFIX = "MICROMEGAS_OIDC_"
 RESERVED_PREFIX = "micromegas."
 """Servers keep properties of this prefix for themselves."""
 
@@ -32,6 +36,7 @@ class _Hooks:
         self.parent: str | None = None
         self.settings: dict[str, object] = {}
         """What `init()` was given."""
+        self.authentication: Authentication | None = None
         self.is_automatic = False
         """Recording began without the program's `init()`: before its first line, or in a child."""
 
@@ -45,6 +50,12 @@ def init(
     process_name: str | None = None,
     properties: Mapping[str, object] | None = None,
     api_key: str | None = None,
+    auth: "Auth | None" = None,
+    headers: Mapping[str, str] | None = None,
+    proxy: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    client_certificate: str | os.PathLike[str] | None = None,
+    client_key: str | os.PathLike[str] | None = None,
     level: str = "debug",
     flush_period: float | None = None,
     buffer_bytes: int | None = None,
@@ -53,14 +64,24 @@ def init(
 ) -> str:
     """Begin to record and send; give the id of this process. What is recorded before is dropped (counters count on).
 
-    `url`: the server, `http://host:port`, else MICROMEGAS_TELEMETRY_URL, else `http://127.0.0.1:9000`; it need not
-    answer now or ever. `process_name`, else MICROMEGAS_PROCESS_NAME, is the process's `exe` instead of the program's
-    path. `properties` describe the process, beside those of MICROMEGAS_PROCESS_PROPERTIES (`k=v,k=v`). `api_key`: sent
-    as bearer token, else MICROMEGAS_INGESTION_API_KEY. `level`: the least severe log level that is recorded (`fatal` …
-    `trace`, `off`).
-    `flush_period`: seconds between blocks that are not full, else MICROMEGAS_FLUSH_PERIOD, else 1. At most
-    `buffer_bytes` of events wait to be read and `queue_bytes` of compressed blocks wait to be sent, else
-    MICROMEGAS_BUFFER_BYTES and MICROMEGAS_QUEUE_BYTES, else 64 MiB each; beyond, the newest are dropped and counted.
+    `url`: the server, `http://host:port` or `https://…`, else MICROMEGAS_TELEMETRY_URL, else `http://127.0.0.1:9000`;
+    it need not answer now or ever. `process_name`, else MICROMEGAS_PROCESS_NAME, is the process's `exe` instead of the
+    program's path. `properties` describe the process, beside those of MICROMEGAS_PROCESS_PROPERTIES (`k=v,k=v`).
+
+    `api_key`: sent as bearer token, else MICROMEGAS_INGESTION_API_KEY. `auth`: a function that returns a token, or the
+    headers to send; it is called in a thread of its own, at first and whenever the server answers 401, and nothing is
+    sent before it has returned. Without key and function, the variables MICROMEGAS_OIDC_* ask for OIDC client
+    credentials. `headers` are sent with every request.
+
+    `proxy`: `http://user:password@host:port`, `""` for none, else HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY,
+    which never apply to a server on this machine. `ca_file`: certificates (PEM) of the authorities to trust instead of
+    the system's, else MICROMEGAS_CA_FILE. `client_certificate` and `client_key`: PEM files for a server that wants to
+    know us by them, else MICROMEGAS_CLIENT_CERTIFICATE and MICROMEGAS_CLIENT_KEY; one file may hold both.
+
+    `level`: the least severe log level that is recorded (`fatal` … `trace`, `off`). `flush_period`: seconds between
+    blocks that are not full, else MICROMEGAS_FLUSH_PERIOD, else 1. At most `buffer_bytes` of events wait to be read and
+    `queue_bytes` of compressed blocks wait to be sent, else MICROMEGAS_BUFFER_BYTES and MICROMEGAS_QUEUE_BYTES, else
+    64 MiB each; beyond, the newest are dropped and counted.
 
     Children that were forked, or started by `multiprocessing`, record as processes of their own; others find their
     parent's id in MICROMEGAS_TELEMETRY_PARENT_PROCESS. At exit the rest is sent, in 5 seconds at most.
@@ -82,9 +103,21 @@ def init(
     environment = os.environ
     if not _hooks.registered and _hooks.parent is None:
         _hooks.parent = _parent_from(environment)
+    from micromegas.record.upload import upload_decisions  # programs that only import us need none of it
+
+    authentication = _authentication(api_key, auth, headers, ca_file, proxy)
     decisions: dict[str, object] = {
-        "url": url if url is not None else environment.get("MICROMEGAS_TELEMETRY_URL") or DEFAULT_URL,
-        "api_key": api_key if api_key is not None else environment.get("MICROMEGAS_INGESTION_API_KEY"),
+        "upload": upload_decisions(
+            environment,
+            url=url,
+            api_key=api_key,
+            headers=headers,
+            renewed=authentication is not None,
+            proxy=proxy,
+            ca_file=ca_file,
+            client_certificate=client_certificate,
+            client_key=client_key,
+        ),
         "facts": facts(process_name or environment.get("MICROMEGAS_PROCESS_NAME")),
         "properties": list(
             _process_properties(properties, environment.get("MICROMEGAS_PROCESS_PROPERTIES", "")).items()
@@ -99,6 +132,7 @@ def init(
         "thread_namer": _thread_name,
     }
     process_id = _core.recorder_start(decisions)
+    _authenticate_by(authentication)
     _hooks.settings = given
     _hooks.is_automatic = False
     os.environ[PARENT_VARIABLE] = process_id
@@ -127,6 +161,41 @@ def _take_over(given: Mapping[str, object]) -> None:
         _core.log.warn("init(): recording began before it; not applied: %s", ", ".join(late))
 
 
+def _authentication(
+    api_key: str | None,
+    auth: "Auth | None",
+    headers: Mapping[str, str] | None,
+    ca_file: str | os.PathLike[str] | None,
+    proxy: str | None,
+) -> "Authentication | None":
+    environment = os.environ
+    if auth is None:
+        has_key = api_key is not None or bool(environment.get("MICROMEGAS_INGESTION_API_KEY"))
+        has_header = any(str(name).lower() == "authorization" for name in headers or ())
+        if has_key or has_header or not any(name.startswith(OIDC_PREFIX) for name in environment):
+            return None
+    elif api_key is not None:
+        raise ValueError("init(): both api_key and auth: only one can be sent")
+    elif not callable(auth):
+        raise ValueError("init(): auth is no function; a token that stays as it is goes to api_key")
+    # Not every program needs it.
+    from micromegas.record.authentication import Authentication, FromFunction, client_credentials_from
+
+    if auth is not None:
+        return Authentication(FromFunction(auth))
+    trusted = os.fspath(ca_file) if ca_file is not None else environment.get("MICROMEGAS_CA_FILE") or None
+    client_credentials = client_credentials_from(environment, trusted, proxy)
+    return None if client_credentials is None else Authentication(client_credentials)
+
+
+def _authenticate_by(authentication: "Authentication | None") -> None:
+    if _hooks.authentication is not None:
+        _hooks.authentication.end()
+    _hooks.authentication = authentication
+    if authentication is not None:
+        authentication.begin()
+
+
 def flush(timeout: float = 5.0) -> bool:
     """Send what was recorded before; True when the server has answered for all of it within `timeout` seconds.
 
@@ -145,7 +214,9 @@ def shutdown(timeout: float = 5.0) -> bool:
 
         endings.leave_signals()
         failures.leave_failures()
-    return _core.recorder_stop(timeout)
+    arrived = _core.recorder_stop(timeout)
+    _authenticate_by(None)
+    return arrived
 
 
 def status() -> dict[str, object] | None:
@@ -241,6 +312,7 @@ def restart_in_child() -> None:
         os.environ[PARENT_VARIABLE] = process_id
         if "micromegas.record.endings" in sys.modules:
             _core.catch_fatal_signals()  # another thread than the parent's main thread may go on here
+        _authenticate_by(_hooks.authentication)
 
 
 def record_failure_of_worker() -> None:

@@ -201,6 +201,7 @@ impl Collector {
             busy = bytes >= BUSY_BYTES;
             if due {
                 self.sample_counters(horizon_ns);
+                self.tell_troubles(horizon_ns);
                 self.tell_losses(horizon_ns);
                 last_cut = Instant::now();
             }
@@ -314,6 +315,15 @@ impl Collector {
             if total.floats != floats {
                 self.metrics
                     .add(ns, total.descriptor, Measure::Float(total.floats - floats));
+            }
+        }
+    }
+
+    /// Troubles of the upload, each once: who asks later why something is missing finds the reason beside it.
+    fn tell_troubles(&mut self, ns: u64) {
+        for trouble in self.office.outbox.news() {
+            if let Some(descriptor) = self.own_log {
+                self.log.add_message(ns, descriptor, &format!("upload: {trouble}"));
             }
         }
     }

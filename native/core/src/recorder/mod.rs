@@ -21,9 +21,15 @@ mod clock;
 mod collector;
 #[cfg(feature = "python")]
 mod cpu_stream;
+#[cfg(feature = "python")]
+mod credentials;
 mod descriptor;
 #[cfg(feature = "python")]
+mod endpoint;
+#[cfg(feature = "python")]
 mod hotpath;
+#[cfg(feature = "python")]
+mod http;
 mod identity;
 #[cfg(feature = "python")]
 mod last_words;
@@ -37,10 +43,14 @@ mod losses;
 mod metric_stream;
 #[cfg(feature = "python")]
 mod outbox;
+mod proxy;
 #[cfg(feature = "python")]
 pub mod python;
 mod record;
 #[cfg(feature = "python")]
 mod session;
 #[cfg(feature = "python")]
+mod tls;
+#[cfg(feature = "python")]
 mod uploader;
+mod url;

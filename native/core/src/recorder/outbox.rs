@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::credentials::Credentials;
 use super::layouts::StreamKind;
 use super::losses::{Losses, Reason};
 
@@ -16,6 +17,10 @@ use super::losses::{Losses, Reason};
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// How often a server that is away is tried while the process waits to end.
 const TRIES_AT_END: u32 = 3;
+/// Times in a row that the server is away before that is worth telling: the fourth comes a second after the first.
+const ABSENCES_TOLD: u32 = 4;
+/// How many different troubles of a session are told.
+const MOST_NEWS: usize = 8;
 /// How long what a refused announcement announces is counted as refused without asking, until it is announced again.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
 const RANKS: usize = 4;
@@ -163,6 +168,8 @@ pub enum Outcome {
     Refused(String),
     /// The server failed at this one.
     Failed(String),
+    /// Nothing to be let in with, as the server said or as we know without asking: wait until there is.
+    NoPass(Option<String>),
     /// The server is away or asks for patience, of this long if it said so.
     Away(String, Option<Duration>),
 }
@@ -194,12 +201,17 @@ struct State {
     bytes: usize,
     next_serial: u64,
     delivery: Delivery,
+    /// Troubles that were told or are to be told, and how many of them were.
+    news: Vec<String>,
+    news_told: usize,
     /// Times in a row that the server was away, and when it is tried again.
     absences: u32,
     tries_at_end: u32,
     pause_until: Option<Instant>,
     stop_at: Option<Instant>,
+    /// Threads of the uploader, and how many of them wait for an item.
     threads: usize,
+    waiting: usize,
     finished: bool,
     /// Something was left at the end, if only an announcement.
     abandoned: bool,
@@ -330,15 +342,25 @@ impl State {
         true
     }
 
+    /// Each trouble is worth telling once.
+    fn tell(&mut self, error: &str) {
+        if self.news.len() < MOST_NEWS && self.news.iter().all(|told| told != error) {
+            self.news.push(error.to_owned());
+        }
+    }
+
     /// Puts an item back in its place, to be tried again.
-    fn put_back(&mut self, item: Item, error: String) {
-        self.delivery.last_error = Some(error);
+    fn put_back(&mut self, item: Item, error: Option<String>) {
+        if error.is_some() {
+            self.delivery.last_error = error;
+        }
         let queue = &mut self.queues[item.subject.rank()];
         let place = queue.partition_point(|other| other.serial < item.serial);
         queue.insert(place, item);
     }
 
     fn drop_for_good(&mut self, item: Item, reason: Reason, error: String, now: Instant) {
+        self.tell(&error);
         self.delivery.last_error = Some(error);
         self.bytes -= item.body.len();
         self.lose(&item.subject, reason);
@@ -350,6 +372,7 @@ pub struct Outbox {
     state: Mutex<State>,
     changed: Condvar,
     limit_bytes: usize,
+    credentials: Arc<Credentials>,
 }
 
 /// What a thread of the uploader is to do.
@@ -368,11 +391,12 @@ fn delay(tries: u32) -> Duration {
 }
 
 impl Outbox {
-    pub fn new(limit_bytes: usize) -> Self {
+    pub fn new(limit_bytes: usize, credentials: Arc<Credentials>) -> Self {
         Self {
             state: Mutex::default(),
             changed: Condvar::new(),
             limit_bytes,
+            credentials,
         }
     }
 
@@ -435,7 +459,9 @@ impl Outbox {
             let paused = state.pause_until.filter(|&until| until > now);
             // One request finds out whether the server is back.
             let probing = state.absences > 0 && !state.under_way.is_empty();
-            let wake = if paused.is_some() || probing {
+            let wake = if self.credentials.pass().is_none() {
+                None
+            } else if paused.is_some() || probing {
                 paused
             } else {
                 match state.choose(now) {
@@ -454,11 +480,13 @@ impl Outbox {
                 return Task::Idle;
             }
             let patience = wake.map_or(Duration::from_secs(3600), |wake| wake.saturating_duration_since(now));
+            state.waiting += 1;
             state = self
                 .changed
                 .wait_timeout(state, patience)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+            state.waiting -= 1;
         }
     }
 
@@ -489,13 +517,22 @@ impl Outbox {
                     state.drop_for_good(item, Reason::GivenUp, error, now);
                 } else {
                     item.not_before = Some(now + delay(item.failures));
-                    state.put_back(item, error);
+                    state.put_back(item, Some(error));
                 }
+            }
+            Outcome::NoPass(error) => {
+                if let Some(error) = &error {
+                    state.tell(error);
+                }
+                state.put_back(item, error);
             }
             Outcome::Away(error, patience) => {
                 // Whoever else was under way when the server went away tells nothing new.
                 if state.pause_until.is_none_or(|until| until <= now) {
                     state.absences += 1;
+                    if state.absences == ABSENCES_TOLD {
+                        state.tell(&error);
+                    }
                     let mut count = state.absences;
                     if state.stop_at.is_some() {
                         // While ending, start over with short delays: the last chance must not be slept away.
@@ -513,11 +550,17 @@ impl Outbox {
                 if item.failures > item.subject.retries() {
                     state.drop_for_good(item, Reason::GivenUp, error, now);
                 } else {
-                    state.put_back(item, error);
+                    state.put_back(item, Some(error));
                 }
             }
         }
         drop(state);
+        self.changed.notify_all();
+    }
+
+    /// There is something to be let in with.
+    pub fn pass_came(&self) {
+        drop(self.lock()); // who looked for it a moment ago must be waiting by now
         self.changed.notify_all();
     }
 
@@ -576,10 +619,10 @@ impl Outbox {
         self.lock().threads += 1;
     }
 
-    /// Another one begins, unless there are that many or no item is left that it could try at once.
-    pub fn enter_if_more(&self, limit: usize) -> bool {
+    /// Another one begins, to be there for the next item, unless there are that many or one waits already.
+    pub fn enter_if_none_waits(&self, limit: usize) -> bool {
         let mut state = self.lock();
-        let wanted = state.threads < limit && state.absences == 0 && state.choose(Instant::now()).is_ok();
+        let wanted = state.threads < limit && state.waiting == 0;
         state.threads += usize::from(wanted);
         wanted
     }
@@ -607,6 +650,14 @@ impl Outbox {
 
     pub fn delivery(&self) -> Delivery {
         self.lock().delivery.clone()
+    }
+
+    /// Troubles that were not told yet.
+    pub fn news(&self) -> Vec<String> {
+        let mut state = self.lock();
+        let news = state.news[state.news_told..].to_vec();
+        state.news_told = state.news.len();
+        news
     }
 
     /// Bytes that wait.

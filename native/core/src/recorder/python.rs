@@ -2,15 +2,18 @@
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
+use super::endpoint::{checked_header, Endpoint, Wishes};
 use super::identity::clean;
 use super::losses::{Losses, CLASSES, REASONS};
 use super::session::{self, Delivering, Session, Settings};
+use super::tls::Trust;
 use super::{capture, hotpath, outbox::Delivery};
 use crate::codec::ids::parse_uuid;
 
@@ -24,40 +27,14 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(recorder_start, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_flush, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_stop, module)?)?;
+    module.add_function(wrap_pyfunction!(recorder_set_headers, module)?)?;
+    module.add_function(wrap_pyfunction!(recorder_headers_refused, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(catch_fatal_signals, module)?)?;
     module.add_function(wrap_pyfunction!(leave_fatal_signals, module)?)?;
     module.add_function(wrap_pyfunction!(catch_termination, module)?)?;
     module.add_function(wrap_pyfunction!(die_by, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_status, module)?)
-}
-
-fn checked_url(url: &str) -> PyResult<String> {
-    let trimmed = url.trim().trim_end_matches('/');
-    let parsed: ureq::http::Uri = trimmed
-        .parse()
-        .map_err(|error| PyValueError::new_err(format!("telemetry url {url}: {error}")))?;
-    match (parsed.scheme_str(), parsed.host()) {
-        (Some("http"), Some(host)) if !host.is_empty() => Ok(trimmed.to_owned()),
-        (Some("https"), _) => Err(PyValueError::new_err(format!(
-            "telemetry url {url}: this recorder is built without TLS, only http:// is possible"
-        ))),
-        _ => Err(PyValueError::new_err(format!(
-            "telemetry url {url}: not of the form http://host:port"
-        ))),
-    }
-}
-
-fn checked_authorization(api_key: Option<&str>) -> PyResult<Option<String>> {
-    let Some(api_key) = api_key.filter(|key| !key.is_empty()) else {
-        return Ok(None);
-    };
-    if !api_key.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-        return Err(PyValueError::new_err(
-            "ingestion api key: only printable ascii is possible",
-        ));
-    }
-    Ok(Some(format!("Bearer {api_key}")))
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
@@ -69,12 +46,51 @@ fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     }
 }
 
+/// How to reach the server (`record/upload.py`).
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct UploadDecisions {
+    url: String,
+    api_key: Option<String>,
+    headers: Vec<(String, String)>,
+    credentials_renewed: bool,
+    proxy: Option<String>,
+    environment_proxy: Option<String>,
+    no_proxy: String,
+    ca_file: Option<String>,
+    ssl_cert_file: Option<String>,
+    ssl_cert_dir: Option<String>,
+    client_certificate: Option<String>,
+    client_key: Option<String>,
+}
+
+impl UploadDecisions {
+    fn endpoint(self) -> PyResult<Arc<Endpoint>> {
+        let wishes = Wishes {
+            url: self.url,
+            api_key: self.api_key,
+            headers: self.headers,
+            renewed: self.credentials_renewed,
+            proxy: self.proxy,
+            environment_proxy: self.environment_proxy,
+            no_proxy: self.no_proxy,
+            trust: Trust {
+                ca_file: self.ca_file,
+                system_file: self.ssl_cert_file,
+                system_folders: self.ssl_cert_dir,
+                client_certificate: self.client_certificate,
+                client_key: self.client_key,
+            },
+        };
+        Endpoint::new(wishes).map(Arc::new).map_err(PyValueError::new_err)
+    }
+}
+
 /// What `init()` decided, as the mapping that it hands over. A new setting is a field here and an entry there.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 struct Decisions<'py> {
-    url: String,
-    api_key: Option<String>,
+    upload: UploadDecisions,
     /// exe, username, realname, computer, distro, cpu_brand
     facts: [String; 6],
     properties: Vec<(String, String)>,
@@ -106,8 +122,7 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
     let [exe, username, realname, computer, distro, cpu_brand] = decisions.facts.map(|fact| clean(&fact));
     let settings = Settings {
         sends: !capture::captures().any_open(),
-        url: checked_url(&decisions.url)?,
-        authorization: checked_authorization(decisions.api_key.as_deref())?,
+        endpoint: decisions.upload.endpoint()?,
         flush_period: seconds("flush period", decisions.flush_period)?.max(Duration::from_millis(10)),
         buffer_bytes: decisions.buffer_bytes,
         queue_bytes: decisions.queue_bytes,
@@ -172,6 +187,25 @@ fn recorder_stop(py: Python<'_>, timeout: f64) -> PyResult<bool> {
         Some(session) => wait(py, session.stop(deadline), deadline),
         None => Ok(true),
     }
+}
+
+/// Headers that requests carry from now on, beside those of `init()`. Without a session nothing happens.
+#[pyfunction]
+fn recorder_set_headers(headers: Vec<(String, String)>) -> PyResult<()> {
+    let headers = headers
+        .into_iter()
+        .map(|(name, value)| checked_header(&name, value).map_err(PyValueError::new_err))
+        .collect::<PyResult<_>>()?;
+    if let Some(session) = session::current() {
+        session.renew_credentials(headers);
+    }
+    Ok(())
+}
+
+/// Whether the server did not let us in with the headers that were last set.
+#[pyfunction]
+fn recorder_headers_refused() -> bool {
+    session::current().is_some_and(|session| session.are_credentials_refused())
 }
 
 /// In a forked child: a session of its own, if the parent had one. Gives its process id.

@@ -11,21 +11,22 @@ use super::blocks::Office;
 use super::capture;
 use super::clock::Clock;
 use super::collector::{Collector, Control};
+use super::credentials::Credentials;
+use super::endpoint::Endpoint;
 use super::hotpath;
+use super::http::Header;
 use super::identity::new_id;
 use super::last_words;
 use super::losses::Losses;
 use super::outbox::{Delivery, Outbox};
-use super::uploader::{self, Uploader};
+use super::uploader::Uploader;
 
 /// What `init()` decided, kept for forked children.
 #[derive(Clone)]
 pub struct Settings {
     /// False: what is recorded goes to captures only.
     pub sends: bool,
-    /// Without a trailing slash.
-    pub url: String,
-    pub authorization: Option<String>,
+    pub endpoint: Arc<Endpoint>,
     pub flush_period: Duration,
     pub buffer_bytes: u64,
     pub queue_bytes: usize,
@@ -44,6 +45,7 @@ pub struct Session {
     settings: Settings,
     control: Arc<Control>,
     outbox: Arc<Outbox>,
+    credentials: Arc<Credentials>,
     losses_before: Losses,
     stands_in: AtomicBool,
 }
@@ -78,7 +80,6 @@ pub fn start(settings: Settings) -> io::Result<Arc<Session>> {
 }
 
 fn begin(settings: Settings, is_forked: bool) -> io::Result<Arc<Session>> {
-    uploader::warm_up();
     let session = Arc::new(Session::start(settings, is_forked)?);
     restart_span_ids(&session.process_id);
     replace(Some(Arc::clone(&session)));
@@ -131,7 +132,10 @@ extern "C" fn mm_recorder_restart() -> std::ffi::c_int {
 impl Session {
     fn start(settings: Settings, is_forked: bool) -> io::Result<Self> {
         let clock = Clock::start();
-        let outbox = Arc::new(Outbox::new(settings.queue_bytes));
+        let endpoint = Arc::clone(&settings.endpoint);
+        // A forked child gets its own: its parent's are behind a lock that may be held for ever.
+        let credentials = Arc::new(Credentials::new(endpoint.headers.clone(), endpoint.renewed));
+        let outbox = Arc::new(Outbox::new(settings.queue_bytes, Arc::clone(&credentials)));
         let process = Arc::new(Process {
             id: new_id().into(),
             parent_id: settings.parent_id.clone(),
@@ -147,6 +151,7 @@ impl Session {
             process_id: Arc::clone(&process.id),
             control: Arc::default(),
             outbox: Arc::clone(&outbox),
+            credentials: Arc::clone(&credentials),
             losses_before: Losses::of_hot_path(),
             stands_in: AtomicBool::new(false),
             settings,
@@ -170,8 +175,8 @@ impl Session {
         let uploader = Uploader {
             sends: session.settings.sends,
             outbox,
-            url: session.settings.url.clone(),
-            authorization: session.settings.authorization.clone(),
+            server: Arc::clone(&endpoint.server),
+            credentials,
         };
         thread::Builder::new().name("mm-uploader".to_owned()).spawn(move || {
             hotpath::block_signals();
@@ -202,6 +207,17 @@ impl Session {
     pub fn collect(&self, deadline: Instant) -> bool {
         let flush = self.control.order_flush();
         self.control.wait_flushed(flush, deadline) == Some(true)
+    }
+
+    /// Headers that requests carry from now on, beside those of `init()`.
+    pub fn renew_credentials(&self, headers: Vec<Header>) {
+        self.credentials.renew(headers);
+        self.outbox.pass_came();
+    }
+
+    /// Whether the server did not let us in with the last ones.
+    pub fn are_credentials_refused(&self) -> bool {
+        self.credentials.refused()
     }
 
     pub fn sends(&self) -> bool {

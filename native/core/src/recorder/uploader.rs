@@ -1,22 +1,22 @@
 //! Sends the items of the outbox over HTTP, several at once, and tells what became of each.
 //!
 //! Network errors, 502, 503, 504, and 408, 425, 429: the server is away, everything waits and is tried for as long as the
-//! outbox has room. Other 5xx: this item failed; it is tried a few times more while others go on. Other 4xx, and 3xx: final.
+//! outbox has room. 401 means the same while the program can hand over other credentials. Other 5xx: this item failed; it is tried a few times more while others go on. Other 4xx, and 3xx: final.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq::config::Config;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::Agent;
-
+use super::credentials::{Credentials, Pass};
 use super::hotpath;
+use super::http::{Answer, Client, Server};
 use super::outbox::{Item, Outbox, Outcome, Task};
 
+/// For a request that is small; a large one gets the time that it takes on a slow line, too.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
+/// What a request gets in any case, also when the end has come.
+const LAST_CHANCE: Duration = Duration::from_millis(10);
 /// How many requests may be under way at once, each in a thread of its own.
 const MOST_UNDER_WAY: usize = 3;
 /// The longest that a server's `Retry-After` is heeded.
@@ -28,37 +28,8 @@ pub struct Uploader {
     pub outbox: Arc<Outbox>,
     /// False: everything counts as sent.
     pub sends: bool,
-    /// Without a trailing slash.
-    pub url: String,
-    pub authorization: Option<String>,
-}
-
-fn agent_config() -> Config {
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .user_agent(concat!("micromegas-python/", env!("CARGO_PKG_VERSION")))
-        .build()
-}
-
-/// Knows no host, so that a request through it ends before a connection is tried.
-#[derive(Debug)]
-struct NoHosts;
-
-impl Resolver for NoHosts {
-    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        Err(ureq::Error::HostNotFound)
-    }
-}
-
-/// Has the HTTP client make what it makes at its first request. To be called with the GIL, before the uploader's thread:
-/// a fork in the middle of it would leave the child with something for ever in the making, and waiting for it.
-pub fn warm_up() {
-    let agent = Agent::with_parts(agent_config(), DefaultConnector::default(), NoHosts);
-    let refused = agent.post("http://nowhere/").send(&[] as &[u8]);
-    debug_assert!(refused.is_err());
+    pub server: Arc<Server>,
+    pub credentials: Arc<Credentials>,
 }
 
 /// Tells the outbox of the end of a thread, also when it panics or never began.
@@ -75,23 +46,24 @@ impl Uploader {
     pub fn run(self) {
         self.outbox.enter();
         let presence = Presence(Arc::clone(&self.outbox));
-        Arc::new(self).work(&Agent::new_with_config(agent_config()), None, &presence);
+        Arc::new(self).work(None, &presence);
     }
 
-    /// Sends what comes, and takes on another thread while there is more to send than those present can have under way.
-    fn work(self: Arc<Self>, agent: &Agent, patience: Option<Duration>, _: &Presence) {
+    /// Sends what comes. While it is busy another thread is there for what comes next.
+    fn work(self: Arc<Self>, patience: Option<Duration>, _: &Presence) {
+        let mut client = Client::new(Arc::clone(&self.server));
         while let Task::Send(item) = self.outbox.take(patience) {
-            if self.outbox.enter_if_more(MOST_UNDER_WAY) {
+            if self.outbox.enter_if_none_waits(MOST_UNDER_WAY) {
                 let presence = Presence(Arc::clone(&self.outbox));
-                let (uploader, agent) = (Arc::clone(&self), agent.clone());
+                let uploader = Arc::clone(&self);
                 // If it can't be had, those that are there send all.
                 let _started = thread::Builder::new().name("mm-uploader".to_owned()).spawn(move || {
                     hotpath::block_signals();
-                    uploader.work(&agent, Some(IDLE), &presence);
+                    uploader.work(Some(IDLE), &presence);
                 });
             }
             let outcome = if self.sends {
-                self.send(agent, &item)
+                self.send(&mut client, &item)
             } else {
                 Outcome::Sent
             };
@@ -99,44 +71,41 @@ impl Uploader {
         }
     }
 
-    fn send(&self, agent: &Agent, item: &Item) -> Outcome {
-        let mut timeout = ATTEMPT_TIMEOUT;
-        if let Some(stop_at) = self.outbox.stop_at() {
-            let left = stop_at.saturating_duration_since(Instant::now());
-            timeout = timeout.min(left.max(Duration::from_millis(10)));
-        }
-        let mut request = agent
-            .post(format!("{}/ingestion/{}", self.url, item.subject.route()))
-            .config()
-            .timeout_global(Some(timeout))
-            .build()
-            .content_type("application/cbor");
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
-        }
-        let mut response = match request.send(item.body.as_slice()) {
-            Ok(response) => response,
-            Err(error) => return Outcome::Away(format!("{}: {error}", item.subject.route()), None),
+    fn send(&self, client: &mut Client, item: &Item) -> Outcome {
+        let Some(Pass { headers, number }) = self.credentials.pass() else {
+            return Outcome::NoPass(None);
         };
-        let status = response.status().as_u16();
-        let patience = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map(|seconds| Duration::from_secs(seconds).min(LONGEST_PATIENCE));
-        // Reading the (short) body lets the connection serve the next request.
-        let text = response
-            .body_mut()
-            .with_config()
-            .limit(4096)
-            .read_to_string()
-            .unwrap_or_default();
-        let error = || format!("{}: status {status}: {}", item.subject.route(), text.trim());
-        match status {
+        let seconds_on_the_way = item.body.len() as u64 / SLOWEST_BYTES_PER_SECOND;
+        let mut deadline = Instant::now() + ATTEMPT_TIMEOUT + Duration::from_secs(seconds_on_the_way);
+        if let Some(stop_at) = self.outbox.stop_at() {
+            deadline = deadline.min(stop_at.max(Instant::now() + LAST_CHANCE));
+        }
+        let route = item.subject.route();
+        let answer = match client.post(&format!("/ingestion/{route}"), &headers, &item.body, deadline) {
+            Ok(answer) => answer,
+            Err(error) => return Outcome::Away(format!("{route}: {error}"), None),
+        };
+        match answer.status {
             200..=299 => Outcome::Sent,
-            408 | 425 | 429 | 502..=504 => Outcome::Away(error(), patience),
-            500..=599 => Outcome::Failed(error()),
-            _ => Outcome::Refused(error()),
+            401 if self.credentials.refuse(number) => Outcome::NoPass(Some(refusal(route, &answer))),
+            // 407 is a proxy's: nothing that the server has said about the item
+            407 | 408 | 425 | 429 | 502..=504 => Outcome::Away(refusal(route, &answer), patience(&answer)),
+            500..=599 => Outcome::Failed(refusal(route, &answer)),
+            _ => Outcome::Refused(refusal(route, &answer)),
         }
     }
+}
+
+/// What the server asked for, as far as it is heeded.
+fn patience(answer: &Answer) -> Option<Duration> {
+    let seconds = answer.header("retry-after")?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_PATIENCE))
+}
+
+fn refusal(route: &str, answer: &Answer) -> String {
+    let hint = match answer.status {
+        300..=399 => " (redirects are not followed: the url should be the last one's)",
+        _ => "",
+    };
+    format!("{route}: status {}{hint}: {}", answer.status, answer.text)
 }
