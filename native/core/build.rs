@@ -6,15 +6,17 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 15] = [
     "async_span.c",
     "buffer.c",
     "clock.c",
     "counter.c",
     "last_words.c",
+    "level.c",
     "log.c",
     "metric.c",
     "module.c",
+    "property_set.c",
     "signals.c",
     "site.c",
     "span.c",

@@ -14,20 +14,38 @@ Recording begins with `init()` and ends by itself when the process does::
 """
 
 from micromegas._core import log, span, span_named
+from micromegas.record.context import (
+    bind,
+    bound_properties,
+    clear_context,
+    context,
+    properties,
+    set_global_properties,
+    unbind,
+)
 from micromegas.record.guard import main, telemetry
+from micromegas.record.levels import log_enabled, logger, set_log_level
 from micromegas.record.metrics import counter, metric
-from micromegas.record.session import flush, init, set_log_level, shutdown, status
+from micromegas.record.session import flush, init, shutdown, status
 from micromegas.record.trace_context import remote_parent, traceparent
 from micromegas.record.tracing import trace
 
 __all__ = [
+    "bind",
+    "bound_properties",
+    "clear_context",
+    "context",
     "counter",
     "flush",
     "init",
     "log",
+    "log_enabled",
+    "logger",
     "main",
     "metric",
+    "properties",
     "remote_parent",
+    "set_global_properties",
     "set_log_level",
     "shutdown",
     "span",
@@ -37,6 +55,7 @@ __all__ = [
     "testing",
     "trace",
     "traceparent",
+    "unbind",
 ]
 
 TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import micromegas as mm
-from micromegas import _core
+from micromegas.record import levels
 from micromegas.testing import capture
 
 
@@ -21,11 +21,11 @@ def our_environment():
 @pytest.fixture(autouse=True)
 def _as_found():
     """A capture leaves the recorder as it found it."""
-    environment, level = our_environment(), _core.log._level
+    environment, level = our_environment(), levels.log_levels()
     assert mm.status() is None
     yield
     assert mm.status() is None
-    assert (our_environment(), _core.log._level) == (environment, level)
+    assert (our_environment(), levels.log_levels()) == (environment, level)
 
 
 def test_logs():

@@ -368,6 +368,8 @@ def test_import_loads_the_standard_library_and_the_core_only():
         "micromegas._core",
         "micromegas.record",
         "micromegas.record.guard",
+        "micromegas.record.context",
+        "micromegas.record.levels",
         "micromegas.record.metrics",
         "micromegas.record.process_facts",
         "micromegas.record.session",

@@ -240,6 +240,7 @@ void mm_emit_slowly(const void *descriptor, enum mm_kind kind)
 void mm_set_recording(int recording)
 {
     mm_recording = recording;
+    mm_log_levels_changed();
     if (recording != MM_ON) {
         pthread_mutex_lock(&recycling);
         for (mm_thread *thread = threads; thread; thread = thread->next) {

@@ -12,20 +12,24 @@ static PyMethodDef functions[] = {
     {"make_metric", mm_make_metric, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_counter", mm_make_counter, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_traced", mm_make_traced, METH_VARARGS, "(function, span)"},
+    {"make_logger", mm_make_logger, METH_VARARGS, "(target, is_stdlib)"},
+    {"make_properties", mm_make_properties, METH_VARARGS, "(mapping, interned)"},
+    {"set_global_properties", mm_set_global_properties, METH_O, "(set or None)"},
+    {"set_log_levels", mm_set_levels, METH_VARARGS, "(level, ((target, level), ...))"},
+    {"text_of", mm_safe_text, METH_O, "(object): its str(), or a text that says why there is none"},
+    {"use_context", mm_use_context, METH_NOARGS, "From now on logs look for properties bound to the context."},
     {NULL, NULL, 0, NULL},
 };
 
 /* What all modules of the process share; made once. */
-static PyObject *shared_log(void)
+static int make_shared(void)
 {
-    static PyObject *log;
-    if (!log) {
-        if (mm_log_init() < 0 || mm_span_init() < 0 || mm_async_span_init() < 0) {
-            return NULL;
-        }
-        log = mm_LogType.tp_alloc(&mm_LogType, 0);
+    static int made;
+    if (!made && (mm_span_init() < 0 || mm_async_span_init() < 0)) {
+        return -1;
     }
-    return log;
+    made = 1;
+    return 0;
 }
 
 int mm_module_add(PyObject *module)
@@ -36,15 +40,14 @@ int mm_module_add(PyObject *module)
         return -1;
     }
     PyTypeObject *types[] = {&mm_LogType,  &mm_MetricType,    &mm_CounterType,
-                             &mm_SpanType, &mm_NamedSpanType,  &mm_AsyncSpanType, &mm_TracedType};
+                             &mm_SpanType, &mm_NamedSpanType,  &mm_AsyncSpanType, &mm_TracedType, &mm_PropertySetType};
     for (size_t index = 0; index < sizeof types / sizeof *types; index++) {
         if (PyModule_AddType(module, types[index]) < 0) {
             return -1;
         }
     }
-    PyObject *log = shared_log();
-    if (!log || PyModule_AddFunctions(module, functions) < 0) {
+    if (mm_log_init(module) < 0 || make_shared() < 0 || mm_property_set_init(module) < 0) {
         return -1;
     }
-    return PyModule_AddObjectRef(module, "log", log);
+    return PyModule_AddFunctions(module, functions);
 }

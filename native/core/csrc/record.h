@@ -14,7 +14,7 @@ enum mm_kind {
     MM_METRIC_INT = 2,   /* ticks, descriptor, i64 */
     MM_METRIC_FLOAT = 3, /* ticks, descriptor, f64 */
     MM_LOG_LITERAL = 4,  /* ticks, descriptor: the message is the descriptor's template as it stands */
-    MM_LOG_VALUES = 5,   /* ticks, descriptor, log head, values, then pairs of property name and value */
+    MM_LOG_VALUES = 5,   /* ticks, descriptor, log head, values, then properties: name, value, name, value … */
     MM_LOG_TEXT = 6,     /* the same with one value: the message, already formatted */
     MM_ASYNC_BEGIN = 7,  /* ticks, descriptor, span id, parent span id, depth */
     MM_ASYNC_END = 8,

@@ -25,6 +25,8 @@ const void *mm_describe_log(uint32_t level, uint32_t line, mm_text template_text
 const void *mm_describe_metric(mm_text name, mm_text unit, mm_text target, mm_text file, uint32_t line,
                                const mm_text *properties, size_t property_texts);
 const void *mm_describe_span(mm_text name, mm_text target, mm_text file, uint32_t line);
+/* The target that a descriptor was made with. */
+mm_text mm_described_target(const void *descriptor);
 /* Starts the native thread of a forked child. Returns 0 when that failed; recording is off then. */
 int mm_recorder_restart(void);
 
@@ -63,20 +65,52 @@ mm_text mm_text_of(PyObject *utf8_bytes);
 
 typedef struct mm_site {
     uintptr_t key;
-    PyObject *text;         /* strong: the literal that the site was first called with; NULL once it is known to vary */
+    PyObject *hot;          /* `text` while this site's events are recorded, else NULL */
+    const void *descriptor; /* of the literal */
+    int conversion_count;   /* -1: the message must be formatted by the caller */
+    int muted;              /* by the level of its target */
+    char conversions[MM_MAX_VALUES];
+    PyObject *text;         /* strong: the literal that the site was first called with; NULL when it was none */
     PyObject *code;         /* strong: the key is unique only while the code lives */
     PyObject *span;         /* strong: for span sites */
-    const void *descriptor; /* of the literal */
     const void *varying;    /* for messages made elsewhere; NULL until needed */
     unsigned names;         /* of a span site: descriptions beside that of the literal */
-    int conversion_count;   /* -1: the message must be formatted by the caller */
-    char conversions[MM_MAX_VALUES];
 } mm_site;
 
-/* Level 0 is for spans. NULL when the site is unknown. */
-mm_site *mm_site_find(uintptr_t key);
+typedef struct {
+    uintptr_t key; /* 0: free */
+    mm_site *site;
+} mm_slot;
+
+extern mm_slot *mm_slots;
+extern size_t mm_slot_mask;
+extern int mm_slot_shift;
+
+static inline size_t mm_first_slot(uintptr_t key)
+{
+    return (size_t)(((uint64_t)key * 0x9E3779B97F4A7C15u) >> mm_slot_shift);
+}
+
+/* NULL when the site is unknown. Level 0 is for spans. Key 0 (no Python frame) is never known. */
+static inline mm_site *mm_site_find(uintptr_t key)
+{
+    size_t index = mm_first_slot(key);
+    for (;;) {
+        const mm_slot *slot = &mm_slots[index];
+        if (__builtin_expect(slot->key == key, 1)) {
+            return slot->site;
+        }
+        if (!slot->key) {
+            return NULL;
+        }
+        index = (index + 1) & mm_slot_mask;
+    }
+}
+
 /* Adds a site; NULL when the table is full or memory is short. Steals nothing. */
 mm_site *mm_site_add(uintptr_t key, PyObject *text, PyObject *code);
+void mm_sites_each(void (*act)(mm_site *));
+size_t mm_site_count(void);
 
 /* ---- values ------------------------------------------------------------------------------------------------------------ */
 
@@ -98,13 +132,58 @@ int mm_value_measure(mm_value *value, PyObject *object, char conversion);
 uint8_t *mm_value_write(const mm_value *value, uint8_t *to);
 void mm_values_clear(mm_value *values, size_t count);
 
+/* Around code of the program that a log call runs (str(), repr()). 0: nested too deep, don't run it and don't leave. */
+int mm_value_enter(void);
+void mm_value_leave(void);
+
 /* Clears the current exception and returns 0, unless it must reach the program (then -1). */
 int mm_swallow_error(void);
+
+/* The text that a record would hold for an object, cut where it is very long; never fails for what the object does.
+ * NULL only with a BaseException that is no Exception set, or without memory. */
+PyObject *mm_text_of_object(PyObject *object);
+
+/* ---- property sets ----------------------------------------------------------------------------------------------------- */
+
+#define MM_MAX_SET_PROPERTIES 64
+
+/* What `mm.properties(user="alice")` gives. Immutable. Equal interned sets are one object, which lives for ever: its address
+ * may serve as a key (of a metric's descriptor with these properties, for one). */
+typedef struct {
+    PyObject_HEAD
+    int interned;         /* 0: the set of a context, or there were too many */
+    PyObject *pairs;      /* tuple of (name, value), both str, sorted by name */
+    size_t count;
+    size_t size;      /* of `encoded` */
+    uint8_t *encoded; /* name, value, name, value … as mm_value_write writes them, ready to copy into a log record */
+} mm_property_set;
+
+extern PyTypeObject mm_PropertySetType; /* exact: can't be subclassed */
+
+/* Not 0 when log events may have properties beside their own: 1 a context was bound once, 2 the process has global ones. */
+extern uintptr_t mm_log_extras;
+extern mm_property_set *mm_global_properties; /* borrowed; NULL: none */
+/* Of the running context; a new reference, or NULL (no error) when there are none. */
+mm_property_set *mm_context_properties(void);
+
+PyObject *mm_safe_text(PyObject *module, PyObject *object);
+int mm_property_set_init(PyObject *module);
+PyObject *mm_make_properties(PyObject *module, PyObject *args);
+PyObject *mm_use_context(PyObject *module, PyObject *unused);
+PyObject *mm_set_global_properties(PyObject *module, PyObject *set);
+
+/* ---- levels ------------------------------------------------------------------------------------------------------------ */
+
+int mm_level_of_target(mm_text target);
+int mm_most_verbose_level(void);
+PyObject *mm_set_levels(PyObject *module, PyObject *args);
+/* Also when recording begins or ends. */
+void mm_log_levels_changed(void);
 
 /* ---- types ------------------------------------------------------------------------------------------------------------- */
 
 extern PyTypeObject mm_LogType, mm_MetricType, mm_CounterType, mm_SpanType, mm_NamedSpanType, mm_AsyncSpanType, mm_TracedType;
-int mm_log_init(void); /* now, because later there may be too many descriptors */
+int mm_log_init(PyObject *module); /* now, because later there may be too many descriptors */
 int mm_span_init(void);
 int mm_async_span_init(void);
 PyObject *mm_span_function(PyObject *module, PyObject *const *args, Py_ssize_t count);
@@ -127,7 +206,7 @@ PyObject *mm_adopt_trace(PyObject *module, PyObject *args);
 int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame, int flags);
 int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame, int flags);
 const void *mm_metric_descriptor(PyObject *args, PyObject **name); /* parses the arguments of make_metric and make_counter */
-extern int mm_log_level;
+PyObject *mm_make_logger(PyObject *module, PyObject *args);
 
 /* Values that could not be recorded (a metric's value that is no number …), counted for the native thread. */
 extern uint64_t mm_refused_values;

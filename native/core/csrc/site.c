@@ -9,72 +9,51 @@
 
 #define MM_MAX_SITES 65536u
 
-typedef struct {
-    uintptr_t key;
-    mm_site *site;
-} slot;
-
-static slot *slots;
-static size_t slot_mask;
-static int slot_shift;
+/* Never without a free slot, so that a search ends. */
+static mm_slot first_slots[2];
+mm_slot *mm_slots = first_slots;
+size_t mm_slot_mask = 1;
+int mm_slot_shift = 63;
 static size_t site_count;
 
-static inline size_t first_slot(uintptr_t key)
+static void put(mm_slot *into, mm_site *site)
 {
-    return (size_t)(((uint64_t)key * 0x9E3779B97F4A7C15u) >> slot_shift);
-}
-
-mm_site *mm_site_find(uintptr_t key)
-{
-    if (!slots) {
-        return NULL;
+    size_t index = mm_first_slot(site->key);
+    while (into[index].key) {
+        index = (index + 1) & mm_slot_mask;
     }
-    for (size_t index = first_slot(key);; index = (index + 1) & slot_mask) {
-        if (slots[index].key == key && slots[index].site) {
-            return slots[index].site;
-        }
-        if (!slots[index].site) {
-            return NULL;
-        }
-    }
-}
-
-static void put(slot *into, mm_site *site)
-{
-    size_t index = first_slot(site->key);
-    while (into[index].site) {
-        index = (index + 1) & slot_mask;
-    }
-    into[index] = (slot){site->key, site};
+    into[index] = (mm_slot){site->key, site};
 }
 
 static int make_room(void)
 {
-    if (slots && site_count * 2 <= slot_mask) {
+    if (site_count * 2 < mm_slot_mask) {
         return 1;
     }
-    size_t old_size = slots ? slot_mask + 1 : 0;
-    size_t new_size = old_size ? old_size * 2 : 1024;
-    slot *wider = calloc(new_size, sizeof *wider);
+    mm_slot *old = mm_slots;
+    size_t old_size = mm_slot_mask + 1;
+    size_t new_size = old_size < 1024 ? 1024 : old_size * 2;
+    mm_slot *wider = calloc(new_size, sizeof *wider);
     if (!wider) {
         return 0;
     }
-    slot *old = slots;
-    slot_mask = new_size - 1;
-    slot_shift = 64 - __builtin_ctzll(new_size);
+    mm_slot_mask = new_size - 1;
+    mm_slot_shift = 64 - __builtin_ctzll(new_size);
     for (size_t index = 0; index < old_size; index++) {
-        if (old[index].site) {
+        if (old[index].key) {
             put(wider, old[index].site);
         }
     }
-    slots = wider;
-    free(old);
+    mm_slots = wider;
+    if (old != first_slots) {
+        free(old);
+    }
     return 1;
 }
 
 mm_site *mm_site_add(uintptr_t key, PyObject *text, PyObject *code)
 {
-    if (site_count >= MM_MAX_SITES || !make_room()) {
+    if (key == 0 || site_count >= MM_MAX_SITES || !make_room()) {
         return NULL;
     }
     mm_site *site = calloc(1, sizeof *site);
@@ -82,10 +61,24 @@ mm_site *mm_site_add(uintptr_t key, PyObject *text, PyObject *code)
         site->key = key;
         site->text = Py_XNewRef(text);
         site->code = Py_XNewRef(code);
-        put(slots, site);
+        put(mm_slots, site);
         site_count++;
     }
     return site;
+}
+
+void mm_sites_each(void (*act)(mm_site *))
+{
+    for (size_t index = 0; index <= mm_slot_mask; index++) {
+        if (mm_slots[index].key) {
+            act(mm_slots[index].site);
+        }
+    }
+}
+
+size_t mm_site_count(void)
+{
+    return site_count;
 }
 
 /* ---- places ------------------------------------------------------------------------------------------------------------- */

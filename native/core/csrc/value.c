@@ -47,9 +47,47 @@ static PyObject *unprintable(PyObject *object)
     return text;
 }
 
+/* A __str__ that logs its own object comes back here: beyond this depth objects are not asked any more, for every round
+ * takes C stack, which a raised recursion limit does not watch. */
+#define MM_DEEPEST_VALUE 16
+static __thread int depth __attribute__((tls_model("initial-exec")));
+
+int mm_value_enter(void)
+{
+    if (depth >= MM_DEEPEST_VALUE) {
+        return 0;
+    }
+    depth++;
+    return 1;
+}
+
+void mm_value_leave(void)
+{
+    depth--;
+}
+
+static PyObject *too_deep(PyObject *object)
+{
+    PyObject *text = PyUnicode_FromFormat("<%.200s object, logged while it was being logged>", Py_TYPE(object)->tp_name);
+    if (!text) {
+        PyErr_Clear();
+    }
+    return text;
+}
+
+static PyObject *converted(PyObject *object, char conversion)
+{
+    if (!mm_value_enter()) {
+        return too_deep(object);
+    }
+    PyObject *text = conversion == 'r' ? PyObject_Repr(object) : PyObject_Str(object);
+    mm_value_leave();
+    return text;
+}
+
 static int measure_converted(mm_value *value, PyObject *object, char conversion)
 {
-    PyObject *text = conversion == 'r' ? PyObject_Repr(object) : PyObject_Str(object);
+    PyObject *text = converted(object, conversion);
     if (text && PyUnicode_READY(text) < 0) {
         Py_CLEAR(text);
     }

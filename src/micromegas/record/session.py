@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 
 from micromegas import _core
+from micromegas.record.levels import DEFAULT_LEVEL, set_log_levels
 from micromegas.record.process_facts import default_properties, encodable, facts
 
 TYPE_CHECKING = False  # what type checkers take for true; `typing` is slow to load
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PARENT_VARIABLE = "MICROMEGAS_TELEMETRY_PARENT_PROCESS"
 FORKED_VARIABLE = "MICROMEGAS_TELEMETRY_FORKED_PROCESS"
 """Number and parent's id of a forked process: a program that it becomes by `exec` takes that parent over."""
-LEVELS = {"off": 0, "fatal": 1, "critical": 1, "error": 2, "warn": 3, "warning": 3, "info": 4, "debug": 5, "trace": 6}
 OIDC_PREFIX = "MICROMEGAS_OIDC_"
 RESERVED_PREFIX = "micromegas."
 """Servers keep properties of this prefix for themselves."""
@@ -56,7 +56,7 @@ def init(
     ca_file: str | os.PathLike[str] | None = None,
     client_certificate: str | os.PathLike[str] | None = None,
     client_key: str | os.PathLike[str] | None = None,
-    level: str = "debug",
+    level: str | None = None,
     flush_period: float | None = None,
     buffer_bytes: int | None = None,
     queue_bytes: int | None = None,
@@ -78,10 +78,11 @@ def init(
     the system's, else MICROMEGAS_CA_FILE. `client_certificate` and `client_key`: PEM files for a server that wants to
     know us by them, else MICROMEGAS_CLIENT_CERTIFICATE and MICROMEGAS_CLIENT_KEY; one file may hold both.
 
-    `level`: the least severe log level that is recorded (`fatal` … `trace`, `off`). `flush_period`: seconds between
-    blocks that are not full, else MICROMEGAS_FLUSH_PERIOD, else 1. At most `buffer_bytes` of events wait to be read and
-    `queue_bytes` of compressed blocks wait to be sent, else MICROMEGAS_BUFFER_BYTES and MICROMEGAS_QUEUE_BYTES, else
-    64 MiB each; beyond, the newest are dropped and counted.
+    `level`: the least severe log level that is recorded (`fatal` … `trace`, `off`), also by target, as in
+    `info,myapp.db=debug,noisy.lib=off` (see `set_log_level`); else MICROMEGAS_LOG, else `debug`. `flush_period`:
+    seconds between blocks that are not full, else MICROMEGAS_FLUSH_PERIOD, else 1. At most `buffer_bytes` of events
+    wait to be read and `queue_bytes` of compressed blocks wait to be sent, else MICROMEGAS_BUFFER_BYTES and
+    MICROMEGAS_QUEUE_BYTES, else 64 MiB each; beyond, the newest are dropped and counted.
 
     Children that were forked, or started by `multiprocessing`, record as processes of their own; others find their
     parent's id in MICROMEGAS_TELEMETRY_PARENT_PROCESS. At exit the rest is sent, in 5 seconds at most.
@@ -96,11 +97,11 @@ def init(
     Errors: ValueError for a url, key, level or period that can't be; RuntimeError when recording already.
     """
     given = dict(locals())
-    set_log_level(level)
+    environment = os.environ
+    set_log_levels(level if level is not None else environment.get("MICROMEGAS_LOG") or DEFAULT_LEVEL)
     if _hooks.is_automatic and (running := _core.recorder_status()) is not None:
         _take_over(given)
         return str(running["process_id"])
-    environment = os.environ
     if not _hooks.registered and _hooks.parent is None:
         _hooks.parent = _parent_from(environment)
     from micromegas.record.upload import upload_decisions  # programs that only import us need none of it
@@ -228,14 +229,6 @@ def status() -> dict[str, object] | None:
     failure to send, or None).
     """
     return _core.recorder_status()
-
-
-def set_log_level(level: str) -> None:
-    """Record logs of this level and the more severe ones: `off`, `fatal`, `error`, `warn`, `info`, `debug`, `trace`."""
-    number = LEVELS.get(level.lower())
-    if number is None:
-        raise ValueError(f"log level {level!r}: not one of {', '.join(LEVELS)}")
-    _core.log._set_level(number)
 
 
 def _period(text: str | None) -> float:

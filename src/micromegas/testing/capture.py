@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from micromegas import _core
-from micromegas.record import session
+from micromegas.record import levels, session
 from micromegas.testing.events import Events
 
 
@@ -15,7 +15,7 @@ from micromegas.testing.events import Events
 class _Found:
     """What a capture has to leave behind."""
 
-    level: int
+    levels: str
     parent_variable: str | None
 
 
@@ -39,7 +39,7 @@ def capture(*, level: str | None = "trace") -> Generator[Events]:
     Errors: ValueError for an unknown level or environment variables that `init()` refuses.
     """
     with _lock:
-        found = _Found(_core.log._level, os.environ.get(session.PARENT_VARIABLE))
+        found = _Found(levels.log_levels(), os.environ.get(session.PARENT_VARIABLE))
         serial = _core.capture_begin()
         _found.append(found)
     events = Events(lambda: _core.capture_take(serial))
@@ -49,7 +49,7 @@ def capture(*, level: str | None = "trace") -> Generator[Events]:
                 session.init()
                 _core.capture_own_session()
         if level is not None:
-            session.set_log_level(level)
+            levels.set_log_levels(level)
         yield events
     finally:
         events.close()
@@ -63,9 +63,9 @@ def _leave(found: _Found) -> None:
     del _found[position]
     if position < len(_found):
         later = _found[position]  # still open: it leaves what was there before both
-        later.level, later.parent_variable = found.level, found.parent_variable
+        later.levels, later.parent_variable = found.levels, found.parent_variable
         return
-    _core.log._set_level(found.level)
+    levels.set_log_levels(found.levels)
     if _core.recorder_status() is None:
         # Children shall not be told of a parent that no server knows.
         if found.parent_variable is None:

@@ -188,6 +188,20 @@ unsafe extern "C" fn mm_describe_log(
     address(descriptor)
 }
 
+/// See `mm_described_target` in csrc/recorder.h.
+///
+/// # Safety
+/// `descriptor` must be one that was given to C.
+#[no_mangle]
+unsafe extern "C" fn mm_described_target(descriptor: *const Descriptor) -> RawText {
+    // SAFETY: promised by the caller; descriptors are immortal.
+    let target = unsafe { &*descriptor }.target;
+    RawText {
+        data: target.as_ptr().cast(),
+        size: target.len(),
+    }
+}
+
 /// See `mm_describe_metric` in csrc/recorder.h.
 ///
 /// # Safety

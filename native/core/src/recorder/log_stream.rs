@@ -133,10 +133,10 @@ fn property_pairs(values: &[Value<'_>]) -> Properties {
         push_str(value, &mut text);
         text
     };
-    let mut pairs: Properties = values
-        .chunks_exact(2)
-        .map(|pair| (text(&pair[0]), text(&pair[1])))
-        .collect();
+    let mut pairs = Properties::new();
+    for pair in values.chunks_exact(2) {
+        put(&mut pairs, text(&pair[0]), text(&pair[1]));
+    }
     for (name, value) in &mut pairs {
         // Existing readers fail the whole block on a property `level` with any other word.
         if name == "level" && !LEVELS.contains(&value.as_str()) {
@@ -144,4 +144,12 @@ fn property_pairs(values: &[Value<'_>]) -> Properties {
         }
     }
     pairs
+}
+
+/// A name keeps its place and gets the later value.
+fn put(pairs: &mut Properties, name: String, value: String) {
+    match pairs.iter_mut().find(|(known, _)| *known == name) {
+        Some(pair) => pair.1 = value,
+        None => pairs.push((name, value)),
+    }
 }

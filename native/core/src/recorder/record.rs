@@ -42,9 +42,8 @@ impl<'a> Record<'a> {
         let size = match kind {
             SPAN_BEGIN | SPAN_END | LOG_LITERAL => HEAD,
             METRIC_INT | METRIC_FLOAT => HEAD + 8,
-            LOG_VALUES | LOG_TEXT | NAMED_BEGIN if run.len() >= HEAD + 8 => {
-                (word(run, 2) as u32 as usize).max(HEAD + 16)
-            }
+            LOG_VALUES | LOG_TEXT if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 8),
+            NAMED_BEGIN if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 16),
             ASYNC_NAMED_BEGIN | ASYNC_NAMED_END if run.len() >= HEAD + 8 => {
                 (word(run, 2) as u32 as usize).max(HEAD + 40)
             }
@@ -75,7 +74,7 @@ impl<'a> Record<'a> {
         word(self.body, index)
     }
 
-    /// Values and properties (name, value, name, value …) of a log event.
+    /// Values, and properties (name, value, name, value …) in the order of precedence: what comes later wins.
     pub fn values(&self) -> (Vec<Value<'a>>, Vec<Value<'a>>) {
         let head = word(self.body, 0);
         let mut rest = &self.body[8..];
