@@ -28,12 +28,16 @@ def parse_process(
     sender did not know it), `start_time` in ns since the epoch. Raises `WireError`.
     """
 
-def parse_stream(body: bytes, /) -> tuple[str, str, bytes, bytes, list[str], dict[str, str]]:
+STREAM_FORMATS: tuple[str, str]
+"""How blocks can be encoded: `micromegas-transit` (LZ4 frames of records) and `micromegas-columns/1`."""
+
+def parse_stream(body: bytes, /) -> tuple[str, str, bytes, bytes, list[str], dict[str, str], str]:
     """Reads the body of `insert_stream`.
 
-    Gives `(process_id, stream_id, dependencies_metadata, objects_metadata, tags, properties)`. The two metadata are
-    CBOR arrays of types in a canonical form: equal lists of types have equal bytes. Their meaning is not checked here,
-    so that a stream whose layout cannot be used is kept. Raises `WireError`.
+    Gives `(process_id, stream_id, dependencies_metadata, objects_metadata, tags, properties, format)`; the format is
+    any text, `micromegas-transit` when there was none. The two metadata are CBOR arrays of types in a
+    canonical form: equal lists of types have equal bytes. Their meaning is not checked here, so that a stream whose
+    layout cannot be used is kept. Raises `WireError`.
     """
 
 def parse_block(body: bytes, /) -> tuple[str, str, str, int, int, int, int, bytes, int, int]:
@@ -51,6 +55,7 @@ def decode_events(
     payload: bytes,
     /,
     *,
+    format: str = "micromegas-transit",
     max_values: int = 20_000_000,
     max_bytes: int = 268_435_456,
 ) -> list[dict[str, Any]]:
@@ -60,9 +65,24 @@ def decode_events(
     What several events refer to is one object, shared by them. Times are raw counter values. An event of a type whose
     layout nobody knows has `$type` only.
 
-    `max_bytes` caps each decompressed buffer, `max_values` the members made. Raises `WireError` (with the events before
-    the bad one in `events`) on the first thing that is wrong; the builders of `_engine` are more lenient.
+    `format` is that of the stream. `max_bytes` caps each decompressed buffer, `max_values` the members made.
+    Raises `WireError` (with the events before the bad one in `events`) on the first thing that is wrong; the builders
+    of `_engine` are more lenient.
     """
+
+def columns_payload(
+    dependencies_metadata: bytes, objects_metadata: bytes, payload: bytes, /, *, max_bytes: int = 268_435_456
+) -> bytes:
+    """A payload of records (`micromegas-transit`) as columns (`micromegas-columns/1`), for a stream of these layouts.
+
+    Nothing that a reader reads is lost; bytes that none reads (padding) become zero. `max_bytes` caps each decompressed
+    buffer. Raises `WireError`.
+    """
+
+def transit_payload(
+    dependencies_metadata: bytes, objects_metadata: bytes, payload: bytes, /, *, max_bytes: int = 268_435_456
+) -> bytes:
+    """The opposite of `columns_payload`. Log events whose template and values are apart come out with their texts."""
 
 # ---- recorder: hot types (csrc/)
 

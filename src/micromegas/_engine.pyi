@@ -143,7 +143,8 @@ class BlockSource(Protocol):
 
     Times are ns since the epoch, block ticks relative to `start_ticks`, `frequency` is in ticks per second and must be
     known (more than 0): estimating it is the caller's business. An optional attribute `format` is the stream's format;
-    without it the block holds records of the wire format (`micromegas-transit`), the only one that is read.
+    without it the payload holds records as they are (`micromegas-transit`). One that can't be read is a problem of the
+    block.
     """
 
     @property
@@ -261,7 +262,9 @@ class NetSpansBuilder(_RowsBuilder):
 class BlockEvents:
     """Every event of one block as JSONB, in steps. `ValueError` when the block can't be read."""
 
-    def __new__(cls, dependencies_metadata: bytes, objects_metadata: bytes, payload: bytes) -> BlockEvents: ...
+    def __new__(
+        cls, dependencies_metadata: bytes, objects_metadata: bytes, payload: bytes, format: str = ...
+    ) -> BlockEvents: ...
     @property
     def count(self) -> int:
         """Events given so far."""

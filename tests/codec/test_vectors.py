@@ -64,7 +64,7 @@ def test_processes(scenario: Recording) -> None:
 
 def test_streams(scenario: Recording) -> None:
     for body in bodies(scenario, "insert_stream"):
-        process_id, stream_id, dependencies, objects, tags, properties = _core.parse_stream(body)
+        process_id, stream_id, dependencies, objects, tags, properties, _ = _core.parse_stream(body)
         expected = scenario.streams[stream_id]
         assert process_id == expected["process_id"]
         assert cbor2.loads(dependencies) == expected["dependencies_metadata"]

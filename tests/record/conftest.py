@@ -81,9 +81,9 @@ class Captured:
         blocks = {}
         for body in self.accepted("insert_block"):
             block = Block(*_core.parse_block(body))
-            _, _, dependencies, objects, tags, properties = streams[block.stream_id]
+            _, _, dependencies, objects, tags, properties, stream_format = streams[block.stream_id]
             block.tag, block.stream_properties = tags[0], properties
-            block.events = _core.decode_events(dependencies, objects, block.payload)
+            block.events = _core.decode_events(dependencies, objects, block.payload, format=stream_format)
             assert len(block.events) == block.nb_objects
             blocks[block.block_id] = block
         return sorted(blocks.values(), key=lambda block: (block.stream_id, block.object_offset))

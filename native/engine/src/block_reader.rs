@@ -6,12 +6,14 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use micromegas_core::codec::limits::MAX_DECOMPRESSED_BYTES;
-use micromegas_core::codec::{BlockBuffers, DependencyIndex, Record, RecordType, Records, StreamLayout, WireError};
+use micromegas_core::codec::{
+    BlockBuffers, DependencyIndex, Format, Record, RecordType, Records, StreamLayout, WireError,
+};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::PyResult;
 
-use crate::block_source::{BlockSource, TRANSIT_FORMAT};
+use crate::block_source::BlockSource;
 use crate::jsonb;
 
 /// Streams of one row group whose layouts are kept; each process brings its own order of types.
@@ -58,17 +60,12 @@ impl LayoutCache {
 
     /// The layout of a block's stream and the block's buffers, decompressed.
     pub fn open(&mut self, source: &BlockSource) -> Result<(Arc<StreamLayout>, BlockBuffers), String> {
-        if source.format != TRANSIT_FORMAT {
-            return Err(format!(
-                "format `{}` cannot be read, only `{TRANSIT_FORMAT}`",
-                source.format
-            ));
-        }
         let text = |error: WireError| error.to_string();
+        let format = Format::parse(&source.format).map_err(text)?;
         let layout = self
             .layout(&source.dependencies_metadata, &source.objects_metadata)
             .map_err(text)?;
-        let buffers = BlockBuffers::decompress(&source.payload, MAX_DECOMPRESSED_BYTES).map_err(text)?;
+        let buffers = BlockBuffers::open(format, &layout, &source.payload, MAX_DECOMPRESSED_BYTES).map_err(text)?;
         Ok((layout, buffers))
     }
 }

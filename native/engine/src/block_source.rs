@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use micromegas_core::codec::Format;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
 use crate::clock::Clock;
-
-/// The only stream format whose events are records of the wire format.
-pub const TRANSIT_FORMAT: &str = "micromegas-transit";
 
 /// Times in ns since the epoch, block ticks relative to `start_ticks`, `frequency` in ticks per second.
 #[derive(FromPyObject)]
@@ -28,7 +26,7 @@ pub struct BlockSource {
     pub begin_ticks: i64,
     pub end_ticks: i64,
     pub object_offset: i64,
-    #[pyo3(attribute, default = TRANSIT_FORMAT.to_string())]
+    #[pyo3(attribute, default = Format::default().name().to_string())]
     pub format: String,
     pub dependencies_metadata: PyBackedBytes,
     pub objects_metadata: PyBackedBytes,

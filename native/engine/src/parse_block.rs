@@ -11,7 +11,8 @@ use micromegas_core::codec::events::{EventForm, ImageEvent, TextOrigin};
 use micromegas_core::codec::limits::{MAX_DECOMPRESSED_BYTES, MAX_TYPE_DEPTH};
 use micromegas_core::codec::place::{Field, FieldValue, PlaceKind};
 use micromegas_core::codec::{
-    BlockBuffers, Dependencies, DependencyIndex, DependencyView, Record, Records, Result, StreamLayout, WireError,
+    BlockBuffers, Dependencies, DependencyIndex, DependencyView, Format, Record, Records, Result, StreamLayout,
+    WireError,
 };
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -230,16 +231,21 @@ impl BlockEvents {
 #[pymethods]
 impl BlockEvents {
     #[new]
+    #[pyo3(signature = (dependencies_metadata, objects_metadata, payload, format=Format::default().name()))]
     fn new(
         py: Python<'_>,
         dependencies_metadata: PyBackedBytes,
         objects_metadata: PyBackedBytes,
         payload: PyBackedBytes,
+        format: &str,
     ) -> PyResult<Self> {
         py.detach(|| {
+            let format = Format::parse(format)?;
+            let layout = StreamLayout::parse(&dependencies_metadata, &objects_metadata)?;
+            let buffers = BlockBuffers::open(format, &layout, &payload, MAX_DECOMPRESSED_BYTES)?;
             Ok(Self {
-                layout: StreamLayout::parse(&dependencies_metadata, &objects_metadata)?,
-                buffers: BlockBuffers::decompress(&payload, MAX_DECOMPRESSED_BYTES)?,
+                layout,
+                buffers,
                 position: 0,
                 count: 0,
             })

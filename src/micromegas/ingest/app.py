@@ -17,7 +17,7 @@ from micromegas.config import IngestSettings
 from micromegas.ingest.authentication import KeyRing
 from micromegas.ingest.group_commit import GroupCommit, Item, ItemRefused, QueueFull
 from micromegas.ingest.readiness import Readiness
-from micromegas.wire import BatchSink, Block, Process, SinkUnavailable, Stream, WireError
+from micromegas.wire import READABLE_FORMATS, BatchSink, Block, Process, SinkUnavailable, Stream, WireError
 
 READ_WHOLE_BYTES = 64 * 1024
 """Bodies up to this announced size are read in one go; longer ones are counted while they come in."""
@@ -82,6 +82,11 @@ def _own_properties(properties: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in properties.items() if not key.startswith(RESERVED_PREFIX)}
 
 
+FORMATS_HEADER = "micromegas-stream-formats"
+"""Tells a sender which encodings of blocks it may choose from. Servers that don't say it read `micromegas-transit`."""
+
+ANSWER_HEADERS = {"/ingestion/insert_process": [(FORMATS_HEADER, ", ".join(READABLE_FORMATS))]}
+
 DECODERS: dict[str, Callable[[bytes], Item]] = {
     "/ingestion/insert_process": _decode_process,
     "/ingestion/insert_stream": _decode_stream,
@@ -133,7 +138,7 @@ class IngestApp:
             logger.exception("request to %s failed", scope.path)
             exchange.response_str(500, TEXT, "internal error")
         else:
-            exchange.response_empty(200, [])
+            exchange.response_empty(200, ANSWER_HEADERS.get(scope.path, []))
 
     async def _answer_probe(self, scope: Scope) -> None:
         if scope.path not in ("/health", "/ready"):

@@ -16,7 +16,7 @@ from micromegas.query.errors import QueryError
 from micromegas.query.scans import FilterColumns, ScanNeed
 from micromegas.query.tables import Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import required
-from micromegas.views.block_source import TRANSIT_FORMAT
+from micromegas.wire import READABLE_FORMATS
 
 SCHEMA = pa.schema(
     [required("object_index", pa.int64()), required("type_name", pa.utf8()), required("value", pa.binary())]
@@ -59,11 +59,11 @@ class ParsedBlock(QueryTable):
         stream = self._lake.metadata.streams([block.stream_id]).get(block.stream_id)
         if stream is None:
             raise QueryError("invalid", f"{where}: its stream is not in the lake any more")
-        if stream.format != TRANSIT_FORMAT:
+        if stream.format not in READABLE_FORMATS:
             raise QueryError("unimplemented", f"{where}: format {stream.format!r} is not known")
         payload = self._lake.read_payload(block)
         try:
-            events = BlockEvents(stream.dependencies_metadata, stream.objects_metadata, payload)
+            events = BlockEvents(stream.dependencies_metadata, stream.objects_metadata, payload, stream.format)
         except ValueError as error:
             raise QueryError("invalid", f"{where}: {error}") from None
         while max_rows is None or events.count < max_rows:

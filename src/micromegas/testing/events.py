@@ -142,8 +142,8 @@ class Events:
         for process_body, stream_body, block_body in self._take():
             process = _core.parse_process(process_body)
             clock = _Clock(process[7] or 1_000_000_000, process[8], process[9])
-            _, stream_id, dependencies, objects, tags, properties = _core.parse_stream(stream_body)
-            events = _core.decode_events(dependencies, objects, _core.parse_block(block_body)[7])
+            _, stream_id, dependencies, objects, tags, properties, stream_format = _core.parse_stream(stream_body)
+            events = _core.decode_events(dependencies, objects, _core.parse_block(block_body)[7], format=stream_format)
             if "cpu" in tags:
                 self._add_spans(process[0], stream_id, properties.get("thread-name", ""), clock, events)
             else:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from micromegas.lake import BlockRow, Metadata, ProcessRow, StreamRow
+from micromegas.wire import READABLE_FORMATS
 
 SECOND = 1_000_000_000
-TRANSIT_FORMAT = "micromegas-transit"
 
 Clock = tuple[int, int]
 """`(end_ticks, end_time)` of the newest block of a process: relative ticks, ns since the epoch."""
@@ -19,7 +19,7 @@ class BlockSource:
     """One block as the native builders read it.
 
     Times are ns since the epoch. `begin_ticks` and `end_ticks` are relative to `start_ticks`, events carry the absolute
-    counter. `frequency` is in ticks per second and positive.
+    counter. `frequency` is in ticks per second and positive. `format` says how the payload is encoded.
     """
 
     process_id: str
@@ -39,6 +39,7 @@ class BlockSource:
     end_time: int
     nb_objects: int
     object_offset: int
+    format: str
     dependencies_metadata: bytes
     objects_metadata: bytes
     payload: bytes
@@ -98,7 +99,7 @@ class BlockContext:
         stream = self.streams.get(block.stream_id)
         if process is None or stream is None:
             raise ValueError(f"block {block.block_id}: its process or stream is not in the lake any more")
-        if stream.format != TRANSIT_FORMAT:
+        if stream.format not in READABLE_FORMATS:
             raise ValueError(
                 f"block {block.block_id} of stream {block.stream_id}: format {stream.format!r} is not known"
             )
@@ -120,6 +121,7 @@ class BlockContext:
             end_time=block.end_time,
             nb_objects=block.nb_objects,
             object_offset=block.object_offset,
+            format=stream.format,
             dependencies_metadata=stream.dependencies_metadata,
             objects_metadata=stream.objects_metadata,
             payload=payload,

@@ -7,6 +7,17 @@ from micromegas._core import WireError
 from micromegas.wire.batch import Batch, BatchSink, SinkUnavailable
 from micromegas.wire.block import Block
 from micromegas.wire.process import Process
-from micromegas.wire.stream import Stream
+from micromegas.wire.stream import COLUMNS_FORMAT, READABLE_FORMATS, TRANSIT_FORMAT, Stream
 
-__all__ = ["Batch", "BatchSink", "Block", "Process", "SinkUnavailable", "Stream", "WireError"]
+__all__ = [
+    "COLUMNS_FORMAT",
+    "READABLE_FORMATS",
+    "TRANSIT_FORMAT",
+    "Batch",
+    "BatchSink",
+    "Block",
+    "Process",
+    "SinkUnavailable",
+    "Stream",
+    "WireError",
+]

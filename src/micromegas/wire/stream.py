@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from micromegas import _core
 
-NATIVE_FORMAT = "micromegas-transit"
+READABLE_FORMATS: tuple[str, ...] = tuple(_core.STREAM_FORMATS)
+"""Formats whose blocks can be decoded here; streams of any other are kept, and their blocks skipped."""
+
+TRANSIT_FORMAT, COLUMNS_FORMAT = READABLE_FORMATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class Stream:
     """The announcement of a stream.
 
     `dependencies_metadata` and `objects_metadata` are CBOR arrays of record layouts; `format` says how the blocks
-    of the stream are encoded.
+    of the stream are encoded (`micromegas-transit` unless it was announced).
     """
 
     process_id: str
@@ -26,7 +29,7 @@ class Stream:
     objects_metadata: bytes
     tags: list[str]
     properties: dict[str, str]
-    format: str = NATIVE_FORMAT
+    format: str = TRANSIT_FORMAT
 
     @classmethod
     def decode(cls, body: bytes) -> Stream:

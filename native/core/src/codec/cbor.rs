@@ -297,9 +297,15 @@ impl<'a> CborReader<'a> {
 
     /// Reads one map whose keys are exactly `names` (unknown keys are skipped; a duplicate or a missing one is an
     /// error). `visit` gets the position of the key in `names` and must read the value.
-    pub fn fields(
+    pub fn fields(&mut self, names: &[&'static str], visit: impl FnMut(&mut Self, usize) -> Result<()>) -> Result<()> {
+        self.some_fields(names, names.len(), visit)
+    }
+
+    /// The same, but only the first `required` of the keys must be there.
+    pub fn some_fields(
         &mut self,
         names: &[&'static str],
+        required: usize,
         mut visit: impl FnMut(&mut Self, usize) -> Result<()>,
     ) -> Result<()> {
         debug_assert!(names.len() <= 32);
@@ -316,7 +322,8 @@ impl<'a> CborReader<'a> {
                 }
             }
         }
-        match names.iter().enumerate().find(|(index, _)| seen & 1 << index == 0) {
+        let mut required = names[..required].iter().enumerate();
+        match required.find(|(index, _)| seen & 1 << index == 0) {
             Some((_, missing)) => Err(wire_error!("key `{missing}` is missing")),
             None => Ok(()),
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::cbor::CborReader;
 use super::declarations::{read_declarations, write_declarations};
 use super::error::Result;
+use super::format::Format;
 use super::ids::parse_uuid;
 use super::payload::Payload;
 use super::timestamp::parse_rfc3339;
@@ -24,14 +25,17 @@ const PROCESS_KEYS: [&str; 12] = [
     "parent_process_id",
     "properties",
 ];
-const STREAM_KEYS: [&str; 6] = [
+const STREAM_KEYS: [&str; 7] = [
     "process_id",
     "stream_id",
     "dependencies_metadata",
     "objects_metadata",
     "tags",
     "properties",
+    "format",
 ];
+/// Nobody else announces a format.
+const REQUIRED_STREAM_KEYS: usize = 6;
 const BLOCK_KEYS: [&str; 10] = [
     "block_id",
     "stream_id",
@@ -63,8 +67,9 @@ pub struct ProcessEnvelope {
     pub properties: BTreeMap<String, String>,
 }
 
-/// The announcement of a stream, its metadata re-encoded in one canonical form.
-#[derive(Debug, Default)]
+/// The announcement of a stream, its metadata re-encoded in one canonical form. Its format may be one that nobody here
+/// reads.
+#[derive(Debug)]
 pub struct StreamEnvelope {
     pub process_id: String,
     pub stream_id: String,
@@ -72,6 +77,21 @@ pub struct StreamEnvelope {
     pub objects_metadata: Vec<u8>,
     pub tags: Vec<String>,
     pub properties: BTreeMap<String, String>,
+    pub format: String,
+}
+
+impl Default for StreamEnvelope {
+    fn default() -> Self {
+        Self {
+            process_id: String::new(),
+            stream_id: String::new(),
+            dependencies_metadata: Vec::new(),
+            objects_metadata: Vec::new(),
+            tags: Vec::new(),
+            properties: BTreeMap::new(),
+            format: Format::default().name().to_owned(),
+        }
+    }
 }
 
 /// A block. Times in ns since the epoch, ticks relative to the process's `start_ticks`.
@@ -150,7 +170,7 @@ fn parent_id(reader: &mut CborReader<'_>) -> Result<Option<String>> {
 impl StreamEnvelope {
     pub fn parse(body: &[u8]) -> Result<Self> {
         let mut stream = Self::default();
-        CborReader::new(body).fields(&STREAM_KEYS, |reader, key| {
+        CborReader::new(body).some_fields(&STREAM_KEYS, REQUIRED_STREAM_KEYS, |reader, key| {
             match STREAM_KEYS[key] {
                 "process_id" => stream.process_id = uuid(reader)?,
                 "stream_id" => stream.stream_id = uuid(reader)?,
@@ -164,7 +184,8 @@ impl StreamEnvelope {
                         stream.tags.push(owned_text(reader)?);
                     }
                 }
-                _ => stream.properties = properties(reader)?,
+                "properties" => stream.properties = properties(reader)?,
+                _ => stream.format = owned_text(reader)?,
             }
             Ok(())
         })?;

@@ -1,9 +1,9 @@
-//! Decompresses the LZ4 frame that each buffer of a payload is. Never yields more than the cap it is given, and never
-//! reads beyond the first frame (what senders append after it is not theirs to decide).
+//! The LZ4 frame that each buffer of a payload is. Reading one never yields more than the cap it is given, and
+//! never reads beyond the first frame (what senders append after it is not theirs to decide).
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Write};
 
-use lz4_flex::frame::FrameDecoder;
+use lz4_flex::frame::{FrameDecoder, FrameEncoder};
 
 use super::error::{wire_error, Result};
 
@@ -58,6 +58,14 @@ pub fn decompress_frame(input: &[u8], cap: usize) -> Result<Vec<u8>> {
         return Err(wire_error!("lz4 frame: the input ends inside the frame"));
     }
     Ok(content)
+}
+
+/// One frame without checksums.
+pub fn compress_frame(content: &[u8]) -> Vec<u8> {
+    let mut encoder = FrameEncoder::new(Vec::with_capacity(content.len() / 2 + 64));
+    // Writing to a Vec has no error of its own.
+    let _ = encoder.write_all(content);
+    encoder.finish().unwrap_or_default()
 }
 
 fn skippable_frame(input: &[u8]) -> Result<Vec<u8>> {

@@ -4,17 +4,19 @@
 //! and records borrow the decompressed buffers; reading a block costs one pass and no allocation per event.
 //!
 //! ```text
-//! BlockBuffers::decompress(payload) ─┬─ Dependencies::parse(&layout.dependencies, &buffers.dependencies)
+//! BlockBuffers::open(payload)       ─┬─ Dependencies::parse(&layout.dependencies, &buffers.dependencies)
 //!                                    └─ Records::new(&layout.objects, &buffers.objects) → Record → EventForm
 //! ```
 
 pub mod bytes;
 pub mod cbor;
+pub mod columns;
 pub mod declarations;
 pub mod dependencies;
 pub mod envelope;
 pub mod error;
 pub mod events;
+pub mod format;
 pub mod id_hash;
 pub mod ids;
 pub mod layout;
@@ -32,6 +34,7 @@ pub mod timestamp;
 
 pub use dependencies::{Dependencies, DependencyIndex, DependencyView};
 pub use error::{Result, WireError};
+pub use format::Format;
 pub use layout::{RecordType, RecordTypes, StreamLayout};
 pub use payload::BlockBuffers;
 pub use place::{Place, PlaceKind};

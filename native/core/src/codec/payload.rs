@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use super::cbor::{CborReader, CborWriter};
-use super::error::Result;
+use super::columns;
+use super::error::{wire_error, Result};
+use super::format::Format;
+use super::layout::StreamLayout;
 use super::lz4::decompress_frame;
 
 const KEYS: [&str; 2] = ["dependencies", "objects"];
@@ -60,11 +63,19 @@ pub struct BlockBuffers {
 
 impl BlockBuffers {
     /// `cap` bounds each buffer, in bytes.
-    pub fn decompress(stored_payload: &[u8], cap: usize) -> Result<Self> {
+    pub fn open(format: Format, layout: &StreamLayout, stored_payload: &[u8], cap: usize) -> Result<Self> {
         let payload = Payload::parse(stored_payload)?;
-        Ok(Self {
-            dependencies: decompress_frame(&payload.dependencies, cap).map_err(|error| error.within("dependencies"))?,
-            objects: decompress_frame(&payload.objects, cap).map_err(|error| error.within("objects"))?,
-        })
+        match format {
+            Format::Transit => Ok(Self {
+                dependencies: decompress_frame(&payload.dependencies, cap)
+                    .map_err(|error| error.within("dependencies"))?,
+                objects: decompress_frame(&payload.objects, cap).map_err(|error| error.within("objects"))?,
+            }),
+            Format::Columns if payload.dependencies.is_empty() => columns::decode(layout, &payload.objects, cap),
+            Format::Columns => Err(wire_error!(
+                "{} bytes of dependencies beside a block in columns",
+                payload.dependencies.len()
+            )),
+        }
     }
 }

@@ -1,14 +1,20 @@
 //! The codec's functions in `micromegas._core`. Documentation for their users is in `_core.pyi`.
 
+use std::borrow::Cow;
+
 use pyo3::create_exception;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyModule};
 
+use super::columns::Encoder;
 use super::envelope::{BlockEnvelope, ProcessEnvelope, StreamEnvelope};
 use super::error::WireError as CodecError;
+use super::format::Format;
+use super::layout::StreamLayout;
 use super::limits::MAX_DECOMPRESSED_BYTES;
-use super::payload::Payload;
+use super::lz4::compress_frame;
+use super::payload::{BlockBuffers, Payload};
 use super::python_events::decode_events;
 
 create_exception!(
@@ -32,10 +38,14 @@ impl From<CodecError> for PyErr {
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("WireError", module.py().get_type::<WireError>())?;
+    let [transit, columns] = Format::READABLE.map(Format::name);
+    module.add("STREAM_FORMATS", (transit, columns))?;
     module.add_function(wrap_pyfunction!(parse_process, module)?)?;
     module.add_function(wrap_pyfunction!(parse_stream, module)?)?;
     module.add_function(wrap_pyfunction!(parse_block, module)?)?;
-    module.add_function(wrap_pyfunction!(decode_block_events, module)?)
+    module.add_function(wrap_pyfunction!(decode_block_events, module)?)?;
+    module.add_function(wrap_pyfunction!(columns_payload, module)?)?;
+    module.add_function(wrap_pyfunction!(transit_payload, module)?)
 }
 
 type ProcessFields<'py> = (
@@ -84,6 +94,7 @@ type StreamFields<'py> = (
     Bound<'py, PyBytes>,
     Vec<String>,
     Bound<'py, PyDict>,
+    String,
 );
 
 #[pyfunction]
@@ -101,6 +112,7 @@ fn parse_stream<'py>(py: Python<'py>, body: &[u8]) -> PyResult<StreamFields<'py>
         PyBytes::new(py, &stream.objects_metadata),
         stream.tags,
         properties,
+        stream.format,
     ))
 }
 
@@ -156,22 +168,25 @@ fn canonical<'py>(py: Python<'py>, payload: &Payload<'_>) -> PyResult<Bound<'py,
 #[pyfunction]
 #[pyo3(
     name = "decode_events",
-    signature = (dependencies_metadata, objects_metadata, payload, /, *, max_values=MAX_VALUES, max_bytes=MAX_DECOMPRESSED_BYTES)
+    signature = (dependencies_metadata, objects_metadata, payload, /, *, format=Format::default().name(), max_values=MAX_VALUES, max_bytes=MAX_DECOMPRESSED_BYTES)
 )]
 fn decode_block_events<'py>(
     py: Python<'py>,
     dependencies_metadata: &[u8],
     objects_metadata: &[u8],
     payload: &[u8],
+    format: &str,
     max_values: usize,
     max_bytes: usize,
 ) -> PyResult<Bound<'py, PyList>> {
+    let format = Format::parse(format)?;
     let events = PyList::empty(py);
     match decode_events(
         &events,
         dependencies_metadata,
         objects_metadata,
         payload,
+        format,
         max_values,
         max_bytes,
     ) {
@@ -183,4 +198,45 @@ fn decode_block_events<'py>(
             Err(error)
         }
     }
+}
+
+#[pyfunction]
+#[pyo3(signature = (dependencies_metadata, objects_metadata, payload, /, *, max_bytes=MAX_DECOMPRESSED_BYTES))]
+fn columns_payload<'py>(
+    py: Python<'py>,
+    dependencies_metadata: &[u8],
+    objects_metadata: &[u8],
+    payload: &[u8],
+    max_bytes: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let objects = py.detach(|| {
+        let layout = StreamLayout::parse(dependencies_metadata, objects_metadata)?;
+        let buffers = BlockBuffers::open(Format::Transit, &layout, payload, max_bytes)?;
+        Encoder::new(layout).encode(&buffers.dependencies, &buffers.objects)
+    })?;
+    let columns = Payload {
+        dependencies: Cow::Borrowed(&[]),
+        objects: Cow::Owned(objects),
+    };
+    canonical(py, &columns)
+}
+
+#[pyfunction]
+#[pyo3(signature = (dependencies_metadata, objects_metadata, payload, /, *, max_bytes=MAX_DECOMPRESSED_BYTES))]
+fn transit_payload<'py>(
+    py: Python<'py>,
+    dependencies_metadata: &[u8],
+    objects_metadata: &[u8],
+    payload: &[u8],
+    max_bytes: usize,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let transit = py.detach(|| {
+        let layout = StreamLayout::parse(dependencies_metadata, objects_metadata)?;
+        let buffers = BlockBuffers::open(Format::Columns, &layout, payload, max_bytes)?;
+        Ok::<_, CodecError>(Payload {
+            dependencies: Cow::Owned(compress_frame(&buffers.dependencies)),
+            objects: Cow::Owned(compress_frame(&buffers.objects)),
+        })
+    })?;
+    canonical(py, &transit)
 }

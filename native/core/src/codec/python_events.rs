@@ -8,6 +8,7 @@ use pyo3::IntoPyObjectExt;
 use super::dependencies::{Dependencies, DependencyView};
 use super::error::{wire_error, Result, WireError};
 use super::events::{EventForm, ImageEvent, TextOrigin};
+use super::format::Format;
 use super::layout::{RecordType, StreamLayout};
 use super::limits::MAX_TYPE_DEPTH;
 use super::payload::BlockBuffers;
@@ -20,13 +21,14 @@ pub fn decode_events(
     dependencies_metadata: &[u8],
     objects_metadata: &[u8],
     payload: &[u8],
+    format: Format,
     max_values: usize,
     max_bytes: usize,
 ) -> PyResult<()> {
     let py = events.py();
     let (layout, buffers) = py.detach(|| {
         let layout = StreamLayout::parse(dependencies_metadata, objects_metadata)?;
-        let buffers = BlockBuffers::decompress(payload, max_bytes)?;
+        let buffers = BlockBuffers::open(format, &layout, payload, max_bytes)?;
         Ok::<_, WireError>((layout, buffers))
     })?;
     let dependencies = py.detach(|| Dependencies::parse(&layout.dependencies, &buffers.dependencies))?;

@@ -4,10 +4,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::Arc;
 
-use lz4_flex::frame::FrameEncoder;
+use crate::codec::lz4::compress_frame;
 
 use super::announcement::{block_body, process_body, stream_body, BlockHead, Process};
 use super::capture::{CapturedBlock, Captures};
@@ -228,7 +227,11 @@ impl Stream {
             object_offset: self.object_offset,
             nb_objects: writer.events,
         };
-        let body = block_body(&head, &compress(&writer.dependencies), &compress(&writer.objects));
+        let body = block_body(
+            &head,
+            &compress_frame(&writer.dependencies),
+            &compress_frame(&writer.objects),
+        );
         if office.captures.any_open() {
             office.captures.keep(CapturedBlock {
                 process: process_body(&office.process, office.start_wall_ns, office.clock_start_ns),
@@ -251,13 +254,6 @@ impl Stream {
         self.end_ns = end_ns;
         writer.clear();
     }
-}
-
-fn compress(buffer: &[u8]) -> Vec<u8> {
-    let mut encoder = FrameEncoder::new(Vec::with_capacity(buffer.len() / 2 + 64));
-    // Writing to a Vec has no error of its own.
-    let _ = encoder.write_all(buffer);
-    encoder.finish().unwrap_or_default()
 }
 
 /// What cutting a block needs besides the stream.

@@ -6,12 +6,11 @@ use super::blocks::{BlockWriter, Office, Properties, Stream};
 use super::descriptor::{Description, Descriptor};
 use super::layouts::StreamKind;
 use super::record::{Record, LOG_LITERAL, LOG_TEXT};
+use crate::message::finish_message;
 use crate::message::template::push_str;
 use crate::message::value::Value;
 
 const BLOCK_BYTES: usize = 1 << 20;
-/// A longer message is cut: readers hold whole messages in memory.
-const MAX_MESSAGE_BYTES: usize = 8 << 20;
 
 const STATIC_EVENT: u8 = 0;
 const STRING_EVENT: u8 = 1;
@@ -63,7 +62,7 @@ impl LogStream {
             (Description::Log { template, .. }, _) => self.texts.push_str(template.text()),
             _ => {}
         }
-        self.finish_message(start);
+        finish_message(&mut self.texts, start);
         self.pending.push(Pending {
             ns,
             descriptor: record.descriptor,
@@ -82,18 +81,6 @@ impl LogStream {
             message: Some(start..self.texts.len()),
             properties: None,
         });
-    }
-
-    fn finish_message(&mut self, start: usize) {
-        let length = self.texts.len() - start;
-        if length > MAX_MESSAGE_BYTES {
-            let mut end = start + MAX_MESSAGE_BYTES;
-            while !self.texts.is_char_boundary(end) {
-                end -= 1;
-            }
-            self.texts.truncate(end);
-            self.texts.push_str(&format!("… [cut: {length} bytes]"));
-        }
     }
 
     /// Makes blocks of all that waits; the last one ends at `horizon_ns`, if no event is later.

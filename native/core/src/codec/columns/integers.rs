@@ -1,0 +1,322 @@
+//! Columns of integers: what is left of each after a prediction, cut into planes of bytes.
+//!
+//! A column has one or more groups; each group is either `base + residual` per value, or `previous + base + residual`,
+//! whichever makes the residuals smaller. Plane 0 has the lowest byte of every residual, plane 1 the next one, and so
+//! on: bytes of one kind stand together, and bytes that are always zero are not there at all. The planes of groups with
+//! the same number of planes are joined, so that many small groups compress as one.
+
+use super::super::error::{wire_error, Result};
+use super::body::{BodyReader, BodyWriter};
+
+const PLANES: u8 = 0x0f;
+const DELTA: u8 = 0x10;
+const BASE: u8 = 0x20;
+const MAX_PLANES: usize = 8;
+
+/// How the values of a group are made of its residuals.
+#[derive(Clone, Copy, Default)]
+struct Head {
+    planes: usize,
+    is_delta: bool,
+    base: u64,
+    /// What the first value is predicted from when the others are from their predecessors.
+    start: u64,
+}
+
+/// Are the values of a column numbers below zero, too?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    Unsigned,
+    Signed,
+}
+
+impl Sign {
+    /// Maps to integers of the same order.
+    #[inline]
+    fn order(self, value: u64) -> i64 {
+        match self {
+            Self::Signed => value as i64,
+            Self::Unsigned => (value ^ 1 << 63) as i64,
+        }
+    }
+
+    /// The opposite of `order`.
+    fn value(self, order: i64) -> u64 {
+        match self {
+            Self::Signed => order as u64,
+            Self::Unsigned => order as u64 ^ 1 << 63,
+        }
+    }
+}
+
+fn bits(value: u64) -> u64 {
+    u64::from(64 - value.leading_zeros())
+}
+
+fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63) as u64
+}
+
+fn planes_of(largest: u64) -> usize {
+    bits(largest).div_ceil(8) as usize
+}
+
+impl Head {
+    /// The better of the two predictions for `values`, and about how many bits the group will have.
+    fn choose(values: &[u64], sign: Sign) -> (Self, u64) {
+        let Some((&first, _)) = values.split_first() else {
+            return (Self::default(), 0);
+        };
+        let (mut smallest, mut largest) = (sign.order(first), sign.order(first));
+        let (mut smallest_step, mut largest_step) = (i64::MAX, i64::MIN);
+        let mut previous = first;
+        for &value in &values[1..] {
+            let order = sign.order(value);
+            smallest = smallest.min(order);
+            largest = largest.max(order);
+            let step = value.wrapping_sub(previous) as i64;
+            smallest_step = smallest_step.min(step);
+            largest_step = largest_step.max(step);
+            previous = value;
+        }
+        let (low, high) = (sign.value(smallest), sign.value(largest));
+        // A base that saves no plane would only cost its bytes.
+        let is_free = sign.order(low) >= sign.order(0) && planes_of(high) == planes_of(high.wrapping_sub(low));
+        let base = if is_free { 0 } else { low };
+        let plain = Self {
+            planes: planes_of(high.wrapping_sub(base)),
+            is_delta: false,
+            base,
+            start: 0,
+        };
+        if plain.planes == 0 || values.len() < 3 {
+            return (plain, 8 * (2 + (plain.planes * values.len()) as u64));
+        }
+        let mut plain_bits = 16 + bits(zigzag(base as i64));
+        let mut delta_bits = 32 + bits(zigzag(first as i64));
+        let mut previous = first;
+        for &value in values {
+            plain_bits += bits(value.wrapping_sub(base));
+            delta_bits += bits(zigzag(value.wrapping_sub(previous) as i64));
+            previous = value;
+        }
+        let step_planes = planes_of(largest_step.wrapping_sub(smallest_step) as u64);
+        if step_planes == 0 {
+            delta_bits = 32 + bits(zigzag(first as i64));
+        }
+        if delta_bits >= plain_bits {
+            return (plain, plain_bits);
+        }
+        let base = centred(smallest_step, largest_step);
+        let delta = Self {
+            planes: planes_of(largest_step.wrapping_sub(base) as u64),
+            is_delta: true,
+            base: base as u64,
+            start: first.wrapping_sub(base as u64),
+        };
+        (delta, delta_bits)
+    }
+
+    /// Appends the residuals of `values`.
+    fn residuals(&self, values: &[u64], to: &mut Vec<u64>) {
+        if self.is_delta {
+            let mut previous = self.start;
+            to.extend(values.iter().map(|&value| {
+                let residual = value.wrapping_sub(previous).wrapping_sub(self.base);
+                previous = value;
+                residual
+            }));
+        } else {
+            to.extend(values.iter().map(|&value| value.wrapping_sub(self.base)));
+        }
+    }
+
+    fn write(&self, body: &mut BodyWriter) {
+        let mut byte = self.planes as u8;
+        if self.is_delta {
+            byte |= DELTA;
+        }
+        if self.base != 0 {
+            byte |= BASE;
+        }
+        body.byte(byte);
+        if self.base != 0 {
+            body.signed_varint(self.base as i64);
+        }
+        if self.is_delta {
+            body.signed_varint(self.start as i64);
+        }
+    }
+
+    fn read(body: &mut BodyReader<'_>) -> Result<Self> {
+        let byte = body.byte()?;
+        let planes = usize::from(byte & PLANES);
+        if planes > MAX_PLANES || byte & !(PLANES | DELTA | BASE) != 0 {
+            return Err(wire_error!("{byte:#04x} begins no group of integers"));
+        }
+        let base = if byte & BASE == 0 {
+            0
+        } else {
+            body.signed_varint()? as u64
+        };
+        let is_delta = byte & DELTA != 0;
+        let start = if is_delta { body.signed_varint()? as u64 } else { 0 };
+        Ok(Self {
+            planes,
+            is_delta,
+            base,
+            start,
+        })
+    }
+}
+
+/// A base at or below the smallest step from which a step of zero is in the middle of a byte's range: small steps up
+/// and down then have the same higher bytes.
+fn centred(smallest: i64, largest: i64) -> i64 {
+    if smallest >= 0 || planes_of(largest.wrapping_sub(smallest) as u64) < 2 {
+        return smallest;
+    }
+    let shift = smallest.wrapping_sub(128).rem_euclid(256);
+    match smallest.checked_sub(shift) {
+        Some(base)
+            if planes_of(largest.wrapping_sub(base) as u64) == planes_of(largest.wrapping_sub(smallest) as u64) =>
+        {
+            base
+        }
+        _ => smallest,
+    }
+}
+
+/// Groups whose predictions are chosen, to be written or to be compared.
+pub struct Groups<'v> {
+    values: &'v [u64],
+    ends: &'v [usize],
+    heads: Vec<Head>,
+    /// About what they will take.
+    pub bits: u64,
+}
+
+impl<'v> Groups<'v> {
+    /// `ends` are those of the groups in `values`, in their order.
+    pub fn choose(values: &'v [u64], ends: &'v [usize], sign: Sign) -> Self {
+        let mut heads = Vec::with_capacity(ends.len());
+        let mut all_bits = 0;
+        let mut start = 0;
+        for &end in ends {
+            let (head, bits) = Head::choose(&values[start..end], sign);
+            heads.push(head);
+            all_bits += bits;
+            start = end;
+        }
+        Self {
+            values,
+            ends,
+            heads,
+            bits: all_bits,
+        }
+    }
+
+    pub fn write(&self, body: &mut BodyWriter) {
+        let groups = || {
+            let starts = [0].into_iter().chain(self.ends.iter().copied());
+            let ranges = starts.zip(self.ends.iter().copied());
+            self.heads
+                .iter()
+                .zip(ranges)
+                .filter(|(_, (start, end))| start < end)
+                .map(|(head, (start, end))| (head, &self.values[start..end]))
+        };
+        for (head, _) in groups() {
+            head.write(body);
+        }
+        let mut residuals = Vec::new();
+        for planes in 1..=MAX_PLANES {
+            residuals.clear();
+            for (head, values) in groups().filter(|(head, _)| head.planes == planes) {
+                head.residuals(values, &mut residuals);
+            }
+            for plane in 0..planes {
+                body.column(residuals.len(), |bytes| {
+                    bytes.extend(residuals.iter().map(|residual| (residual >> (8 * plane)) as u8));
+                });
+            }
+        }
+    }
+}
+
+/// A column of one group.
+pub fn write_integers(values: &[u64], sign: Sign, body: &mut BodyWriter) {
+    Groups::choose(values, &[values.len()], sign).write(body);
+}
+
+/// Gives the values of one group, one after the other.
+#[derive(Clone, Default)]
+pub struct Integers<'a> {
+    head: Head,
+    /// The group's first byte in plane 0; those of the next planes follow at a distance of `stride`.
+    planes: &'a [u8],
+    stride: usize,
+    next: usize,
+    length: usize,
+}
+
+impl Integers<'_> {
+    #[inline]
+    pub fn next(&mut self) -> Result<u64> {
+        if self.next == self.length {
+            return Err(wire_error!("a column has no more than {} values", self.length));
+        }
+        let mut value = self.head.base;
+        let mut residual = 0;
+        for plane in 0..self.head.planes {
+            residual |= u64::from(self.planes[plane * self.stride + self.next]) << (8 * plane);
+        }
+        value = value.wrapping_add(residual);
+        if self.head.is_delta {
+            value = value.wrapping_add(self.head.start);
+            self.head.start = value;
+        }
+        self.next += 1;
+        Ok(value)
+    }
+
+    /// A value that is a number of bytes, of things, an index.
+    #[inline]
+    pub fn next_size(&mut self) -> Result<usize> {
+        let value = self.next()?;
+        usize::try_from(value).map_err(|_| wire_error!("{value} as a size"))
+    }
+}
+
+/// Reads groups of the lengths given.
+pub fn read_groups<'a>(lengths: &[usize], body: &mut BodyReader<'a>) -> Result<Vec<Integers<'a>>> {
+    let mut groups = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        let head = if length > 0 { Head::read(body)? } else { Head::default() };
+        groups.push(Integers {
+            head,
+            length,
+            ..Integers::default()
+        });
+    }
+    for planes in 1..=MAX_PLANES {
+        let of_class = |group: &&mut Integers<'a>| group.head.planes == planes;
+        let stride: usize = groups.iter_mut().filter(of_class).map(|group| group.length).sum();
+        if stride == 0 {
+            continue;
+        }
+        let bytes = body.take(stride.saturating_mul(planes))?;
+        let mut start = 0;
+        for group in groups.iter_mut().filter(of_class) {
+            group.planes = &bytes[start..];
+            group.stride = stride;
+            start += group.length;
+        }
+    }
+    Ok(groups)
+}
+
+/// Reads a column of one group.
+pub fn read_integers<'a>(length: usize, body: &mut BodyReader<'a>) -> Result<Integers<'a>> {
+    Ok(read_groups(&[length], body)?.pop().unwrap_or_default())
+}

@@ -1,0 +1,105 @@
+//! Columns of references: the ids in the order of their first appearance, and which of them each value is.
+
+use std::collections::HashMap;
+
+use super::super::error::{wire_error, Result};
+use super::super::id_hash::IdHasher;
+use super::body::{BodyReader, BodyWriter};
+use super::integers::{read_integers, write_integers, Integers, Sign};
+
+/// Ids below are looked up in a table: our recorder counts from one.
+const SMALL_IDS: usize = 1 << 16;
+
+#[derive(Default)]
+pub struct ReferenceColumn {
+    /// One more than the index of the id, or 0.
+    small: Vec<u32>,
+    large: HashMap<u64, u32, IdHasher>,
+    ids: Vec<u64>,
+    /// Into `ids`.
+    indexes: Vec<u64>,
+}
+
+impl ReferenceColumn {
+    #[inline]
+    pub fn push(&mut self, id: u64) {
+        let known = match self.small.get(id as usize) {
+            Some(&known) if known > 0 => known - 1,
+            _ => self.look_up(id),
+        };
+        self.indexes.push(u64::from(known));
+    }
+
+    #[cold]
+    fn look_up(&mut self, id: u64) -> u32 {
+        let next = self.ids.len() as u32;
+        if id < SMALL_IDS as u64 {
+            let id = id as usize;
+            if self.small.len() <= id {
+                self.small.resize(id + 1, 0);
+            }
+            self.small[id] = next + 1;
+        } else if let Some(&known) = self.large.get(&id) {
+            return known;
+        } else {
+            self.large.insert(id, next);
+        }
+        self.ids.push(id);
+        next
+    }
+
+    /// Which of the ids each value is.
+    pub fn indexes(&self) -> &[u64] {
+        &self.indexes
+    }
+
+    pub fn distinct(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub fn write(&self, body: &mut BodyWriter) {
+        write_integers(&self.indexes, Sign::Unsigned, body);
+        body.count(self.ids.len());
+        write_integers(&self.ids, Sign::Unsigned, body);
+    }
+}
+
+/// Gives ids, one after the other.
+#[derive(Clone)]
+pub struct References<'a> {
+    indexes: Integers<'a>,
+    ids: Integers<'a>,
+    known: Vec<u64>,
+    distinct: usize,
+}
+
+impl<'a> References<'a> {
+    pub fn read(length: usize, body: &mut BodyReader<'a>) -> Result<Self> {
+        let indexes = read_integers(length, body)?;
+        let distinct = body.count(length, "ids")?;
+        Ok(Self {
+            indexes,
+            ids: read_integers(distinct, body)?,
+            known: Vec::new(),
+            distinct,
+        })
+    }
+
+    pub fn distinct(&self) -> usize {
+        self.distinct
+    }
+
+    /// The id, and its index among those of the column.
+    #[inline]
+    pub fn next(&mut self) -> Result<(u64, usize)> {
+        let index = self.indexes.next_size()?;
+        if index == self.known.len() {
+            let id = self.ids.next()?;
+            self.known.push(id);
+        }
+        match self.known.get(index) {
+            Some(&id) => Ok((id, index)),
+            None => Err(wire_error!("id {index} where {} are known", self.known.len())),
+        }
+    }
+}
