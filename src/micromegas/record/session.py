@@ -226,7 +226,8 @@ def status() -> dict[str, object] | None:
     `process_id`, `sent_requests`, `sent_events`, `sent_bytes` (compressed), `waiting_bytes` (compressed),
     `lost_events` and `losses`, the same by reason (`buffers_full`, `queue_full`, `refused` by the server, `given_up`
     after its failures, `at_exit`) and class (`logs`, `measures`, `spans`), `refused_values`, `last_error` (the last
-    failure to send, or None).
+    failure to send, or None), `server_formats` (the encodings of blocks that the server reads; None before it has
+    said).
     """
     return _core.recorder_status()
 

@@ -23,6 +23,8 @@ const LONGEST_HEAD: usize = 16 << 10;
 const LONGEST_BODY: usize = 64 << 10;
 /// How much of a body is told.
 const TOLD_OF_BODY: usize = 300;
+/// How long a body may take once its head has come.
+const BODY_PATIENCE: Duration = Duration::from_millis(500);
 const MOST_INTERIM_ANSWERS: usize = 16;
 
 /// Where requests go.
@@ -379,7 +381,8 @@ impl Client {
             None => {}
         }
         let (status, answer_head, modern) = connection.head().map_err(Failure::Late)?;
-        // The status is the answer; of a body that ends too early, nothing is missed but the connection.
+        // The status is the answer; of a body that ends too early or late, nothing is missed but the connection.
+        connection.deadline.set(deadline.min(Instant::now() + BODY_PATIENCE));
         let (answer_body, at_end) = connection.body(status, &answer_head).unwrap_or_default();
         let answer = Answer {
             status,

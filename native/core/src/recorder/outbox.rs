@@ -182,6 +182,8 @@ pub struct Delivery {
     pub sent_bytes: u64,
     pub losses: Losses,
     pub last_error: Option<String>,
+    /// The encodings of blocks that the server reads, once it has said.
+    pub server_formats: Option<Vec<String>>,
 }
 
 /// An announcement that the server refused.
@@ -650,6 +652,11 @@ impl Outbox {
 
     pub fn delivery(&self) -> Delivery {
         self.lock().delivery.clone()
+    }
+
+    /// What the server says about itself when it takes a process.
+    pub fn learn_formats(&self, formats: Vec<String>) {
+        self.lock().delivery.server_formats = Some(formats);
     }
 
     /// Troubles that were not told yet.

@@ -285,6 +285,7 @@ fn status_of<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyD
         sent_bytes,
         losses,
         last_error,
+        server_formats,
     } = session.delivery();
     let status = PyDict::new(py);
     status.set_item("process_id", &*session.process_id)?;
@@ -296,5 +297,6 @@ fn status_of<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyD
     status.set_item("losses", losses_of(py, &losses)?)?;
     status.set_item("refused_values", losses.refused_values)?;
     status.set_item("last_error", last_error)?;
+    status.set_item("server_formats", server_formats)?;
     Ok(status)
 }

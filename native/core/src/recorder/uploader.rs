@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use super::credentials::{Credentials, Pass};
 use super::hotpath;
 use super::http::{Answer, Client, Server};
-use super::outbox::{Item, Outbox, Outcome, Task};
+use super::outbox::{Item, Outbox, Outcome, Subject, Task};
 
+const FORMATS_HEADER: &str = "micromegas-stream-formats";
+const TRANSIT: &str = "micromegas-transit";
 /// For a request that is small; a large one gets the time that it takes on a slow line, too.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
@@ -86,7 +88,12 @@ impl Uploader {
             Err(error) => return Outcome::Away(format!("{route}: {error}"), None),
         };
         match answer.status {
-            200..=299 => Outcome::Sent,
+            200..=299 => {
+                if matches!(item.subject, Subject::Process { .. }) {
+                    self.outbox.learn_formats(formats(&answer));
+                }
+                Outcome::Sent
+            }
             401 if self.credentials.refuse(number) => Outcome::NoPass(Some(refusal(route, &answer))),
             // 407 is a proxy's: nothing that the server has said about the item
             407 | 408 | 425 | 429 | 502..=504 => Outcome::Away(refusal(route, &answer), patience(&answer)),
@@ -94,6 +101,12 @@ impl Uploader {
             _ => Outcome::Refused(refusal(route, &answer)),
         }
     }
+}
+
+/// The encodings of blocks that the server reads; one that does not say reads what all servers read.
+fn formats(answer: &Answer) -> Vec<String> {
+    let names = answer.header(FORMATS_HEADER).unwrap_or(TRANSIT);
+    names.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
 /// What the server asked for, as far as it is heeded.
