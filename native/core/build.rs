@@ -6,11 +6,12 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "async_span.c",
     "buffer.c",
     "clock.c",
     "counter.c",
+    "gc_pause.c",
     "last_words.c",
     "level.c",
     "log.c",

@@ -37,12 +37,15 @@ __all__ = [
     "context",
     "counter",
     "flush",
+    "gauge",
     "init",
     "log",
     "log_enabled",
     "logger",
     "main",
     "metric",
+    "monitor_gc",
+    "monitor_loop",
     "properties",
     "remote_parent",
     "set_global_properties",
@@ -58,14 +61,25 @@ __all__ = [
     "unbind",
 ]
 
-TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`
+TYPE_CHECKING = False  # for type checkers, which know the names, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas import testing
+    from micromegas.record.gauges import gauge
+    from micromegas.record.monitors import monitor_gc, monitor_loop
 else:
+    # What programs don't use costs them nothing.
+    _WHEN_ASKED_FOR = {
+        "gauge": "micromegas.record.gauges",
+        "monitor_gc": "micromegas.record.monitors",
+        "monitor_loop": "micromegas.record.monitors",
+        "testing": "micromegas.testing",
+    }
 
     def __getattr__(name: str) -> object:
-        if name == "testing":  # what programs don't use costs them nothing
+        if name in _WHEN_ASKED_FOR:
             import importlib
 
-            return importlib.import_module("micromegas.testing")
+            module = importlib.import_module(_WHEN_ASKED_FOR[name])
+            found = globals()[name] = getattr(module, name, module)
+            return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ counted afterwards. Prints what it did as JSON."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import sys
@@ -48,7 +49,9 @@ async def task(number: int) -> None:
 
 
 async def tasks() -> None:
+    mm.monitor_loop(period=0.001)
     await asyncio.gather(*(task(number) for number in range(TASKS)))
+    await asyncio.sleep(0.01)
 
 
 def forked_child(number: int) -> None:
@@ -77,6 +80,11 @@ def main() -> None:
     for value in (0, 2**63 - 1, -1, 1.5, float("inf"), float("nan")):
         sizes.record(value)
     hits = mm.counter("hits")
+    mm.monitor_gc()
+    gc.collect()
+    asked = threading.Event()
+    mm.gauge("depth", "count", lambda: asked.set() or 7, target="gauges")
+    asked.wait(10)
     threads = [
         threading.Thread(target=thread_main, args=(f"worker-{number}", hits), name=f"worker-{number}")
         for number in range(THREADS)

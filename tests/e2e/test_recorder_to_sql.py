@@ -105,8 +105,7 @@ def test_logs(run: Run, when: str) -> None:
 
 
 def test_measures(run: Run) -> None:
-    rows = run.ask("SELECT * FROM measures WHERE process_id = '{process}' ORDER BY time")
-    assert {row["target"] for row in rows} == {"__main__"}
+    rows = run.ask("SELECT * FROM measures WHERE process_id = '{process}' AND target = '__main__' ORDER BY time")
     values = {name: [row["value"] for row in rows if row["name"] == name] for name in ("sizes", "hits", "duration")}
     assert len(rows) == sum(map(len, values.values()))
     assert values["sizes"][:5] == [0.0, float(2**63 - 1), -1.0, 1.5, math.inf]
@@ -118,6 +117,24 @@ def test_measures(run: Run) -> None:
         assert [(row["name"], row["unit"], row["value"]) for row in of_thread] == [
             ("duration", "ms", step / 2) for step in range(STEPS)
         ]
+
+
+def test_what_is_measured_beside_the_program(run: Run) -> None:
+    rows = run.ask(
+        "SELECT target, name, unit, value, properties FROM measures WHERE process_id = '{process}' "
+        "AND (target LIKE 'micromegas.%' OR name IN ('depth', 'event_loop_lag')) ORDER BY time"
+    )
+    units = {(row["target"].rpartition(".")[2], row["name"]): row["unit"] for row in rows}
+    assert units[("system", "total_memory")] == "bytes"
+    assert units[("system", "process_resident_bytes")] == "bytes"
+    assert units[("recorder", "QueueSizeBytes")] == "bytes"
+    assert units[("recorder", "HttpRequestCompletionTime")] == "ns"
+    assert units[("interpreter", "event_loop_lag")] == "ms"
+    [total] = [row["value"] for row in rows if row["name"] == "total_memory"]
+    assert total == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert {row["value"] for row in rows if row["name"] == "depth"} == {7.0}
+    pauses = [row for row in rows if row["name"] == "gc_pause"]
+    assert {"generation": "2"} in [dict(properties_of(row["properties"])) for row in pauses]
 
 
 def test_thread_spans(run: Run) -> None:
@@ -182,7 +199,7 @@ def test_children_are_processes_of_their_own(run: Run) -> None:
     assert sorted(by_child.values()) == sorted(expected)
     measures = run.ask(
         "SELECT m.value FROM measures m JOIN processes p ON m.process_id = p.process_id "
-        "WHERE p.parent_process_id = '{process}' ORDER BY value"
+        "WHERE p.parent_process_id = '{process}' AND m.name = 'child_measure' ORDER BY value"
     )
     assert [row["value"] for row in measures] == [0.0, 1.0]
 

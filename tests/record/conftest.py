@@ -199,7 +199,9 @@ def run(server: CaptureServer, tmp_path: Any) -> Callable[..., Finished]:
         script = tmp_path / "program.py"
         script.write_text("import micromegas as mm\n" + textwrap.dedent(text), encoding="utf-8")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MICROMEGAS_")}
-        environment |= {"MICROMEGAS_TELEMETRY_URL": server.url, "PYTHONFAULTHANDLER": "1"} | (env or {})
+        environment |= {"MICROMEGAS_TELEMETRY_URL": server.url, "PYTHONFAULTHANDLER": "1"}
+        environment["MICROMEGAS_SYSTEM_METRICS"] = "off"  # what a program leaves is all there is
+        environment |= env or {}
         process = subprocess.run(
             [sys.executable, *args, str(script)],
             env=environment,

@@ -261,9 +261,9 @@ def test_events_of_a_refused_announcement_are_counted_and_not_sent(run, server, 
         """
     )
     counts, _, total = done.stdout.rpartition(" ")
-    # the second flush tells of the trouble and of the first losses: two log events and one measure more
-    assert json.loads(counts) == {"logs": 10, "measures": 2, "spans": 2}
-    assert int(total) == 14
+    # the second flush tells of the trouble and of the first losses: two log events and a measure for each class more
+    assert json.loads(counts) == {"logs": 10, "measures": 4, "spans": 2}
+    assert int(total) == 16
     assert "insert_block" not in server.routes()
 
 
@@ -434,10 +434,10 @@ def test_the_more_important_displaces_the_less(run, server):
     assert [int(text.split()[0]) for text in logs] == list(range(60))
     measures, spans = captured.measures("m"), captured.events("cpu")
     assert spans == []
-    # Each report of a loss is a log event and a measure, and the measure may be lost again.
+    # Each report of a loss is a log event and a measure per class that has lost, and those may be lost again.
     reports = sum("queue full" in text for text in captured.messages())
     told = len(captured.measures("lost_events"))
-    assert len(measures) + int(done.stdout) == 800 + 1200 + reports - told
+    assert reports <= len(measures) + int(done.stdout) + told - (800 + 1200) <= 2 * reports
 
 
 def test_what_matters_most_is_sent_first(run, server, tmp_path):

@@ -11,6 +11,7 @@ static PyMethodDef functions[] = {
     {"make_span", mm_make_span, METH_VARARGS, "(name, target, file, line): a span described by its maker"},
     {"make_metric", mm_make_metric, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_counter", mm_make_counter, METH_VARARGS, "(name, unit, target, file, line, properties)"},
+    {"make_gc_callback", mm_make_gc_callback, METH_O, "(metrics, one per generation): a function for gc.callbacks"},
     {"make_traced", mm_make_traced, METH_VARARGS, "(function, span)"},
     {"make_logger", mm_make_logger, METH_VARARGS, "(target, is_stdlib)"},
     {"make_properties", mm_make_properties, METH_VARARGS, "(mapping, interned)"},

@@ -191,6 +191,8 @@ PyObject *mm_span_new(PyObject *name, const mm_place *place);
 PyObject *mm_make_span(PyObject *module, PyObject *args);
 PyObject *mm_make_metric(PyObject *module, PyObject *args);
 PyObject *mm_make_counter(PyObject *module, PyObject *args);
+PyObject *mm_make_gc_callback(PyObject *module, PyObject *metrics);
+void mm_metric_record_integer(PyObject *metric, int64_t value);
 PyObject *mm_make_traced(PyObject *module, PyObject *args);
 const void *mm_span_descriptor(PyObject *span);
 PyObject *mm_span_named_function(PyObject *module, PyObject *name);

@@ -36,7 +36,7 @@ def metric(
     is the name of the calling module unless given. Integers from 0 to 2**63 - 1 stay integers, others become floats.
     A value that is no number is refused and counted in `status()["refused_values"]`, never raised.
     """
-    return _core.make_metric(*_declaration(name, unit, properties, target, sys._getframe(1)))
+    return declared_metric(name, unit, properties, target, sys._getframe(1))
 
 
 def counter(
@@ -48,4 +48,18 @@ def counter(
     is what was added in it. For the moment of each addition, use a metric. Integers and finite floats may be added,
     also before `init()`; the rest is refused and counted. Parameters as for `metric`.
     """
-    return _core.make_counter(*_declaration(name, unit, properties, target, sys._getframe(1)))
+    return declared_counter(name, unit, properties, target, sys._getframe(1))
+
+
+def declared_metric(
+    name: str, unit: str, properties: Mapping[str, object] | None, target: str | None, caller: FrameType
+) -> "Metric":
+    """A metric declared where `caller` is."""
+    return _core.make_metric(*_declaration(name, unit, properties, target, caller))
+
+
+def declared_counter(
+    name: str, unit: str, properties: Mapping[str, object] | None, target: str | None, caller: FrameType
+) -> "Counter":
+    """A counter declared where `caller` is."""
+    return _core.make_counter(*_declaration(name, unit, properties, target, caller))

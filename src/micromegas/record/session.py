@@ -61,6 +61,8 @@ def init(
     buffer_bytes: int | None = None,
     queue_bytes: int | None = None,
     hooks: bool = True,
+    system_metrics: bool | None = None,
+    gauge_period: float = 1.0,
 ) -> str:
     """Begin to record and send; give the id of this process. What is recorded before is dropped (counters count on).
 
@@ -84,6 +86,11 @@ def init(
     wait to be read and `queue_bytes` of compressed blocks wait to be sent, else MICROMEGAS_BUFFER_BYTES and
     MICROMEGAS_QUEUE_BYTES, else 64 MiB each; beyond, the newest are dropped and counted.
 
+    `system_metrics`, else MICROMEGAS_SYSTEM_METRICS, else true: measure the machine (`total_memory`, `used_memory`,
+    `free_memory`, `cpu_usage`; each second), this process (`process_resident_bytes` …; each 5 seconds) and the recorder
+    (`QueueSize`, `HttpRequestCompletionTime` …; with the events of others). See docs/instrumentation.md.
+    `gauge_period`: seconds between two looks at the gauges.
+
     Children that were forked, or started by `multiprocessing`, record as processes of their own; others find their
     parent's id in MICROMEGAS_TELEMETRY_PARENT_PROCESS. At exit the rest is sent, in 5 seconds at most.
 
@@ -99,6 +106,8 @@ def init(
     given = dict(locals())
     environment = os.environ
     set_log_levels(level if level is not None else environment.get("MICROMEGAS_LOG") or DEFAULT_LEVEL)
+    if not 0 < gauge_period < threading.TIMEOUT_MAX:
+        raise ValueError(f"gauge period of {gauge_period} s: not above 0")
     if _hooks.is_automatic and (running := _core.recorder_status()) is not None:
         _take_over(given)
         return str(running["process_id"])
@@ -129,6 +138,7 @@ def init(
         else _period(environment.get("MICROMEGAS_FLUSH_PERIOD")),
         "buffer_bytes": buffer_bytes if buffer_bytes is not None else _bytes_from("MICROMEGAS_BUFFER_BYTES"),
         "queue_bytes": queue_bytes if queue_bytes is not None else _bytes_from("MICROMEGAS_QUEUE_BYTES"),
+        "system_metrics": system_metrics if system_metrics is not None else _switch("MICROMEGAS_SYSTEM_METRICS"),
         "monotonic_clock": environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",
         "thread_namer": _thread_name,
     }
@@ -138,6 +148,7 @@ def init(
     _hooks.is_automatic = False
     os.environ[PARENT_VARIABLE] = process_id
     _register_hooks(hooks)
+    _tell_watchers("begin")
     return process_id
 
 
@@ -210,6 +221,7 @@ def shutdown(timeout: float = 5.0) -> bool:
 
     Gives up early when no server answers. `init()` may follow. Called by itself at exit.
     """
+    _tell_watchers("end")
     if "micromegas.record.endings" in sys.modules:
         from micromegas.record import endings, failures
 
@@ -239,6 +251,11 @@ def _period(text: str | None) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"MICROMEGAS_FLUSH_PERIOD {text!r}: not a number of seconds") from None
+
+
+def _switch(variable: str) -> bool:
+    """On unless the environment says no."""
+    return os.environ.get(variable, "").strip().lower() not in ("0", "false", "no", "off")
 
 
 def _bytes_from(variable: str) -> int:
@@ -295,6 +312,19 @@ def given_settings() -> dict[str, object]:
     return _hooks.settings
 
 
+def gauge_period() -> float:
+    """Seconds between two looks at the gauges."""
+    return float(str(_hooks.settings.get("gauge_period", 1.0)))
+
+
+def _tell_watchers(event: str) -> None:
+    """`begin`, `end` or `after_fork` to what runs beside the program, as far as that is loaded."""
+    for name in ("micromegas.record.gauges", "micromegas.record.monitors"):
+        module = sys.modules.get(name)
+        if module is not None:
+            getattr(module, event)()
+
+
 def restart_in_child() -> None:
     """In a forked child of a recorded process: a process of its own."""
     parent = os.environ.get(PARENT_VARIABLE)
@@ -307,6 +337,7 @@ def restart_in_child() -> None:
         if "micromegas.record.endings" in sys.modules:
             _core.catch_fatal_signals()  # another thread than the parent's main thread may go on here
         _authenticate_by(_hooks.authentication)
+        _tell_watchers("after_fork")
 
 
 def record_failure_of_worker() -> None:

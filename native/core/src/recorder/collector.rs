@@ -14,6 +14,8 @@ use super::log_stream::LogStream;
 use super::losses::Losses;
 use super::metric_stream::{Measure, MetricStream};
 use super::record::{self, Record};
+use super::sink_measures::SinkMeasures;
+use super::system_monitor::SystemMonitor;
 
 /// How long an idle collector sleeps; a busy one looks again at once, so that buffers come free.
 const POLL: Duration = Duration::from_millis(50);
@@ -28,6 +30,7 @@ const ENDED_THREAD_BYTES: usize = 16 << 10;
 const CLOCK_SLACK_NS: u64 = 1_000_000;
 
 const WARN: u32 = 3;
+const OWN_PLACE: (&str, &str, u32) = ("micromegas.recorder", "", 0);
 
 /// What the program asks of the collector.
 #[derive(Default)]
@@ -139,14 +142,19 @@ pub struct Collector {
     /// The process's announcement, if it is for us to make.
     announcement: Option<Vec<u8>>,
     own_log: Option<&'static Descriptor>,
-    own_metric: Option<&'static Descriptor>,
+    own_measures: Option<OwnMeasures>,
+}
+
+/// What is measured without the program's doing.
+struct OwnMeasures {
+    system: SystemMonitor,
+    sink: SinkMeasures,
 }
 
 impl Collector {
     /// Takes over from an earlier session (or the parent process): what counters and losses have come to is not ours.
-    pub fn new(office: Office, clock: Clock, flush_period: Duration, buffer_bytes: u64) -> Self {
+    pub fn new(office: Office, clock: Clock, flush_period: Duration, buffer_bytes: u64, system_metrics: bool) -> Self {
         let begin_ns = clock.start_ns();
-        let place = ("micromegas.recorder", "", 0);
         Self {
             office,
             clock,
@@ -161,8 +169,11 @@ impl Collector {
             losses_before: Losses::of_hot_path(),
             losses_told: Losses::default(),
             announcement: None,
-            own_log: log_descriptor(WARN, place, "%s"),
-            own_metric: metric_descriptor(place, "lost_events", "count", &[]),
+            own_log: log_descriptor(WARN, OWN_PLACE, "%s"),
+            own_measures: system_metrics.then(|| OwnMeasures {
+                system: SystemMonitor::new(),
+                sink: SinkMeasures::new(),
+            }),
         }
     }
 
@@ -199,10 +210,14 @@ impl Collector {
             let horizon_ns = self.clock.observe();
             let (threads, bytes) = self.read_all(horizon_ns);
             busy = bytes >= BUSY_BYTES;
+            if let Some(own) = &mut self.own_measures {
+                own.system.measure(horizon_ns, &mut self.metrics);
+            }
             if due {
                 self.sample_counters(horizon_ns);
                 self.tell_troubles(horizon_ns);
                 self.tell_losses(horizon_ns);
+                self.measure_sink(horizon_ns);
                 last_cut = Instant::now();
             }
             if due || self.uncut_bytes >= self.cut_bytes {
@@ -338,10 +353,20 @@ impl Collector {
         if let Some(descriptor) = self.own_log {
             self.log.add_message(ns, descriptor, &losses.message());
         }
-        let new_events = losses.events() - self.losses_told.events();
-        if let (Some(descriptor), true) = (self.own_metric, new_events > 0) {
-            self.metrics.add(ns, descriptor, Measure::Integer(new_events as i64));
+        for (reason, class, count) in losses.since(&self.losses_told).parts() {
+            let properties = [("class", class), ("reason", reason)];
+            if let Some(descriptor) = metric_descriptor(OWN_PLACE, "lost_events", "count", &properties) {
+                self.metrics.add(ns, descriptor, Measure::Integer(count as i64));
+            }
         }
         self.losses_told = losses;
+    }
+
+    /// Only beside events of others: measures of requests would otherwise make requests for ever.
+    fn measure_sink(&mut self, ns: u64) {
+        let is_idle = self.log.is_empty() && self.metrics.is_empty() && self.threads.values().all(CpuStream::is_empty);
+        if let (Some(own), false) = (&mut self.own_measures, is_idle) {
+            own.sink.measure(ns, &self.office.outbox, &mut self.metrics);
+        }
     }
 }

@@ -55,6 +55,10 @@ impl CpuStream {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.writer.events() == 0
+    }
+
     pub fn add(&mut self, ns: u64, record: &Record<'_>, office: &Office) {
         if self.writer.size() >= BLOCK_BYTES {
             self.cut(0, office);

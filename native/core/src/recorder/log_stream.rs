@@ -43,6 +43,10 @@ impl LogStream {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     pub fn add(&mut self, ns: u64, record: &Record<'_>) {
         if record.kind == LOG_LITERAL {
             return self.pending.push(Pending {

@@ -90,6 +90,19 @@ impl Losses {
         self.counts[reason as usize]
     }
 
+    /// Reason, class and count of all that is not zero.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        REASONS
+            .iter()
+            .flat_map(|&(reason, name)| {
+                CLASSES
+                    .iter()
+                    .zip(self.of(reason))
+                    .map(move |(class, count)| (name, *class, count))
+            })
+            .filter(|(_, _, count)| *count > 0)
+    }
+
     pub fn events(&self) -> u64 {
         self.counts.iter().flatten().sum()
     }

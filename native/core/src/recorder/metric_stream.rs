@@ -38,6 +38,10 @@ impl MetricStream {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     pub fn add(&mut self, ns: u64, descriptor: &'static Descriptor, measure: Measure) {
         self.pending.push(Pending {
             ns,

@@ -50,6 +50,10 @@ mod record;
 #[cfg(feature = "python")]
 mod session;
 #[cfg(feature = "python")]
+mod sink_measures;
+#[cfg(feature = "python")]
+mod system_monitor;
+#[cfg(feature = "python")]
 mod tls;
 #[cfg(feature = "python")]
 mod uploader;

@@ -186,6 +186,32 @@ pub struct Delivery {
     pub server_formats: Option<Vec<String>>,
 }
 
+/// A request of the uploader that was answered, or not.
+#[derive(Clone, Copy)]
+pub struct Request {
+    pub took: Duration,
+    pub ended: Instant,
+}
+
+/// How the queue stands, and what became of requests since the last look.
+pub struct Traffic {
+    pub waiting: usize,
+    pub bytes: usize,
+    pub under_way: usize,
+    /// Blocks, since the session began.
+    pub dropped: u64,
+    pub requests: Vec<Request>,
+}
+
+/// More than are made between two looks: what nobody looks at must not pile up.
+const MOST_REQUESTS: usize = 1024;
+
+struct UnderWay {
+    serial: u64,
+    subject: Subject,
+    since: Instant,
+}
+
 /// An announcement that the server refused.
 struct Refusal {
     item: Item,
@@ -196,7 +222,9 @@ struct Refusal {
 struct State {
     /// By rank, each in the order of serials.
     queues: [VecDeque<Item>; RANKS],
-    under_way: Vec<(u64, Subject)>,
+    under_way: Vec<UnderWay>,
+    requests: Vec<Request>,
+    dropped_blocks: u64,
     /// Announcements that wait or are under way.
     unsettled: HashSet<Arc<str>>,
     refused: HashMap<Arc<str>, Refusal>,
@@ -267,6 +295,7 @@ impl State {
 
     fn lose(&mut self, subject: &Subject, reason: Reason) {
         if let Subject::Block { kind, events, .. } = subject {
+            self.dropped_blocks += 1;
             self.delivery.losses.count(reason, *kind, *events);
         }
     }
@@ -469,7 +498,11 @@ impl Outbox {
                 match state.choose(now) {
                     Ok((rank, index)) => {
                         if let Some(item) = state.queues[rank].remove(index) {
-                            state.under_way.push((item.serial, item.subject.clone()));
+                            state.under_way.push(UnderWay {
+                                serial: item.serial,
+                                subject: item.subject.clone(),
+                                since: now,
+                            });
                             return Task::Send(item);
                         }
                         None
@@ -495,7 +528,12 @@ impl Outbox {
     pub fn settle(&self, mut item: Item, outcome: Outcome) {
         let mut state = self.lock();
         let now = Instant::now();
-        state.under_way.retain(|(serial, _)| *serial != item.serial);
+        if let Some(index) = state.under_way.iter().position(|request| request.serial == item.serial) {
+            let took = now - state.under_way.swap_remove(index).since;
+            if state.requests.len() < MOST_REQUESTS {
+                state.requests.push(Request { took, ended: now });
+            }
+        }
         match outcome {
             Outcome::Sent => {
                 state.absences = 0;
@@ -581,7 +619,7 @@ impl Outbox {
                 .iter()
                 .filter_map(|queue| queue.front())
                 .map(|item| item.serial);
-            let mut unsettled = state.under_way.iter().map(|(serial, _)| *serial).chain(waiting);
+            let mut unsettled = state.under_way.iter().map(|request| request.serial).chain(waiting);
             if unsettled.all(|serial| serial >= horizon) {
                 return Some(!state.abandoned);
             }
@@ -640,7 +678,7 @@ impl Outbox {
         state.bytes = 0;
         let waiting = std::mem::take(&mut state.queues).into_iter().flatten();
         let under_way = std::mem::take(&mut state.under_way); // of a thread that panicked
-        let subjects = under_way.into_iter().map(|(_, subject)| subject);
+        let subjects = under_way.into_iter().map(|request| request.subject);
         let left: Vec<Subject> = waiting.map(|item| item.subject).chain(subjects).collect();
         state.abandoned = !left.is_empty();
         for subject in left {
@@ -665,6 +703,17 @@ impl Outbox {
         let news = state.news[state.news_told..].to_vec();
         state.news_told = state.news.len();
         news
+    }
+
+    pub fn traffic(&self) -> Traffic {
+        let mut state = self.lock();
+        Traffic {
+            waiting: state.queues.iter().map(VecDeque::len).sum(),
+            bytes: state.bytes,
+            under_way: state.under_way.len(),
+            dropped: state.dropped_blocks,
+            requests: std::mem::take(&mut state.requests),
+        }
     }
 
     /// Bytes that wait.

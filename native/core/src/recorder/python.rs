@@ -98,6 +98,7 @@ struct Decisions<'py> {
     flush_period: f64,
     buffer_bytes: u64,
     queue_bytes: usize,
+    system_metrics: bool,
     monotonic_clock: bool,
     thread_namer: Bound<'py, PyAny>,
 }
@@ -126,6 +127,7 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
         flush_period: seconds("flush period", decisions.flush_period)?.max(Duration::from_millis(10)),
         buffer_bytes: decisions.buffer_bytes,
         queue_bytes: decisions.queue_bytes,
+        system_metrics: decisions.system_metrics,
         exe,
         username,
         realname,

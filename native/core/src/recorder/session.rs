@@ -30,6 +30,8 @@ pub struct Settings {
     pub flush_period: Duration,
     pub buffer_bytes: u64,
     pub queue_bytes: usize,
+    /// Whether the machine, the process and the recorder are measured.
+    pub system_metrics: bool,
     pub exe: String,
     pub username: String,
     pub realname: String,
@@ -158,11 +160,14 @@ impl Session {
         };
         let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), capture::captures(), &clock);
         let announcement = process_body(&process, office.start_wall_ns, clock.start_ns());
+        // A stand-in for a server has only what the program under test records.
+        let system_metrics = session.settings.system_metrics && session.settings.sends;
         let mut collector = Collector::new(
             office,
             clock,
             session.settings.flush_period,
             session.settings.buffer_bytes,
+            system_metrics,
         );
         if is_forked {
             collector.announce_later(announcement);
