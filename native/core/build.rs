@@ -6,7 +6,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCES: [&str; 16] = [
+const SOURCES: &[&str] = &[
     "async_span.c",
     "buffer.c",
     "clock.c",
@@ -15,6 +15,7 @@ const SOURCES: [&str; 16] = [
     "last_words.c",
     "level.c",
     "log.c",
+    "logging_record.c",
     "metric.c",
     "module.c",
     "property_set.c",

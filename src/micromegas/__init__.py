@@ -33,13 +33,16 @@ from micromegas.record.tracing import trace
 __all__ = [
     "bind",
     "bound_properties",
+    "capture_warnings",
     "clear_context",
     "context",
     "counter",
     "flush",
     "gauge",
     "init",
+    "install_logging",
     "log",
+    "log_calls",
     "log_enabled",
     "logger",
     "main",
@@ -47,7 +50,9 @@ __all__ = [
     "monitor_gc",
     "monitor_loop",
     "properties",
+    "rebind_logger",
     "remote_parent",
+    "restore_logger",
     "set_global_properties",
     "set_log_level",
     "shutdown",
@@ -59,19 +64,29 @@ __all__ = [
     "trace",
     "traceparent",
     "unbind",
+    "uninstall_logging",
 ]
 
 TYPE_CHECKING = False  # for type checkers, which know the names, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas import testing
     from micromegas.record.gauges import gauge
+    from micromegas.record.log_calls import log_calls
     from micromegas.record.monitors import monitor_gc, monitor_loop
+    from micromegas.record.stdlib_logging import install_logging, rebind_logger, restore_logger, uninstall_logging
+    from micromegas.record.warnings_capture import capture_warnings
 else:
     # What programs don't use costs them nothing.
     _WHEN_ASKED_FOR = {
+        "capture_warnings": "micromegas.record.warnings_capture",
         "gauge": "micromegas.record.gauges",
+        "install_logging": "micromegas.record.stdlib_logging",
+        "log_calls": "micromegas.record.log_calls",
         "monitor_gc": "micromegas.record.monitors",
         "monitor_loop": "micromegas.record.monitors",
+        "rebind_logger": "micromegas.record.stdlib_logging",
+        "restore_logger": "micromegas.record.stdlib_logging",
+        "uninstall_logging": "micromegas.record.stdlib_logging",
         "testing": "micromegas.testing",
     }
 

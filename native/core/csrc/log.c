@@ -347,7 +347,9 @@ typedef struct {
     PyObject *stack;     /* borrowed; NULL: none */
     mm_property_set *sets[3]; /* strong: of the process, of the context, of the call */
     size_t set_count;
-    PyObject *extra; /* borrowed dict */
+    PyObject *stack_text; /* borrowed str: a stack that was found by others */
+    PyObject *extra;      /* borrowed dict of more properties */
+    PyObject *no_extra;   /* borrowed set of names in it that are none */
     PyObject *const *values;
     PyObject *names;
     Py_ssize_t name_count;
@@ -426,6 +428,9 @@ static int measure_properties(measured *values, const keywords *given, const mm_
         PyObject *copy = PyDict_Copy(given->extra); /* a __str__ may change the original */
         Py_ssize_t position = 0;
         while (copy && PyDict_Next(copy, &position, &name, &value)) {
+            if (given->no_extra && PySet_Contains(given->no_extra, name) == 1) {
+                continue;
+            }
             if (measure_property(values, count, name, value) < 0) {
                 break;
             }
@@ -532,7 +537,7 @@ static int record_given(mm_log *self, int level, mm_site *site, PyObject *const 
 {
     measured values = {.items = values.few, .room = sizeof values.few / sizeof *values.few};
     const void *descriptor = NULL;
-    PyObject *exception = NULL;
+    PyObject *exception = NULL, *traceback = NULL;
     size_t value_count = 0, pairs = 0;
     int status = 1;
     if (given->exception || given->stack) {
@@ -541,11 +546,17 @@ static int record_given(mm_log *self, int level, mm_site *site, PyObject *const 
             return -1;
         }
     }
-    if (site && site->text == args[0] && count == 1 && !exception && !given->names && !given->set_count) {
+    if (exception && given->stack_text) {
+        traceback = PyUnicode_FromFormat("%U\n%U", PyTuple_GET_ITEM(exception, 0), given->stack_text);
+    }
+    else {
+        traceback = Py_XNewRef(exception ? PyTuple_GET_ITEM(exception, 0) : given->stack_text);
+    }
+    if (site && site->text == args[0] && count == 1 && !traceback && !given->names && !given->set_count && !given->extra) {
         mm_emit(site->descriptor, MM_LOG_LITERAL);
         return 0;
     }
-    if (site && site->text == args[0] && count - 1 == site->conversion_count && !exception) {
+    if (site && site->text == args[0] && count - 1 == site->conversion_count && !traceback) {
         status = 0;
         for (Py_ssize_t index = 1; index < count && status == 0; index++) {
             status = measure(&values, args[index], site->conversions[index - 1]);
@@ -559,7 +570,7 @@ static int record_given(mm_log *self, int level, mm_site *site, PyObject *const 
         }
     }
     if (status == 1) {
-        status = measure_message(&values, args, count, exception ? PyTuple_GET_ITEM(exception, 0) : NULL);
+        status = measure_message(&values, args, count, traceback);
         value_count = 1;
     }
     if (status == 0 && exception && PyTuple_GET_ITEM(exception, 1) != Py_None) {
@@ -578,8 +589,29 @@ static int record_given(mm_log *self, int level, mm_site *site, PyObject *const 
     if (values.items != values.few) {
         PyMem_Free(values.items);
     }
+    Py_XDECREF(traceback);
     Py_XDECREF(exception);
     return status < 0 ? -1 : 0;
+}
+
+static void find_sets(keywords *given)
+{
+    if (mm_log_extras) {
+        if (mm_global_properties) {
+            given->sets[given->set_count++] = (mm_property_set *)Py_NewRef(mm_global_properties);
+        }
+        mm_property_set *bound = mm_context_properties();
+        if (bound) {
+            given->sets[given->set_count++] = bound;
+        }
+    }
+}
+
+static void forget_sets(keywords *given)
+{
+    for (size_t index = 0; index < given->set_count; index++) {
+        Py_DECREF(given->sets[index]);
+    }
 }
 
 static __attribute__((noinline, cold)) PyObject *record_long(mm_log *self, int level, uintptr_t key, PyObject *const *args,
@@ -597,27 +629,123 @@ static __attribute__((noinline, cold)) PyObject *record_long(mm_log *self, int l
         Py_RETURN_NONE;
     }
     keywords given = {.exception = exception, .names = names, .values = args + count};
-    if (mm_log_extras) {
-        if (mm_global_properties) {
-            given.sets[given.set_count++] = (mm_property_set *)Py_NewRef(mm_global_properties);
-        }
-        mm_property_set *bound = mm_context_properties();
-        if (bound) {
-            given.sets[given.set_count++] = bound;
-        }
-    }
+    find_sets(&given);
     given.name_count = names ? PyTuple_GET_SIZE(names) : 0;
     for (Py_ssize_t index = 0; index < given.name_count; index++) {
         takes_word(&given, self, PyTuple_GET_ITEM(names, index), args[count + index]);
     }
     int status = record_given(self, level, site, args, count, &given);
-    for (size_t index = 0; index < given.set_count; index++) {
-        Py_DECREF(given.sets[index]);
-    }
+    forget_sets(&given);
     if (status < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+/* ---- events that happened elsewhere than the call: of stdlib logging, warnings, other interfaces ------------------------------- */
+
+/* Bit 63 keeps these keys away from the addresses of calls. Unique for the same two texts; the texts are looked at by the caller. */
+static uintptr_t elsewhere_key(const mm_elsewhere *event)
+{
+    uint64_t texts = ((uint64_t)(uintptr_t)event->target >> 4) * 0x9E3779B97F4A7C15u ^
+                     ((uint64_t)(uintptr_t)event->file >> 4) * 0xC2B2AE3D27D4EB4Fu;
+    return (uintptr_t)((uint64_t)1 << 63 | (((texts >> 8) + event->line) << 3 & ~((uint64_t)1 << 63)) | (uint64_t)event->level);
+}
+
+static mm_site *find_elsewhere(const mm_elsewhere *event, uintptr_t key)
+{
+    mm_site *site = mm_site_find(key);
+    int is_it = site && PyTuple_GET_ITEM(site->code, 0) == event->target && PyTuple_GET_ITEM(site->code, 1) == event->file;
+    return is_it ? site : NULL;
+}
+
+static __attribute__((noinline, cold)) mm_site *add_elsewhere(mm_elsewhere *event)
+{
+    /* Equal texts made anew (records that came by a pickle) are one place. */
+    PyUnicode_InternInPlace(&event->target);
+    PyUnicode_InternInPlace(&event->file);
+    uintptr_t key = elsewhere_key(event);
+    mm_site *site = find_elsewhere(event, key);
+    if (site || mm_site_find(key)) {
+        return site;
+    }
+    mm_text empty = {"", 0};
+    PyObject *texts = PyTuple_Pack(2, event->target, event->file);
+    PyObject *target = mm_utf8(event->target), *file = mm_utf8(event->file);
+    int is_literal = PyUnicode_CheckExact(event->message) && PyUnicode_GET_LENGTH(event->message) <= MM_MAX_LITERAL;
+    PyObject *template = is_literal ? mm_utf8(event->message) : NULL;
+    site = texts && target && file ? mm_site_add(key, template ? event->message : NULL, texts) : NULL;
+    if (site) {
+        char unused[MM_MAX_VALUES];
+        int count;
+        mm_text target_text = mm_text_of(target), file_text = mm_text_of(file);
+        site->varying = mm_describe_log((uint32_t)event->level, event->line, (mm_text){"%s", 2}, target_text, file_text, unused,
+                                        &count);
+        if (!site->varying) {
+            site->varying = mm_describe_log((uint32_t)event->level, 0, (mm_text){"%s", 2}, empty, empty, unused, &count);
+        }
+        if (template) {
+            site->descriptor = mm_describe_log((uint32_t)event->level, event->line, mm_text_of(template), target_text, file_text,
+                                               site->conversions, &site->conversion_count);
+            if (!site->descriptor) {
+                Py_CLEAR(site->text);
+            }
+        }
+        mute_or_not(site);
+    }
+    Py_XDECREF(template);
+    Py_XDECREF(file);
+    Py_XDECREF(target);
+    Py_XDECREF(texts);
+    PyErr_Clear();
+    return site;
+}
+
+int mm_log_elsewhere(mm_elsewhere *event)
+{
+    static mm_log nobody;
+    if (mm_recording == MM_OFF || event->level > mm_most_verbose_level()) {
+        return 0;
+    }
+    Py_INCREF(event->target);
+    Py_INCREF(event->file);
+    mm_site *site = find_elsewhere(event, elsewhere_key(event));
+    if (!site) {
+        site = add_elsewhere(event);
+    }
+    int status = 0;
+    if (!site || !site->muted) {
+        PyObject *few[1 + MM_FEW_VALUES] = {event->message};
+        PyObject **args = few;
+        Py_ssize_t count = 0;
+        if (event->values && PyTuple_Check(event->values)) {
+            count = PyTuple_GET_SIZE(event->values);
+            if (count > MM_FEW_VALUES && (args = PyMem_Malloc(((size_t)count + 1) * sizeof *args))) {
+                args[0] = event->message;
+            }
+            for (Py_ssize_t index = 0; args && index < count; index++) {
+                args[index + 1] = PyTuple_GET_ITEM(event->values, index);
+            }
+        }
+        else if (event->values && event->values != Py_None) {
+            args[++count] = event->values; /* a mapping */
+        }
+        if (args) {
+            keywords given = {.exception = event->exception,
+                              .stack_text = event->stack_text,
+                              .extra = event->properties,
+                              .no_extra = event->no_properties};
+            find_sets(&given);
+            status = record_given(&nobody, event->level, site, args, count + 1, &given);
+            forget_sets(&given);
+        }
+        if (args != few) {
+            PyMem_Free(args);
+        }
+    }
+    Py_DECREF(event->file);
+    Py_DECREF(event->target);
+    return status;
 }
 
 /* ---- methods -------------------------------------------------------------------------------------------------------------------- */

@@ -172,6 +172,27 @@ PyObject *mm_make_properties(PyObject *module, PyObject *args);
 PyObject *mm_use_context(PyObject *module, PyObject *unused);
 PyObject *mm_set_global_properties(PyObject *module, PyObject *set);
 
+/* ---- log events that happened elsewhere than the call ---------------------------------------------------------------------- */
+
+typedef struct {
+    int level;
+    uint32_t line;
+    PyObject *target; /* exact str, as all below borrowed */
+    PyObject *file;   /* exact str */
+    PyObject *message;
+    PyObject *values;        /* tuple, mapping, NULL */
+    PyObject *exception;     /* as for exc_info=; NULL: none */
+    PyObject *stack_text;    /* str, NULL */
+    PyObject *properties;    /* dict with str keys, NULL */
+    PyObject *no_properties; /* set of keys of it that are none, NULL */
+} mm_elsewhere;
+
+/* 0, or -1 with an exception set that must reach the program. */
+int mm_log_elsewhere(mm_elsewhere *event);
+PyObject *mm_record_log(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *mm_record_logging(PyObject *module, PyObject *record);
+PyObject *mm_set_logging(PyObject *module, PyObject *args);
+
 /* ---- levels ------------------------------------------------------------------------------------------------------------ */
 
 int mm_level_of_target(mm_text target);

@@ -62,6 +62,11 @@ def leave_failures() -> None:
         _hooks.pop().remove()
 
 
+def is_catching() -> bool:
+    """Whether they are recorded now."""
+    return bool(_hooks)
+
+
 def _catch_in_loops(base_events: ModuleType) -> None:
     _hooks.append(_Hook(base_events.BaseEventLoop, "call_exception_handler", _in_loop))
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 
 from micromegas import _core
+from micromegas.record.after_import import AfterImport
 from micromegas.record.levels import DEFAULT_LEVEL, set_log_levels
 from micromegas.record.process_facts import default_properties, encodable, facts
 
@@ -37,6 +38,8 @@ class _Hooks:
         self.settings: dict[str, object] = {}
         """What `init()` was given."""
         self.authentication: Authentication | None = None
+        self.logging: AfterImport | None = None
+        """Waits for the program to import `logging`."""
         self.is_automatic = False
         """Recording began without the program's `init()`: before its first line, or in a child."""
 
@@ -63,6 +66,7 @@ def init(
     hooks: bool = True,
     system_metrics: bool | None = None,
     gauge_period: float = 1.0,
+    capture_logging: bool | None = None,
 ) -> str:
     """Begin to record and send; give the id of this process. What is recorded before is dropped (counters count on).
 
@@ -98,6 +102,9 @@ def init(
     is sent before SIGTERM ends the process, where the program does not handle it. Hooks and handlers of the program
     stay in use, and the exit status what it would be.
 
+    `capture_logging`: what the program logs through the standard library's `logging` is recorded too (see
+    `install_logging`); else MICROMEGAS_CAPTURE_LOGGING, else yes.
+
     Where recording began by itself (MICROMEGAS_AUTOSTART, or as a child of a recorded process) this gives the id of the
     process and sets the level; other settings come too late, which a warning in the log tells.
 
@@ -108,6 +115,7 @@ def init(
     set_log_levels(level if level is not None else environment.get("MICROMEGAS_LOG") or DEFAULT_LEVEL)
     if not 0 < gauge_period < threading.TIMEOUT_MAX:
         raise ValueError(f"gauge period of {gauge_period} s: not above 0")
+    _capture_logging(capture_logging)
     if _hooks.is_automatic and (running := _core.recorder_status()) is not None:
         _take_over(given)
         return str(running["process_id"])
@@ -152,6 +160,24 @@ def init(
     return process_id
 
 
+def _capture_logging(wanted: bool | None) -> None:
+    if wanted is None:
+        wanted = os.environ.get("MICROMEGAS_CAPTURE_LOGGING", "").strip().lower() not in ("0", "false", "no", "off")
+    if _hooks.logging is not None:
+        _hooks.logging.cancel()
+        _hooks.logging = None
+    if wanted:
+        _hooks.logging = AfterImport("logging", _install_logging)
+    elif (bridge := sys.modules.get("micromegas.record.stdlib_logging")) is not None:
+        bridge.uninstall_logging()
+
+
+def _install_logging(_: object) -> None:
+    from micromegas.record.stdlib_logging import install_logging
+
+    install_logging()
+
+
 def begin_automatically(settings: Mapping[str, object], parent: str | None = None) -> None:
     """Begin to record unless that has begun, so that an `init()` of the program may still follow."""
     if _core.recorder_status() is None:
@@ -167,7 +193,7 @@ def _take_over(given: Mapping[str, object]) -> None:
     late = [
         name
         for name, value in given.items()
-        if name != "level" and value not in (defaults[name], _hooks.settings[name])
+        if name not in ("level", "capture_logging") and value not in (defaults[name], _hooks.settings[name])
     ]
     if late:
         _core.log.warn("init(): recording began before it; not applied: %s", ", ".join(late))
