@@ -62,18 +62,23 @@ __all__ = [
     "telemetry",
     "testing",
     "trace",
+    "trace_modules",
+    "trace_tasks",
     "traceparent",
     "unbind",
     "uninstall_logging",
+    "untrace_modules",
 ]
 
 TYPE_CHECKING = False  # for type checkers, which know the names, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas import testing
+    from micromegas.record.auto_trace import trace_modules, untrace_modules
     from micromegas.record.gauges import gauge
     from micromegas.record.log_calls import log_calls
     from micromegas.record.monitors import monitor_gc, monitor_loop
     from micromegas.record.stdlib_logging import install_logging, rebind_logger, restore_logger, uninstall_logging
+    from micromegas.record.task_spans import trace_tasks
     from micromegas.record.warnings_capture import capture_warnings
 else:
     # What programs don't use costs them nothing.
@@ -86,8 +91,11 @@ else:
         "monitor_loop": "micromegas.record.monitors",
         "rebind_logger": "micromegas.record.stdlib_logging",
         "restore_logger": "micromegas.record.stdlib_logging",
-        "uninstall_logging": "micromegas.record.stdlib_logging",
         "testing": "micromegas.testing",
+        "trace_modules": "micromegas.record.auto_trace",
+        "trace_tasks": "micromegas.record.task_spans",
+        "uninstall_logging": "micromegas.record.stdlib_logging",
+        "untrace_modules": "micromegas.record.auto_trace",
     }
 
     def __getattr__(name: str) -> object:

@@ -4,9 +4,11 @@ The codec reads untrusted bytes: whatever they are, a function below returns or 
 memory than its limits say. It never touches storage or the network.
 """
 
+import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from logging import LogRecord
+from types import CodeType
 from typing import Any, SupportsFloat, SupportsIndex, final
 
 # ---- codec
@@ -221,6 +223,15 @@ def make_counter(
 ) -> Counter: ...
 def make_gc_callback(metrics: tuple[Metric, ...], /) -> Callable[[str, dict[str, int]], None]:
     """A function for `gc.callbacks` that records how long each collection took, in ns, by generation."""
+
+def traced_code(code: CodeType, span: Span, /) -> CodeType: ...
+def leave_code_alone(code: CodeType, /) -> None: ...
+def auto_trace(decider: Callable[[object, str, str], bool] | None, /) -> None: ...
+
+if sys.version_info >= (3, 12):
+    def monitoring_callbacks(
+        disable: object, /
+    ) -> tuple[Callable[..., object], Callable[..., object], Callable[..., object], Callable[..., object]]: ...
 
 def make_traced(function: Callable[..., Any], span: Span, /) -> TracedFunction: ...
 def make_logger(target: bytes, is_stdlib: bool, /) -> Log | None: ...

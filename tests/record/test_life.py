@@ -372,6 +372,7 @@ def test_import_loads_the_standard_library_and_the_core_only():
         "micromegas.record.guard",
         "micromegas.record.levels",
         "micromegas.record.metrics",
+        "micromegas.record.monitoring",
         "micromegas.record.process_facts",
         "micromegas.record.session",
         "micromegas.record.trace_context",

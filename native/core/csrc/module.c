@@ -1,6 +1,8 @@
 /* Adds the recorder's hot types and functions to the native module. Called from Rust, again when the module is imported anew. */
 #include "recorder.h"
 
+#include "mark.h"
+
 static PyMethodDef functions[] = {
     {"span", (PyCFunction)(void (*)(void))mm_span_function, METH_FASTCALL,
      "(name, /): the span of this name at this place of the program; use it as `with span(\"load\"):`"},
@@ -12,6 +14,12 @@ static PyMethodDef functions[] = {
     {"make_metric", mm_make_metric, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_counter", mm_make_counter, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_gc_callback", mm_make_gc_callback, METH_O, "(metrics, one per generation): a function for gc.callbacks"},
+    {"traced_code", mm_traced_code, METH_VARARGS, "(code, span): the copy of a code object whose calls are recorded"},
+    {"leave_code_alone", mm_leave_code_alone, METH_O, "(code): never to be traced automatically"},
+    {"auto_trace", mm_auto_trace, METH_O, "(decider or None): switches automatic tracing on or off"},
+#if PY_VERSION_HEX >= 0x030C0000
+    {"monitoring_callbacks", mm_monitoring_callbacks, METH_O, "(DISABLE) -> the callbacks for sys.monitoring"},
+#endif
     {"make_traced", mm_make_traced, METH_VARARGS, "(function, span)"},
     {"make_logger", mm_make_logger, METH_VARARGS, "(target, is_stdlib)"},
     {"make_properties", mm_make_properties, METH_VARARGS, "(mapping, interned)"},
@@ -30,7 +38,7 @@ static PyMethodDef functions[] = {
 static int make_shared(void)
 {
     static int made;
-    if (!made && (mm_span_init() < 0 || mm_async_span_init() < 0)) {
+    if (!made && (mm_span_init() < 0 || mm_async_span_init() < 0 || mm_mark_init() < 0)) {
         return -1;
     }
     made = 1;

@@ -228,6 +228,8 @@ PyObject *mm_adopt_trace(PyObject *module, PyObject *args);
 /* A block (`with span:`) in a frame that can be suspended, whose code has these flags. 0: it is one of the thread's. */
 int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame, int flags);
 int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame, int flags);
+PyObject *mm_auto_trace(PyObject *module, PyObject *decider);
+PyObject *mm_monitoring_callbacks(PyObject *module, PyObject *disable);
 const void *mm_metric_descriptor(PyObject *args, PyObject **name); /* parses the arguments of make_metric and make_counter */
 PyObject *mm_make_logger(PyObject *module, PyObject *args);
 

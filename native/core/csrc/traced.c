@@ -1,10 +1,13 @@
-/* `@trace` on a function: a callable that records a span around every call, with the attributes of the function.
+/* `@trace` where the interpreter can't tell of calls (3.11, C callables): a callable that records a span around every
+ * call, with the attributes of the function.
  *
  * Must never change what the call returns or raises. The wrapper turns Python-to-Python recursion into C recursion.
  */
 #include "recorder.h"
 
 #include <structmember.h>
+
+#include "stack.h"
 
 typedef struct {
     PyObject_HEAD
@@ -15,29 +18,47 @@ typedef struct {
     PyObject *weak_references;
 } mm_traced;
 
+static inline PyObject *call(mm_traced *traced, PyObject *const *args, size_t count, PyObject *names)
+{
+    mm_emit(traced->descriptor, MM_SPAN_BEGIN);
+    PyObject *result = PyObject_Vectorcall(traced->function, args, count, names);
+    mm_emit(traced->descriptor, MM_SPAN_END);
+    return result;
+}
+
 #if PY_VERSION_HEX < 0x030C0000
-/* 3.11 does not watch the C stack: with a raised recursion limit it would overflow. Half of what fits in 8 MiB. */
-#define MM_DEEPEST 10000
-static __thread int depth __attribute__((tls_model("initial-exec")));
+typedef struct {
+    mm_traced *traced;
+    PyObject *const *args;
+    size_t count;
+    PyObject *names;
+    PyObject *result;
+} deep_call;
+
+static void call_there(void *argument)
+{
+    deep_call *of = argument;
+    of->result = call(of->traced, of->args, of->count, of->names);
+}
+
+static __attribute__((noinline)) PyObject *call_deep(mm_traced *traced, PyObject *const *args, size_t count, PyObject *names)
+{
+    deep_call of = {traced, args, count, names, NULL};
+    if (!mm_call_on_new_stack(call_there, &of)) {
+        return PyErr_NoMemory();
+    }
+    return of.result;
+}
 #endif
 
 static PyObject *traced_call(PyObject *self, PyObject *const *args, size_t count, PyObject *names)
 {
-    mm_traced *traced = (mm_traced *)self;
 #if PY_VERSION_HEX < 0x030C0000
-    if (__builtin_expect(depth >= MM_DEEPEST, 0)) {
-        PyErr_SetString(PyExc_RecursionError, "traced calls nested too deep for the C stack");
-        return NULL;
+    if (mm_stack_is_short()) {
+        return call_deep((mm_traced *)self, args, count, names);
     }
-    depth++;
 #endif
-    mm_emit(traced->descriptor, MM_SPAN_BEGIN);
-    PyObject *result = PyObject_Vectorcall(traced->function, args, count, names);
-    mm_emit(traced->descriptor, MM_SPAN_END);
-#if PY_VERSION_HEX < 0x030C0000
-    depth--;
-#endif
-    return result;
+    return call((mm_traced *)self, args, count, names);
 }
 
 static PyObject *traced_get(PyObject *self, PyObject *object, PyObject *type)

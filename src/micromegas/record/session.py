@@ -96,7 +96,8 @@ def init(
     `gauge_period`: seconds between two looks at the gauges.
 
     Children that were forked, or started by `multiprocessing`, record as processes of their own; others find their
-    parent's id in MICROMEGAS_TELEMETRY_PARENT_PROCESS. At exit the rest is sent, in 5 seconds at most.
+    parent's id in MICROMEGAS_TELEMETRY_PARENT_PROCESS. MICROMEGAS_TRACE begins automatic tracing, see `trace_modules`.
+    At exit the rest is sent, in 5 seconds at most.
 
     `hooks`: unhandled exceptions (of threads, tasks and destructors, too) and crashes become log events, and the rest
     is sent before SIGTERM ends the process, where the program does not handle it. Hooks and handlers of the program
@@ -151,6 +152,7 @@ def init(
         "thread_namer": _thread_name,
     }
     process_id = _core.recorder_start(decisions)
+    _trace_as_environment_says(environment.get("MICROMEGAS_TRACE"))
     _authenticate_by(authentication)
     _hooks.settings = given
     _hooks.is_automatic = False
@@ -268,6 +270,16 @@ def status() -> dict[str, object] | None:
     said).
     """
     return _core.recorder_status()
+
+
+def _trace_as_environment_says(value: str | None) -> None:
+    if value:
+        from micromegas.record.auto_trace import trace_as_environment_says
+
+        try:
+            trace_as_environment_says(value)
+        except RuntimeError as error:
+            _core.log.error("MICROMEGAS_TRACE %r: %s", value, error)
 
 
 def _period(text: str | None) -> float:

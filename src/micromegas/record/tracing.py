@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from micromegas import _core
+from micromegas.record.monitoring import tool
 
 if TYPE_CHECKING:
     from micromegas._core import Span
@@ -27,6 +29,12 @@ def trace(function: Callable[P, R] | None = None, /, *, name: str | None = None)
     The span is called like the function (`__qualname__`) unless a name is given. Plain functions and methods leave
     spans of their thread. Coroutine functions, generators and async generators leave async spans from their first
     step to their end, with the async span that was current at that first step as their parent.
+
+    From 3.12 on a plain function stays what it is, the interpreter tells of its calls (`sys.monitoring`; a wrapper when
+    no tool id is free). Before, and for callables that are no Python functions, the result is a wrapper with the same
+    attributes. Class and static methods, properties and cached properties are traced inside.
+
+    Errors: TypeError for what can't be called.
     """
     if function is None:
         return functools.partial(_traced, name=name)
@@ -36,6 +44,14 @@ def trace(function: Callable[P, R] | None = None, /, *, name: str | None = None)
 def _traced(function: Any, name: str | None) -> Any:
     if isinstance(function, classmethod | staticmethod):
         return type(function)(_traced(function.__func__, name))
+    if isinstance(function, property):
+        fget, fset, fdel = (accessor and _traced(accessor, name) for accessor in _accessors(function))
+        return property(fget, fset, fdel, function.__doc__)
+    if isinstance(function, functools.cached_property):
+        function.func = _traced(function.func, name)
+        return function
+    if not callable(function) or isinstance(function, type):
+        raise TypeError(f"trace: {function!r} is no function, method or property (of a class, trace the methods)")
     import inspect  # here: `import micromegas` shall be quick
 
     wrap: Callable[[Any, Span], Any]
@@ -45,9 +61,22 @@ def _traced(function: Any, name: str | None) -> Any:
         wrap = _traced_generator
     elif inspect.isasyncgenfunction(function):
         wrap = _traced_async_generator
+    elif isinstance(function, FunctionType) and tool.acquire():
+        traced = _core.traced_code(function.__code__, _span_of(function, name))
+        tool.watch(traced)
+        function.__code__ = traced
+        return function
     else:
         wrap = _core.make_traced
-    return functools.update_wrapper(wrap(function, _span_of(function, name)), function)
+    span = _span_of(function, name)
+    code = getattr(_innermost(function), "__code__", None)
+    if isinstance(code, CodeType):
+        _core.leave_code_alone(code)
+    return functools.update_wrapper(wrap(function, span), function)
+
+
+def _accessors(function: property) -> tuple[Any, Any, Any]:
+    return function.fget, function.fset, function.fdel
 
 
 def _span_of(function: Any, name: str | None) -> "Span":
