@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -420,20 +419,38 @@ def test_any_body(body: bytes) -> None:
     read(*BlockMaker(LOGS).metadata(), in_columns(body), max_bytes=1 << 20)
 
 
-def bombs() -> Iterator[tuple[str, bytes]]:
-    yield "a segment of 2^60 bytes", in_columns(b"", 2**60)
-    yield "a compressed segment of 2^27 bytes in 12", in_columns(b"\x28\xb5\x2f\xfd" + bytes(8), 2**27, 12)
-    many = b"\xff\xff\xff\x7f"  # 2^28 - 1
-    yield "records out of nothing", in_columns(b"\0\0" + many + b"\0")
-    # as many events of type 0, of 17 bytes each, all of them the same
-    yield "events out of nothing", in_columns(b"\0\0" + many + b"\0" + b"\1\0\1\0\0")
-    # texts of a dictionary that has no bytes
-    yield "texts out of nothing", in_columns(b"\0\0" + many + b"\x20\x02" + b"\0\1\0" + many + b"\0")
+MANY = b"\xff\xff\xff\x7f"  # 2^28 - 1
+SOME = b"\x80\x80\x80\x04"  # 2^23
+STRINGS = b"\x20\x02"  # all records are of type 1, LogStringEventV2
+NO_DEPENDENCIES = b"\0"
+BOMBS = {
+    "a segment of 2^60 bytes": (in_columns(b"", 2**60), "bytes in a segment"),
+    "a segment of 2^25 bytes in 12": (in_columns(b"\x28\xb5\x2f\xfd" + bytes(8), 2**25, 12), "a segment of"),
+    "records out of nothing": (in_columns(NO_DEPENDENCIES + MANY + b"\0"), "at most 67108864 are possible"),
+    "events out of nothing": (in_columns(NO_DEPENDENCIES + SOME + b"\0"), "records of more than"),
+    "texts out of nothing": (
+        # one id for all, no steps of time, codecs of zero, then as many indexes as texts in the dictionary
+        in_columns(NO_DEPENDENCIES + SOME + STRINGS + b"\1" + b"\0\1\0" + b"\0" + b"\0" + b"\1\0" + SOME + b"\0"),
+        "texts in a dictionary, at most 1048576",
+    ),
+    "ids out of nothing": (
+        in_columns(NO_DEPENDENCIES + SOME + STRINGS + b"\1" + b"\0" + SOME + b"\x01"),
+        "a column of 8388608 bytes",
+    ),
+    "as many events as may be": (
+        # all without a text, with nothing behind it
+        in_columns(
+            NO_DEPENDENCIES + b"\x80\x80\x80\x01" + STRINGS + b"\1" + b"\0\1\0" + b"\0" + b"\0" + b"\0\0" + b"\0\0"
+        ),
+        "no dependency has the id 0",
+    ),
+}
 
 
-@pytest.mark.parametrize(("name", "payload"), list(bombs()), ids=lambda each: each if isinstance(each, str) else "")
-def test_bombs(name: str, payload: bytes) -> None:
-    with pytest.raises(_core.WireError):
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name: str) -> None:
+    payload, problem = BOMBS[name]
+    with pytest.raises(_core.WireError, match=problem):
         _core.decode_events(*BlockMaker(LOGS).metadata(), payload, format=COLUMNS, max_bytes=64 << 20)
 
 

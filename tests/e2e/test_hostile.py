@@ -48,6 +48,7 @@ from e2e.made_traffic import (
 from e2e.recordings import SCENARIOS, Request, recording
 from e2e.serving import Service, serving, wait_until_materialized
 
+from micromegas import _core
 from micromegas.config import LakeSettings
 
 
@@ -102,6 +103,57 @@ def test_decompression_bombs(service: Service) -> None:
     accept(service, [block_request(stream.logs(["after the bombs"]))])
     for bomb in bombs:
         assert_only_good_rows(service, stream, bomb, ["after the bombs"])
+
+
+def in_columns(fields: dict[str, Any]) -> dict[str, Any]:
+    """A log block of a stream that is announced in columns."""
+    layouts = cbor2.dumps(DEPENDENCIES["log"]), cbor2.dumps(OBJECTS["log"])
+    columns = _core.columns_payload(*layouts, cbor2.dumps(fields["payload"]))
+    return fields | {"payload": cbor2.loads(columns)}
+
+
+def test_formats(service: Service) -> None:
+    """What a stream says and what its blocks are: where that differs, only those blocks have no rows."""
+    made = MadeProcess(Random(22))
+    streams = {
+        name: made.stream("log") for name in ("columns", "no columns", "columns in transit", "unheard of", "bomb", "")
+    }
+    announced = {
+        "columns": "micromegas-columns/1",
+        "no columns": "micromegas-columns/1",
+        "columns in transit": "micromegas-transit",
+        "unheard of": "micromegas-columns/2",
+        "bomb": "micromegas-columns/1",
+    }
+    accept(service, [made.request(), streams[""].request()])
+    accept(service, [streams[name].request(format=announced[name]) for name in announced])
+    blocks = {name: stream.logs([f"of {name}"]) for name, stream in streams.items()}
+    good = [in_columns(blocks["columns"]), blocks[""]]
+    # 2^27 records out of 8 bytes
+    bomb = {"dependencies": b"", "objects": b"\xc1\x06\x00" + b"\x00\x80\x80\x80\x40\x00"}
+    bad = [
+        blocks["no columns"],
+        in_columns(blocks["columns in transit"]),
+        blocks["unheard of"],
+        blocks["bomb"] | {"payload": bomb},
+    ]
+    accept(service, map(block_request, bad[:2] + good + bad[2:]))
+    for _ in range(2):
+        assert sorted(messages(service, made.process_id)) == ["of ", "of columns"]
+        errors = [listed_errors(service)[block["block_id"]]["error"] for block in bad]
+        for error, telling in zip(
+            errors, ("beside a block", "no lz4 frame", "columns/2", "records of more than"), strict=True
+        ):
+            assert telling in error, error
+        wait_until_materialized(service)
+    sql = f"SELECT stream_id, format FROM streams WHERE process_id = '{made.process_id}'"
+    assert {row["stream_id"]: row["format"] for row in records(service.query(sql))} == {
+        stream.stream_id: announced.get(name, "micromegas-transit") for name, stream in streams.items()
+    }
+    for fields in good:
+        sql = f"SELECT jsonb_format_json(value) AS value FROM parse_block('{fields['block_id']}')"
+        assert '"of ' in service.query(sql)["value"][0].as_py()
+    assert service.peak_memory() < MEMORY_LIMIT
 
 
 def amplified(stream: MadeStream) -> Request:

@@ -21,6 +21,8 @@ from e2e.serving import Service, serving, wait_until_materialized
 from micromegas.config import LakeSettings
 
 PROGRAM = Path(__file__).with_name("instrumented_program.py")
+FORMATS = {"auto": "micromegas-columns/1", "transit": "micromegas-transit"}
+"""What the recorder is told, and what it sends to a server of ours then."""
 WORKERS = [f"worker-{number}" for number in range(THREADS)]
 CLOCK_MARGIN = 50_000_000
 """The process's clock is fitted to the wall clock; both may differ by this much (ns)."""
@@ -32,6 +34,7 @@ class Run:
 
     service: Service
     said: dict[str, Any]
+    format: str
 
     @property
     def process_id(self) -> str:
@@ -49,15 +52,18 @@ class Run:
         return {row["name"]: row["stream_id"] for row in self.ask(sql)}
 
 
-@pytest.fixture(scope="module")
-def run(module_lake: LakeSettings) -> Iterator[Run]:
+@pytest.fixture(scope="module", params=FORMATS)
+def run(module_lake: LakeSettings, request: pytest.FixtureRequest) -> Iterator[Run]:
     with serving(module_lake) as service:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MICROMEGAS_")}
-        environment = inherited | {"MICROMEGAS_TELEMETRY_URL": f"http://127.0.0.1:{service.http_port}"}
+        environment = inherited | {
+            "MICROMEGAS_TELEMETRY_URL": f"http://127.0.0.1:{service.http_port}",
+            "MICROMEGAS_ENCODING": request.param,
+        }
         done = subprocess.run(
             [sys.executable, str(PROGRAM)], env=environment, stdout=subprocess.PIPE, timeout=120, check=True
         )
-        yield Run(service, json.loads(done.stdout))
+        yield Run(service, json.loads(done.stdout), FORMATS[request.param])
 
 
 def test_everything_has_arrived(run: Run) -> None:
@@ -65,6 +71,11 @@ def test_everything_has_arrived(run: Run) -> None:
     assert run.said["status"]["lost_events"] == 0
     assert run.said["status"]["last_error"] is None
     assert run.ask("SELECT * FROM list_block_errors()") == []
+
+
+def test_format(run: Run) -> None:
+    rows = run.ask("SELECT DISTINCT \"streams.format\" AS format FROM blocks WHERE process_id = '{process}'")
+    assert rows == [{"format": run.format}]
 
 
 def test_process(run: Run) -> None:

@@ -64,6 +64,29 @@ def test_a_process_a_stream_and_its_block(lake: Lake, service: RunningIngest) ->
     assert lake.metadata.blocks() == [row]
 
 
+def test_senders_are_told_which_encodings_they_may_choose(lake: Lake, service: RunningIngest) -> None:
+    process_id, stream_ids = new_id(), [new_id(), new_id(), new_id()]
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    for route, body, told in (
+        ("process", process_body(process_id), "micromegas-transit, micromegas-columns/1"),
+        ("stream", stream_body(process_id, stream_ids[0]), None),
+    ):
+        connection.request("POST", f"/ingestion/insert_{route}", body)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"")
+        assert response.headers["micromegas-stream-formats"] == told
+    connection.close()
+    # any text is kept: what nobody here can read may come from another server's lake
+    for stream_id, stream_format in zip(stream_ids[1:], ("micromegas-columns/1", "otlp/v1/logs"), strict=True):
+        body = cbor2.loads(stream_body(process_id, stream_id)) | {"format": stream_format}
+        assert post(service.port, "stream", cbor2.dumps(body)) == 200
+    body = cbor2.loads(stream_body(process_id, new_id())) | {"format": 1}
+    assert post(service.port, "stream", cbor2.dumps(body)) == 400
+    rows = lake.metadata.streams(stream_ids)
+    formats = [rows[stream_id].format for stream_id in stream_ids]
+    assert formats == ["micromegas-transit", "micromegas-columns/1", "otlp/v1/logs"]
+
+
 def test_both_payload_forms_are_stored_alike(lake: Lake, service: RunningIngest) -> None:
     process_id, stream_id = new_id(), new_id()
     post(service.port, "process", process_body(process_id))

@@ -410,12 +410,12 @@ def test_a_wait_that_can_not_be(run, server, timeout):
 
 
 def test_the_more_important_displaces_the_less(run, server):
-    """Spans, then measures, then logs, while the server is away: each finds the queue full of the former."""
+    """Spans, then measures, then logs, while the server is away: the logs find the queue full of the others."""
     server.answer = lambda route, number: 503 if number < 3 else 200
     done = run(
         """
         import random
-        mm.init(flush_period=60, queue_bytes=30_000)
+        mm.init(flush_period=60, queue_bytes=18_000)
         random.seed(2)
         for i in range(600):
             with mm.span("s"): pass

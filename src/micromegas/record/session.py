@@ -15,6 +15,8 @@ from micromegas.record.process_facts import default_properties, encodable, facts
 
 TYPE_CHECKING = False  # what type checkers take for true; `typing` is slow to load
 if TYPE_CHECKING:
+    from typing import Literal
+
     from micromegas.record.authentication import Auth, Authentication
 
 PARENT_VARIABLE = "MICROMEGAS_TELEMETRY_PARENT_PROCESS"
@@ -63,6 +65,7 @@ def init(
     flush_period: float | None = None,
     buffer_bytes: int | None = None,
     queue_bytes: int | None = None,
+    encoding: "Literal['auto', 'transit', 'columns'] | None" = None,
     hooks: bool = True,
     system_metrics: bool | None = None,
     gauge_period: float = 1.0,
@@ -95,6 +98,9 @@ def init(
     (`QueueSize`, `HttpRequestCompletionTime` …; with the events of others). See docs/instrumentation.md.
     `gauge_period`: seconds between two looks at the gauges.
 
+    `encoding`: how blocks are sent, else MICROMEGAS_ENCODING, else `auto`: as `columns` (the smallest) to servers that
+    say that they read them, else as `transit`, which every server reads.
+
     Children that were forked, or started by `multiprocessing`, record as processes of their own; others find their
     parent's id in MICROMEGAS_TELEMETRY_PARENT_PROCESS. MICROMEGAS_TRACE begins automatic tracing, see `trace_modules`.
     At exit the rest is sent, in 5 seconds at most.
@@ -109,7 +115,7 @@ def init(
     Where recording began by itself (MICROMEGAS_AUTOSTART, or as a child of a recorded process) this gives the id of the
     process and sets the level; other settings come too late, which a warning in the log tells.
 
-    Errors: ValueError for a url, key, level or period that can't be; RuntimeError when recording already.
+    Errors: ValueError for a url, key, level, period or encoding that can't be; RuntimeError when recording already.
     """
     given = dict(locals())
     environment = os.environ
@@ -146,6 +152,7 @@ def init(
         if flush_period is not None
         else _period(environment.get("MICROMEGAS_FLUSH_PERIOD")),
         "buffer_bytes": buffer_bytes if buffer_bytes is not None else _bytes_from("MICROMEGAS_BUFFER_BYTES"),
+        "encoding": encoding or os.environ.get("MICROMEGAS_ENCODING") or "auto",
         "queue_bytes": queue_bytes if queue_bytes is not None else _bytes_from("MICROMEGAS_QUEUE_BYTES"),
         "system_metrics": system_metrics if system_metrics is not None else _switch("MICROMEGAS_SYSTEM_METRICS"),
         "monotonic_clock": environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",

@@ -64,7 +64,10 @@ pub struct BlockBuffers {
 impl BlockBuffers {
     /// `cap` bounds each buffer, in bytes.
     pub fn open(format: Format, layout: &StreamLayout, stored_payload: &[u8], cap: usize) -> Result<Self> {
-        let payload = Payload::parse(stored_payload)?;
+        Self::read(format, layout, &Payload::parse(stored_payload)?, cap)
+    }
+
+    pub fn read(format: Format, layout: &StreamLayout, payload: &Payload<'_>, cap: usize) -> Result<Self> {
         match format {
             Format::Transit => Ok(Self {
                 dependencies: decompress_frame(&payload.dependencies, cap)

@@ -6,10 +6,14 @@ use std::fmt::Write;
 
 use super::floats;
 use super::value::Value;
+use super::MAX_MESSAGE_BYTES;
 
 /// MM_MAX_VALUES of csrc/record.h.
 const MAX_CONVERSIONS: usize = 32;
 const MAX_WIDTH: usize = 1000;
+/// Of `%f`, without the precision.
+const LONGEST_NUMBER: usize = 320;
+const LONGEST_CUT_NOTE: usize = 64;
 
 pub struct Template<'t> {
     text: &'t str,
@@ -55,6 +59,22 @@ impl<'t> Template<'t> {
                 .map(|(_, conversion)| conversion.class())
                 .collect(),
         )
+    }
+
+    /// No fewer bytes than the message has; few more, as long as the values are short.
+    pub fn longest_message(&self, values: &[Value<'_>]) -> usize {
+        let widths = self.parts.iter().flat_map(|parts| &parts.conversions);
+        let widths: usize = widths
+            .map(|(_, conversion)| conversion.width + conversion.precision.unwrap_or(0))
+            .sum();
+        let values = values.iter().map(|value| match value {
+            // a lone surrogate of two bytes becomes six
+            Value::Text(text) => 3 * text.units.len() + LONGEST_CUT_NOTE,
+            Value::Utf8(text) => text.len(),
+            _ => LONGEST_NUMBER,
+        });
+        let all = self.text.len() + widths + values.sum::<usize>();
+        all.min(MAX_MESSAGE_BYTES + LONGEST_CUT_NOTE)
     }
 
     /// Appends the message. The calling thread has seen to it that the values fit.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::codec::cbor::CborWriter;
 use crate::codec::declarations::write_declarations;
+use crate::codec::envelope::StreamEnvelope;
+use crate::codec::Format;
 
 use super::identity::rfc3339;
 use super::layouts::StreamKind;
@@ -65,7 +67,7 @@ impl Body {
         self.0.extend_from_slice(value);
     }
 
-    fn properties(&mut self, properties: &[(String, String)]) {
+    fn properties<'p>(&mut self, properties: impl ExactSizeIterator<Item = (&'p String, &'p String)>) {
         self.write(|cbor| {
             cbor.text("properties");
             cbor.map(properties.len());
@@ -94,22 +96,40 @@ pub fn process_body(process: &Process, start_wall_ns: i64, start_ticks: u64) -> 
         Some(parent_id) => body.text("parent_process_id", parent_id),
         None => body.raw("parent_process_id", &[CBOR_NULL]),
     }
-    body.properties(&process.properties);
+    body.properties(process.properties.iter().map(|(name, value)| (name, value)));
     body.0
 }
 
+/// A stream of blocks in columns.
 pub fn stream_body(process_id: &str, stream_id: &str, kind: StreamKind, properties: &[(String, String)]) -> Vec<u8> {
-    let mut body = Body::map(6);
-    body.text("process_id", process_id);
-    body.text("stream_id", stream_id);
-    body.raw("dependencies_metadata", &write_declarations(&kind.dependency_types()));
-    body.raw("objects_metadata", &write_declarations(&kind.object_types()));
+    stream_body_of(&StreamEnvelope {
+        process_id: process_id.to_owned(),
+        stream_id: stream_id.to_owned(),
+        dependencies_metadata: write_declarations(&kind.dependency_types()),
+        objects_metadata: write_declarations(&kind.object_types()),
+        tags: vec![kind.tag().to_owned()],
+        properties: properties.iter().cloned().collect(),
+        format: Format::Columns.name().to_owned(),
+    })
+}
+
+/// A format is told only to those who know what that is.
+pub fn stream_body_of(stream: &StreamEnvelope) -> Vec<u8> {
+    let has_format = stream.format != Format::Transit.name();
+    let mut body = Body::map(6 + usize::from(has_format));
+    body.text("process_id", &stream.process_id);
+    body.text("stream_id", &stream.stream_id);
+    body.raw("dependencies_metadata", &stream.dependencies_metadata);
+    body.raw("objects_metadata", &stream.objects_metadata);
     body.write(|cbor| {
         cbor.text("tags");
-        cbor.array(1);
-        cbor.text(kind.tag());
+        cbor.array(stream.tags.len());
+        stream.tags.iter().for_each(|tag| cbor.text(tag));
     });
-    body.properties(properties);
+    body.properties(stream.properties.iter());
+    if has_format {
+        body.text("format", &stream.format);
+    }
     body.0
 }
 

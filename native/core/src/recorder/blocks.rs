@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::lz4::compress_frame;
+use crate::codec::columns::Encoder;
 
 use super::announcement::{block_body, process_body, stream_body, BlockHead, Process};
 use super::capture::{CapturedBlock, Captures};
@@ -162,6 +162,18 @@ impl BlockWriter {
         self.events += 1;
     }
 
+    /// An event of a template and the values for it, which must fit.
+    pub fn template_event(&mut self, type_index: u8, words: &[u64; 3], values: &[u8]) {
+        self.objects.push(type_index);
+        self.objects
+            .extend_from_slice(&(24 + values.len() as u32).to_le_bytes());
+        for word in words {
+            self.objects.extend_from_slice(&word.to_le_bytes());
+        }
+        self.objects.extend_from_slice(values);
+        self.events += 1;
+    }
+
     fn clear(&mut self) {
         self.dependencies.clear();
         self.objects.clear();
@@ -227,11 +239,7 @@ impl Stream {
             object_offset: self.object_offset,
             nb_objects: writer.events,
         };
-        let body = block_body(
-            &head,
-            &compress_frame(&writer.dependencies),
-            &compress_frame(&writer.objects),
-        );
+        let body = block_body(&head, &[], &office.encode(self.kind, writer));
         if office.captures.any_open() {
             office.captures.keep(CapturedBlock {
                 process: process_body(&office.process, office.start_wall_ns, office.clock_start_ns),
@@ -265,6 +273,8 @@ pub struct Office {
     pub start_wall_ns: i64,
     /// Blocks that are to leave together.
     cut: RefCell<Vec<Block>>,
+    /// By kind of stream.
+    encoders: RefCell<[Encoder; 3]>,
 }
 
 impl Office {
@@ -276,7 +286,16 @@ impl Office {
             clock_start_ns: clock.start_ns(),
             start_wall_ns: clock.wall_ns(clock.start_ns()),
             cut: RefCell::default(),
+            encoders: RefCell::new(StreamKind::ALL.map(|kind| Encoder::new(kind.layout()))),
         }
+    }
+
+    /// The block in columns.
+    fn encode(&self, kind: StreamKind, writer: &BlockWriter) -> Vec<u8> {
+        let encoder = &mut self.encoders.borrow_mut()[kind as usize];
+        encoder
+            .encode(&writer.dependencies, &writer.objects)
+            .expect("records of our own layouts can be cut")
     }
 
     /// The blocks cut since the last time.

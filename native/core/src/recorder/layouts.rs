@@ -2,7 +2,9 @@
 //!
 //! A layout may change freely (streams carry their own); the writers in `blocks.rs` and `*_stream.rs` must change with it.
 
+use crate::codec::columns::TEMPLATE_EVENT;
 use crate::codec::declarations::{MemberDeclaration, TypeDeclaration};
+use crate::codec::{RecordTypes, StreamLayout};
 
 /// What a stream holds: its tag and its layouts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,11 +61,20 @@ fn varying(name: &str) -> TypeDeclaration {
 }
 
 impl StreamKind {
+    pub const ALL: [Self; 3] = [Self::Log, Self::Metrics, Self::Cpu];
+
     pub fn tag(self) -> &'static str {
         match self {
             Self::Log => "log",
             Self::Metrics => "metrics",
             Self::Cpu => "cpu",
+        }
+    }
+
+    pub fn layout(self) -> StreamLayout {
+        StreamLayout {
+            dependencies: RecordTypes::compile(&self.dependency_types()),
+            objects: RecordTypes::compile(&self.object_types()),
         }
     }
 
@@ -100,6 +111,7 @@ impl StreamKind {
                 fixed("LogStaticStrEvent", &[Reference("desc"), TIME]),
                 varying("LogStringEventV2"),
                 varying("TaggedLogString"),
+                varying(TEMPLATE_EVENT),
             ],
             Self::Metrics => vec![
                 fixed(

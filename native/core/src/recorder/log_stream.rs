@@ -1,4 +1,4 @@
-//! The log stream: messages are made here, events of all threads are put in the order of time.
+//! The log stream: events of all threads in the order of time, templates and values apart. Who decodes makes messages of them.
 
 use std::ops::Range;
 
@@ -6,6 +6,7 @@ use super::blocks::{BlockWriter, Office, Properties, Stream};
 use super::descriptor::{Description, Descriptor};
 use super::layouts::StreamKind;
 use super::record::{Record, LOG_LITERAL, LOG_TEXT};
+use crate::codec::columns::push_values;
 use crate::message::finish_message;
 use crate::message::template::push_str;
 use crate::message::value::Value;
@@ -15,15 +16,26 @@ const BLOCK_BYTES: usize = 1 << 20;
 const STATIC_EVENT: u8 = 0;
 const STRING_EVENT: u8 = 1;
 const TAGGED_EVENT: u8 = 2;
+const TEMPLATE_EVENT: u8 = 3;
+/// Bytes of messages in a block, once they are made: who reads it has them all in memory.
+const BLOCK_MESSAGE_BYTES: usize = 32 << 20;
 
 const LEVELS: [&str; 6] = ["fatal", "error", "warning", "info", "debug", "trace"];
 
 struct Pending {
     ns: u64,
     descriptor: &'static Descriptor,
-    /// In `texts`; None: the template as it stands.
-    message: Option<Range<usize>>,
+    message: Message,
     properties: Option<Properties>,
+}
+
+enum Message {
+    /// The template as it stands.
+    Literal,
+    /// In `texts`.
+    Text(Range<usize>),
+    /// For the template, in `values`; at most as many bytes as the message can have.
+    Values(Range<usize>, usize),
 }
 
 pub struct LogStream {
@@ -31,6 +43,7 @@ pub struct LogStream {
     writer: BlockWriter,
     pending: Vec<Pending>,
     texts: String,
+    values: Vec<u8>,
 }
 
 impl LogStream {
@@ -40,6 +53,7 @@ impl LogStream {
             writer: BlockWriter::default(),
             pending: Vec::new(),
             texts: String::new(),
+            values: Vec::new(),
         }
     }
 
@@ -52,25 +66,29 @@ impl LogStream {
             return self.pending.push(Pending {
                 ns,
                 descriptor: record.descriptor,
-                message: None,
+                message: Message::Literal,
                 properties: None,
             });
         }
         let (values, properties) = record.values();
-        let start = self.texts.len();
-        match (&record.descriptor.description, values.first()) {
-            (_, Some(text)) if record.kind == LOG_TEXT => push_str(text, &mut self.texts),
-            (Description::Log { template, .. }, _) if !values.is_empty() => {
-                template.write_message(&values, &mut self.texts);
+        let message = match (&record.descriptor.description, values.first()) {
+            (_, Some(text)) if record.kind == LOG_TEXT => {
+                let start = self.texts.len();
+                push_str(text, &mut self.texts);
+                finish_message(&mut self.texts, start);
+                Message::Text(start..self.texts.len())
             }
-            (Description::Log { template, .. }, _) => self.texts.push_str(template.text()),
-            _ => {}
-        }
-        finish_message(&mut self.texts, start);
+            (Description::Log { template, .. }, _) => {
+                let start = self.values.len();
+                push_values(&values, &mut self.values);
+                Message::Values(start..self.values.len(), template.longest_message(&values))
+            }
+            _ => Message::Literal,
+        };
         self.pending.push(Pending {
             ns,
             descriptor: record.descriptor,
-            message: Some(start..self.texts.len()),
+            message,
             properties: (!properties.is_empty()).then(|| property_pairs(&properties)),
         });
     }
@@ -82,7 +100,7 @@ impl LogStream {
         self.pending.push(Pending {
             ns,
             descriptor,
-            message: Some(start..self.texts.len()),
+            message: Message::Text(start..self.texts.len()),
             properties: None,
         });
     }
@@ -92,19 +110,29 @@ impl LogStream {
         self.pending.sort_by_key(|event| event.ns);
         let mut first_ns = self.pending.first().map_or(0, |event| event.ns);
         let mut last_ns = first_ns;
+        let mut message_bytes = 0;
         for event in self.pending.drain(..) {
-            if self.writer.events() > 0 && self.writer.size() >= BLOCK_BYTES {
+            let is_full = self.writer.size() >= BLOCK_BYTES || message_bytes >= BLOCK_MESSAGE_BYTES;
+            if self.writer.events() > 0 && is_full {
                 self.stream.cut(&mut self.writer, first_ns, last_ns, office);
                 first_ns = event.ns;
+                message_bytes = 0;
             }
             last_ns = event.ns;
             let id = self.writer.describe(event.descriptor);
             match (event.message, event.properties) {
-                (None, _) => self.writer.event(STATIC_EVENT, &[id, event.ns], &[]),
-                (Some(range), None) => self
-                    .writer
-                    .text_event(STRING_EVENT, &[id, event.ns], &self.texts[range]),
-                (Some(range), Some(properties)) => {
+                (Message::Literal, _) => self.writer.event(STATIC_EVENT, &[id, event.ns], &[]),
+                (Message::Values(range, longest), properties) => {
+                    let set = properties.map_or(0, |properties| self.writer.property_set(&properties));
+                    message_bytes += longest;
+                    self.writer
+                        .template_event(TEMPLATE_EVENT, &[id, set, event.ns], &self.values[range]);
+                }
+                (Message::Text(range), None) => {
+                    self.writer
+                        .text_event(STRING_EVENT, &[id, event.ns], &self.texts[range])
+                }
+                (Message::Text(range), Some(properties)) => {
                     let set = self.writer.property_set(&properties);
                     self.writer
                         .text_event(TAGGED_EVENT, &[id, set, event.ns], &self.texts[range]);
@@ -113,6 +141,8 @@ impl LogStream {
         }
         self.texts.clear();
         self.texts.shrink_to(4 * BLOCK_BYTES);
+        self.values.clear();
+        self.values.shrink_to(4 * BLOCK_BYTES);
         self.stream
             .cut(&mut self.writer, first_ns, last_ns.max(horizon_ns), office);
     }

@@ -25,6 +25,8 @@ mod cpu_stream;
 mod credentials;
 mod descriptor;
 #[cfg(feature = "python")]
+mod encoding;
+#[cfg(feature = "python")]
 mod endpoint;
 #[cfg(feature = "python")]
 mod hotpath;

@@ -9,6 +9,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
+use super::encoding::Encoding;
 use super::endpoint::{checked_header, Endpoint, Wishes};
 use super::identity::clean;
 use super::losses::{Losses, CLASSES, REASONS};
@@ -99,6 +100,7 @@ struct Decisions<'py> {
     buffer_bytes: u64,
     queue_bytes: usize,
     system_metrics: bool,
+    encoding: String,
     monotonic_clock: bool,
     thread_namer: Bound<'py, PyAny>,
 }
@@ -128,6 +130,12 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
         buffer_bytes: decisions.buffer_bytes,
         queue_bytes: decisions.queue_bytes,
         system_metrics: decisions.system_metrics,
+        encoding: Encoding::parse(&decisions.encoding).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "encoding {:?}: neither auto nor transit nor columns",
+                decisions.encoding
+            ))
+        })?,
         exe,
         username,
         realname,

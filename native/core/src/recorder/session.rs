@@ -12,6 +12,7 @@ use super::capture;
 use super::clock::Clock;
 use super::collector::{Collector, Control};
 use super::credentials::Credentials;
+use super::encoding::{Encoding, Negotiation};
 use super::endpoint::Endpoint;
 use super::hotpath;
 use super::http::Header;
@@ -32,6 +33,7 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Whether the machine, the process and the recorder are measured.
     pub system_metrics: bool,
+    pub encoding: Encoding,
     pub exe: String,
     pub username: String,
     pub realname: String,
@@ -182,6 +184,7 @@ impl Session {
             outbox,
             server: Arc::clone(&endpoint.server),
             credentials,
+            negotiation: Negotiation::new(session.settings.encoding),
         };
         thread::Builder::new().name("mm-uploader".to_owned()).spawn(move || {
             hotpath::block_signals();

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::codec::Format;
+
 use super::credentials::{Credentials, Pass};
+use super::encoding::Negotiation;
 use super::hotpath;
 use super::http::{Answer, Client, Server};
 use super::outbox::{Item, Outbox, Outcome, Subject, Task};
 
 const FORMATS_HEADER: &str = "micromegas-stream-formats";
-const TRANSIT: &str = "micromegas-transit";
 /// For a request that is small; a large one gets the time that it takes on a slow line, too.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const SLOWEST_BYTES_PER_SECOND: u64 = 128 << 10;
@@ -32,6 +34,7 @@ pub struct Uploader {
     pub sends: bool,
     pub server: Arc<Server>,
     pub credentials: Arc<Credentials>,
+    pub negotiation: Negotiation,
 }
 
 /// Tells the outbox of the end of a thread, also when it panics or never began.
@@ -77,20 +80,26 @@ impl Uploader {
         let Some(Pass { headers, number }) = self.credentials.pass() else {
             return Outcome::NoPass(None);
         };
-        let seconds_on_the_way = item.body.len() as u64 / SLOWEST_BYTES_PER_SECOND;
+        let route = item.subject.route();
+        let body = match self.negotiation.body(&item.subject, &item.body) {
+            Ok(body) => body,
+            Err(error) => return Outcome::Refused(format!("{route}: as records: {error}")),
+        };
+        let seconds_on_the_way = body.len() as u64 / SLOWEST_BYTES_PER_SECOND;
         let mut deadline = Instant::now() + ATTEMPT_TIMEOUT + Duration::from_secs(seconds_on_the_way);
         if let Some(stop_at) = self.outbox.stop_at() {
             deadline = deadline.min(stop_at.max(Instant::now() + LAST_CHANCE));
         }
-        let route = item.subject.route();
-        let answer = match client.post(&format!("/ingestion/{route}"), &headers, &item.body, deadline) {
+        let answer = match client.post(&format!("/ingestion/{route}"), &headers, &body, deadline) {
             Ok(answer) => answer,
             Err(error) => return Outcome::Away(format!("{route}: {error}"), None),
         };
         match answer.status {
             200..=299 => {
-                if matches!(item.subject, Subject::Process { .. }) {
-                    self.outbox.learn_formats(formats(&answer));
+                if let Subject::Process { process_id } = &item.subject {
+                    let formats = formats(&answer);
+                    self.negotiation.process_announced(process_id, &formats);
+                    self.outbox.learn_formats(formats);
                 }
                 Outcome::Sent
             }
@@ -105,7 +114,7 @@ impl Uploader {
 
 /// The encodings of blocks that the server reads; one that does not say reads what all servers read.
 fn formats(answer: &Answer) -> Vec<String> {
-    let names = answer.header(FORMATS_HEADER).unwrap_or(TRANSIT);
+    let names = answer.header(FORMATS_HEADER).unwrap_or(Format::Transit.name());
     names.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
