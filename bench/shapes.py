@@ -6,13 +6,16 @@ Each statement stands 20 times in a loop whose names are local. A new way to rec
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import functools
 import gc
 import itertools
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from floor import floor
 
@@ -71,6 +74,8 @@ class Shape:
     """The same call of a function that does nothing."""
     nearest: str | None = None
     """Of a peer: the shape of ours that does the same."""
+    suspendable: bool = False
+    """To stand in a coroutine, in a context of its own, as in a task."""
     loops: int = LOOPS
     around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
@@ -132,12 +137,24 @@ def recording_shapes() -> dict[str, Shape]:
         "log, one property": Shape("log.info('literal', user=s)", {"log": log, "s": "alice"}, call=FAST_NAMED),
         "log, f-string": Shape("log.info(f'x={x}')", {"log": log, "x": 5}),
         "with span (two events)": Shape("with span: pass", {"span": span}, times_with(1.15), call=PREBOUND_WITH),
+        "with span, in a coroutine": Shape("with span: pass", {"span": span}, times_with(1.3), suspendable=True),
         "with mm.span('name')": Shape("with make('name'): pass", {"make": mm.span}),
         "@trace, added to f(x)": Shape(
             "f(x)", {"f": mm.trace(copy_of_plain()), "x": 5}, added_to_call(5), less=UNTRACED, call=UNTRACED
         ),
+        "f(x) of a traced module, added": Shape(
+            "f(x)",
+            {"f": automatic, "x": 5},
+            added_to_call(15 if OLD else 5),
+            less=UNTRACED,
+            around=tracing_automatically,
+        ),
         **logging_shapes(),
     }
+
+
+def automatic(a: int) -> int:
+    return a
 
 
 def copy_of_plain() -> Callable[[int], int]:
@@ -176,12 +193,33 @@ def off_shapes() -> dict[str, Shape]:
 def compiled(shape: Shape) -> Callable[[int], float]:
     """`sample(n)`: ns per statement, with the loop."""
     names = shape.names
-    lines = [f"def sample(n, {', '.join(f'{name}={name}' for name in names)}):", "    begin = clock_()"]
+    keyword = "async def" if shape.suspendable else "def"
+    lines = [f"{keyword} sample(n, {', '.join(f'{name}={name}' for name in names)}):", "    begin = clock_()"]
     lines += ["    for _ in repeat_(None, n):"] + [f"        {shape.statement}"] * UNROLL
     lines += ["    return (clock_() - begin) / (n * UNROLL_)"]
     scope = {"clock_": time.thread_time_ns, "repeat_": itertools.repeat, "UNROLL_": UNROLL} | names
     exec("\n".join(lines), scope)
-    return scope["sample"]  # type: ignore[no-any-return]
+    sample: Any = scope["sample"]
+    return functools.partial(_in_context, sample) if shape.suspendable else sample  # type: ignore[no-any-return]
+
+
+def _in_context(sample: Callable[[int], Coroutine[Any, Any, float]], n: int) -> float:
+    try:
+        contextvars.copy_context().run(sample(n).send, None)
+    except StopIteration as stop:
+        return float(stop.value)
+    raise AssertionError("a statement has waited")
+
+
+@contextlib.contextmanager
+def tracing_automatically() -> Iterator[None]:
+    """Every function of this module is traced."""
+    mm.trace_modules(include=[__name__])
+    try:
+        automatic(5)  # decided about before the clock runs
+        yield
+    finally:
+        mm.untrace_modules()
 
 
 def measured(shapes: dict[str, Shape], rounds: int) -> Best:
