@@ -86,6 +86,7 @@ else:
         "capture_warnings": "micromegas.record.warnings_capture",
         "gauge": "micromegas.record.gauges",
         "install_logging": "micromegas.record.stdlib_logging",
+        "load_ipython_extension": "micromegas.record.notebook",
         "log_calls": "micromegas.record.log_calls",
         "monitor_gc": "micromegas.record.monitors",
         "monitor_loop": "micromegas.record.monitors",
@@ -94,6 +95,7 @@ else:
         "testing": "micromegas.testing",
         "trace_modules": "micromegas.record.auto_trace",
         "trace_tasks": "micromegas.record.task_spans",
+        "unload_ipython_extension": "micromegas.record.notebook",
         "uninstall_logging": "micromegas.record.stdlib_logging",
         "untrace_modules": "micromegas.record.auto_trace",
     }

@@ -247,3 +247,31 @@ def test_tasks(run, server):
         ("inside", "child", 1),
     }
     assert Counter(span["name"] for span in spans.values()) == {"child": 5, "inside": 4, "group": 1, "fails": 1}
+
+
+def test_notebook_magics(run, server):
+    """With a shell that has of IPython's what an extension is promised."""
+    run(
+        """
+        import micromegas, types
+        class Shell:
+            def __init__(self):
+                self.magics_manager = types.SimpleNamespace(magics={"line": {}, "cell": {}})
+                self.names = {"__name__": "__main__"}
+            def register_magic_function(self, function, magic_kind="line", magic_name=None):
+                self.magics_manager.magics[magic_kind][magic_name] = function
+            def run_cell(self, cell): exec(cell, self.names)
+        shell = Shell()
+        micromegas.load_ipython_extension(shell)
+        magics = shell.magics_manager.magics
+        magics["cell"]["span"]("load data", "def f(): return 1\\nf()")
+        magics["line"]["mm_trace"]("__main__")
+        magics["cell"]["span"]("", "f()")
+        magics["line"]["mm_trace"]("off")
+        shell.run_cell("f()")
+        micromegas.unload_ipython_extension(shell)
+        assert magics == {"line": {}, "cell": {}}
+        """
+    )
+    assert tree(server.captured.threads()["MainThread"])[0] == ["load data", []]
+    assert tree(server.captured.threads()["MainThread"])[-1] == ["cell", [["Shell.run_cell", [["f", []]]]]]
