@@ -13,6 +13,9 @@
 #include "clock.h"
 #include "record.h"
 
+/* Nothing outside of this module: no detour by its table of symbols. */
+#pragma GCC visibility push(hidden)
+
 #define MM_BLOCK_BYTES (256u << 10)
 /* A thread begins with a small block: most threads of a program record little, and there may be thousands. */
 #define MM_SMALL_BLOCK_BYTES (16u << 10)
@@ -86,5 +89,7 @@ static inline void mm_emit(const void *descriptor, enum mm_kind kind)
     record->tagged_descriptor = (uint64_t)(uintptr_t)descriptor | (uint64_t)kind;
     __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
 }
+
+#pragma GCC visibility pop
 
 #endif

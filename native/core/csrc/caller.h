@@ -15,6 +15,10 @@
 #endif
 #include "internal/pycore_context.h"
 #include "internal/pycore_frame.h"
+#if PY_VERSION_HEX < 0x030C0000
+#undef _PyGC_FINALIZED /* which the next header defines in its own way */
+#include "internal/pycore_runtime.h"
+#endif
 #else
 #define MM_PUBLIC_FRAME_API 1
 #endif
@@ -25,8 +29,11 @@ static inline PyThreadState *mm_thread_state(void)
 {
 #if PY_VERSION_HEX >= 0x030D0000
     return PyThreadState_GetUnchecked();
-#else
+#elif PY_VERSION_HEX >= 0x030C0000 || defined(MM_PUBLIC_FRAME_API)
     return _PyThreadState_UncheckedGet();
+#else
+    /* The same without a call: the shortest ways then have none at all, and save no registers. */
+    return (PyThreadState *)_Py_atomic_load_relaxed(&_PyRuntime.gilstate.tstate_current);
 #endif
 }
 

@@ -36,6 +36,16 @@ static inline uint64_t mm_monotonic_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* Whether reading the clock is one instruction, not a call. */
+static inline int mm_clock_is_short(void)
+{
+#if MM_HAS_COUNTER
+    return mm_clock_uses_counter;
+#else
+    return 0;
+#endif
+}
+
 static inline uint64_t mm_ticks(void)
 {
 #if MM_HAS_COUNTER

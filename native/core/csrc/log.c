@@ -10,10 +10,10 @@
 
 /* What is longer is data, and is not kept for ever. */
 #define MM_MAX_LITERAL (64 << 10)
-/* Calls with at most so many values, none a longer text, take the short way. */
+/* Calls with at most so many values, and properties, none a longer text, take the short way. */
 #define MM_FEW_VALUES 4
 #define MM_SHORT_TEXT 64
-#define MM_SHORT_RECORD (sizeof(mm_record) + 8 + MM_FEW_VALUES * (8 + MM_SHORT_TEXT))
+#define MM_SHORT_RECORD (sizeof(mm_record) + 8 + 3 * MM_FEW_VALUES * (8 + MM_SHORT_TEXT))
 /* Site keys have the logger's number above the address of the call: 47 bits and 3 for the level. */
 #define MM_SALT_SHIFT 50
 #define MM_MAX_LOGGERS 16000
@@ -34,6 +34,8 @@ static uintptr_t logger_count;
 
 enum { WORD_EXC_INFO, WORD_PROPERTIES, WORD_EXTRA, WORD_STACK_INFO, WORD_STACKLEVEL, WORD_TYPE, WORD_MESSAGE, WORDS };
 static PyObject *words[WORDS];
+#define EXC_INFO_LENGTH 8
+#define PROPERTIES_LENGTH 10
 
 /* ---- the message made in the caller ------------------------------------------------------------------------------------- */
 
@@ -293,7 +295,30 @@ static inline uint8_t *write_plain(uint8_t *to, PyObject *object, char conversio
         memcpy(words + 1, &((PyFloatObject *)object)->ob_fval, 8);
         return to + 16;
     }
+    if (object == Py_None && (conversion == 's' || conversion == 'r')) {
+        words[0] = MM_NONE;
+        return to + 8;
+    }
+    if (type == &PyBool_Type) {
+        words[0] = object == Py_True ? MM_TRUE : MM_FALSE;
+        return to + 8;
+    }
     return NULL;
+}
+
+/* The same for properties; NULL also for a name that may be no property. */
+static inline uint8_t *write_plain_properties(uint8_t *to, PyObject *names, PyObject *const *values, Py_ssize_t count)
+{
+    for (Py_ssize_t index = 0; to && index < count; index++) {
+        PyObject *name = PyTuple_GET_ITEM(names, index);
+        Py_ssize_t length = PyUnicode_GET_LENGTH(name);
+        if (length == EXC_INFO_LENGTH || length == PROPERTIES_LENGTH) {
+            return NULL;
+        }
+        to = write_plain(to, name, 's');
+        to = to ? write_plain(to, values[index], 's') : NULL;
+    }
+    return to;
 }
 
 /* ---- the long way ------------------------------------------------------------------------------------------------------------- */
@@ -535,7 +560,10 @@ static int measure_message(measured *values, PyObject *const *args, Py_ssize_t c
 /* Gives 0, or -1 with an exception set that must reach the program. */
 static int record_given(mm_log *self, int level, mm_site *site, PyObject *const *args, Py_ssize_t count, keywords *given)
 {
-    measured values = {.items = values.few, .room = sizeof values.few / sizeof *values.few};
+    measured values; /* not cleared as a whole */
+    values.items = values.few;
+    values.room = sizeof values.few / sizeof *values.few;
+    values.count = values.bytes = 0;
     const void *descriptor = NULL;
     PyObject *exception = NULL, *traceback = NULL;
     size_t value_count = 0, pairs = 0;
@@ -614,13 +642,14 @@ static void forget_sets(keywords *given)
     }
 }
 
-static __attribute__((noinline, cold)) PyObject *record_long(mm_log *self, int level, uintptr_t key, PyObject *const *args,
-                                                             Py_ssize_t count, PyObject *names, PyObject *exception)
+static __attribute__((noinline)) PyObject *record_long(mm_log *self, PyObject *const *args, Py_ssize_t count, PyObject *names,
+                                                       int level, PyObject *exception)
 {
     if (count < 1) {
         PyErr_SetString(PyExc_TypeError, "log: a message is missing");
         return NULL;
     }
+    uintptr_t key = mm_site_key(level) ^ self->salt;
     mm_site *site = mm_site_find(key);
     if (!site) {
         site = add_site(key, level, args[0], self);
@@ -750,37 +779,78 @@ int mm_log_elsewhere(mm_elsewhere *event)
 
 /* ---- methods -------------------------------------------------------------------------------------------------------------------- */
 
-static __attribute__((noinline)) PyObject *record(mm_log *self, PyObject *const *args, Py_ssize_t count, PyObject *names,
-                                                  int level)
+/* Whether the short way is open, and has room for the longest record that it may write. */
+static inline int fits(const mm_block *block, const mm_site *site, Py_ssize_t value_count)
+{
+    return value_count == site->conversion_count && value_count <= MM_FEW_VALUES && mm_clock_is_short() &&
+           (size_t)(block->limit - block->cursor) >= MM_SHORT_RECORD;
+}
+
+static inline PyObject *commit_values(mm_block *block, const void *descriptor, const uint8_t *end, Py_ssize_t value_count,
+                                      Py_ssize_t property_count)
+{
+    size_t size = (size_t)(end - block->cursor);
+    ((uint64_t *)block->cursor)[2] = (uint64_t)size | (uint64_t)value_count << 32 | (uint64_t)property_count << 48;
+    mm_write_head(block, descriptor, MM_LOG_VALUES);
+    mm_commit(block, size);
+    Py_RETURN_NONE;
+}
+
+static __attribute__((noinline)) PyObject *record_values(mm_log *self, PyObject *const *args, Py_ssize_t count,
+                                                         PyObject *names, int level, const mm_site *site)
+{
+    mm_block *block = mm_current;
+    if (__builtin_expect(fits(block, site, count - 1), 1)) {
+        uint8_t *to = block->cursor + sizeof(mm_record) + 8;
+        for (Py_ssize_t index = 1; index < count; index++) {
+            to = write_plain(to, args[index], site->conversions[index - 1]);
+            if (__builtin_expect(!to, 0)) {
+                return record_long(self, args, count, names, level, NULL);
+            }
+        }
+        return commit_values(block, site->descriptor, to, count - 1, 0);
+    }
+    return record_long(self, args, count, names, level, NULL);
+}
+
+static __attribute__((noinline)) PyObject *record_properties(mm_log *self, PyObject *const *args, Py_ssize_t count,
+                                                             PyObject *names, int level, const mm_site *site)
+{
+    mm_block *block = mm_current;
+    Py_ssize_t property_count = PyTuple_GET_SIZE(names);
+    if (__builtin_expect(fits(block, site, count - 1) && property_count <= MM_FEW_VALUES && !self->is_stdlib, 1)) {
+        uint8_t *to = block->cursor + sizeof(mm_record) + 8;
+        for (Py_ssize_t index = 1; to && index < count; index++) {
+            to = write_plain(to, args[index], site->conversions[index - 1]);
+        }
+        to = to ? write_plain_properties(to, names, args + count, property_count) : NULL;
+        if (__builtin_expect(to != NULL, 1)) {
+            return commit_values(block, site->descriptor, to, count - 1, property_count);
+        }
+    }
+    return record_long(self, args, count, names, level, NULL);
+}
+
+/* Calls others only as its last act, so that a literal saves no registers. */
+static __attribute__((noinline)) PyObject *record(mm_log *self, PyObject *const *args, Py_ssize_t count, PyObject *names, int level)
 {
     uintptr_t key = mm_site_key(level) ^ self->salt;
-    mm_site *site = mm_site_find(key);
-    if (__builtin_expect(((uintptr_t)names | mm_log_extras) == 0 && count >= 1 && site && site->hot == args[0], 1)) {
-        Py_ssize_t value_count = count - 1;
-        if (value_count == 0) {
-            mm_emit(site->descriptor, MM_LOG_LITERAL);
-            Py_RETURN_NONE;
+    const mm_site *site = mm_site_find(key);
+    if (__builtin_expect(mm_log_extras == 0 && count >= 1 && site && site->hot == args[0], 1)) {
+        if (names) {
+            return record_properties(self, args, count, names, level, site);
+        }
+        if (count > 1) {
+            return record_values(self, args, count, names, level, site);
         }
         mm_block *block = mm_current;
-        uint8_t *begin = block->cursor;
-        if (__builtin_expect(value_count == site->conversion_count && value_count <= MM_FEW_VALUES &&
-                                 (size_t)(block->limit - begin) >= MM_SHORT_RECORD,
-                             1)) {
-            uint8_t *to = begin + sizeof(mm_record) + 8;
-            for (Py_ssize_t index = 0; index < value_count; index++) {
-                to = write_plain(to, args[index + 1], site->conversions[index]);
-                if (__builtin_expect(!to, 0)) {
-                    return record_long(self, level, key, args, count, names, NULL);
-                }
-            }
-            size_t size = (size_t)(to - begin);
-            ((uint64_t *)begin)[2] = (uint64_t)size | (uint64_t)value_count << 32;
-            mm_write_head(block, site->descriptor, MM_LOG_VALUES);
-            mm_commit(block, size);
+        if (__builtin_expect((size_t)(block->limit - block->cursor) >= sizeof(mm_record) && mm_clock_is_short(), 1)) {
+            mm_write_head(block, site->descriptor, MM_LOG_LITERAL);
+            mm_commit(block, sizeof(mm_record));
             Py_RETURN_NONE;
         }
     }
-    return record_long(self, level, key, args, count, names, NULL);
+    return record_long(self, args, count, names, level, NULL);
 }
 
 #define LEVEL_METHOD(name, level)                                                                            \
@@ -804,7 +874,7 @@ static PyObject *log_exception(PyObject *self, PyObject *const *args, Py_ssize_t
     if (MM_ERROR > log->ceiling) {
         Py_RETURN_NONE;
     }
-    return record_long(log, MM_ERROR, mm_site_key(MM_ERROR) ^ log->salt, args, count, names, Py_True);
+    return record_long(log, args, count, names, MM_ERROR, Py_True);
 }
 
 /* Number of a level given by name or number; 0 with an error when there is none. */

@@ -7,6 +7,9 @@
 
 #include "buffer.h"
 
+/* Nothing outside of this module: no detour by its table of symbols. */
+#pragma GCC visibility push(hidden)
+
 enum mm_level { MM_FATAL = 1, MM_ERROR = 2, MM_WARN = 3, MM_INFO = 4, MM_DEBUG = 5, MM_TRACE = 6 };
 
 /* UTF-8, not terminated. */
@@ -235,5 +238,7 @@ PyObject *mm_make_logger(PyObject *module, PyObject *args);
 
 /* Values that could not be recorded (a metric's value that is no number …), counted for the native thread. */
 extern uint64_t mm_refused_values;
+
+#pragma GCC visibility pop
 
 #endif
