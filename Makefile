@@ -105,7 +105,7 @@ test-pythons: $(addprefix test-python-,$(OTHERS))
 other-python-%: setup-test
 	@python=$$(sh tools/find_python $*) || { echo "no Python $* here: it is left out"; exit 0; }; \
 	set -e; test -d .venvs/$* || "$$python" -m venv .venvs/$*; \
-	.venvs/$*/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt pytest hypothesis cbor2 lz4; \
+	.venvs/$*/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt pytest hypothesis cbor2 lz4 opentelemetry-api; \
 	cd native && PYO3_PYTHON=$(abspath .venvs)/$*/bin/python CARGO_TARGET_DIR=target/python-$* cargo build --locked --release -p micromegas-core; cd ..; \
 	ext=$$(.venvs/$*/bin/python -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))"); \
 	cp native/target/python-$*/release/libmicromegas_core.so src/micromegas/_core$$ext.new; \

@@ -26,6 +26,7 @@ from micromegas.record.context import (
 from micromegas.record.guard import main, telemetry
 from micromegas.record.levels import log_enabled, logger, set_log_level
 from micromegas.record.metrics import counter, metric
+from micromegas.record.otel import install_otel
 from micromegas.record.session import flush, init, shutdown, status
 from micromegas.record.trace_context import remote_parent, traceparent
 from micromegas.record.tracing import trace
@@ -41,6 +42,7 @@ __all__ = [
     "gauge",
     "init",
     "install_logging",
+    "install_otel",
     "log",
     "log_calls",
     "log_enabled",

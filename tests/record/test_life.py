@@ -373,6 +373,7 @@ def test_import_loads_the_standard_library_and_the_core_only():
         "micromegas.record.levels",
         "micromegas.record.metrics",
         "micromegas.record.monitoring",
+        "micromegas.record.otel",
         "micromegas.record.process_facts",
         "micromegas.record.session",
         "micromegas.record.trace_context",

@@ -59,6 +59,11 @@ static size_t open_in_generators;
 static mm_open *free_blocks;
 static mm_async_span open_spans = {.previous = &open_spans, .next = &open_spans};
 
+/* When the session began, on both clocks. */
+static struct {
+    uint64_t ticks, ns;
+} began;
+
 /* The scope that was found last. A thread's context and its version tell whether it is still the one. */
 static struct {
     uint64_t thread;
@@ -73,12 +78,13 @@ void mm_async_ids_restart(uint64_t first, const char *trace)
     epoch++;
     memset(&seen, 0, sizeof seen);
     memcpy(own_trace, trace, 32);
+    mm_clock_pair(&began.ticks, &began.ns);
 }
 
 /* ---- records ------------------------------------------------------------------------------------------------------------ */
 
 static __attribute__((noinline)) int record_named(const void *descriptor, PyObject *name, enum mm_kind kind, uint64_t id,
-                                                  uint64_t parent, uint64_t depth)
+                                                  uint64_t parent, uint64_t depth, uint64_t age_ticks)
 {
     mm_value value;
     mm_value_measure(&value, name, 's'); /* an exact str: can't fail, runs no code */
@@ -89,6 +95,7 @@ static __attribute__((noinline)) int record_named(const void *descriptor, PyObje
         return 0;
     }
     mm_write_head(block, descriptor, kind);
+    ((mm_record *)block->cursor)->ticks -= age_ticks;
     uint64_t *words = (uint64_t *)(block->cursor + sizeof(mm_record));
     words[0] = head + value.size;
     words[1] = id;
@@ -102,7 +109,7 @@ static __attribute__((noinline)) int record_named(const void *descriptor, PyObje
 static inline int record(const void *descriptor, PyObject *name, enum mm_kind kind, uint64_t id, uint64_t parent, uint64_t depth)
 {
     if (__builtin_expect(name != NULL, 0)) {
-        return record_named(descriptor, name, kind, id, parent, depth);
+        return record_named(descriptor, name, kind, id, parent, depth, 0);
     }
     const size_t size = sizeof(mm_record) + 24;
     mm_block *block = mm_reserve(size, kind);
@@ -444,11 +451,32 @@ static void async_span_dealloc(PyObject *self)
     Py_TRASHCAN_END
 }
 
+static PyObject *async_span_close_as(PyObject *self, PyObject *args);
+
 static PyMethodDef async_span_methods[] = {
+    {"close_as", async_span_close_as, METH_VARARGS, "(name, age, /): record the end under this name, `age` ns ago"},
     {"close", async_span_close, METH_NOARGS, "(): record the end; closing twice does nothing"},
     {"suspend", async_span_suspend, METH_NOARGS, "(): no longer the current span of this context (a generator yields)"},
     {"resume", async_span_resume, METH_NOARGS, "(): the current span of this context again"},
     {NULL, NULL, 0, NULL},
+};
+
+static PyObject *async_span_get_id(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((mm_async_span *)self)->id);
+}
+
+static PyObject *async_span_get_depth(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((mm_async_span *)self)->depth);
+}
+
+static PyGetSetDef async_span_getset[] = {
+    {"id", async_span_get_id, NULL, "As in SQL's span_id.", NULL},
+    {"depth", async_span_get_depth, NULL, "0 without a parent in this process.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 PyTypeObject mm_AsyncSpanType = {
@@ -460,6 +488,7 @@ PyTypeObject mm_AsyncSpanType = {
     .tp_traverse = async_span_traverse,
     .tp_clear = async_span_clear,
     .tp_methods = async_span_methods,
+    .tp_getset = async_span_getset,
 };
 
 /* An awaitable that is done already: entering and leaving a span never waits. */
@@ -603,6 +632,112 @@ PyObject *mm_adopt_trace(PyObject *module, PyObject *args)
     }
     mm_parent parent = {remote, 0, trace};
     return (PyObject *)open_span(mm_span_descriptor(span), trace, &parent);
+}
+
+/* ---- spans of the OpenTelemetry API: told their parent, current only where the API says so ------------------------- */
+
+/* In no context are these the ones that were opened there, so an ended one is still the parent of what begins below it. */
+static PyObject *const NO_CONTEXT = (PyObject *)&began;
+
+/* No event is older than the session. */
+static uint64_t ticks_of_age(unsigned long long age_ns)
+{
+    uint64_t ticks, ns;
+    if (!age_ns) {
+        return 0;
+    }
+    mm_clock_pair(&ticks, &ns);
+    uint64_t elapsed_ns = ns - began.ns;
+    if (!elapsed_ns || age_ns >= elapsed_ns) {
+        return ticks - began.ticks;
+    }
+    return (uint64_t)((double)(ticks - began.ticks) * ((double)age_ns / (double)elapsed_ns));
+}
+
+/* (span, name, trace id, parent span id, depth, age in ns): begins one that is not current. None while nothing is recorded. */
+PyObject *mm_open_span(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *place, *name, *trace;
+    unsigned long long parent_id, depth, age_ns;
+    if (!PyArg_ParseTuple(args, "O!UUKKK", &mm_SpanType, &place, &name, &trace, &parent_id, &depth, &age_ns)) {
+        return NULL;
+    }
+    if (mm_recording == MM_OFF) {
+        Py_RETURN_NONE;
+    }
+    mm_parent parent = {parent_id, depth, trace};
+    mm_async_span *span = new_span(mm_span_descriptor(place), name, NULL, parent);
+    if (span) {
+        span->id = next_id++;
+        span->context = NO_CONTEXT;
+        record_named(span->descriptor, name, MM_ASYNC_BEGIN, span->id, span->parent, span->depth, ticks_of_age(age_ns));
+    }
+    return (PyObject *)span;
+}
+
+static PyObject *async_span_close_as(PyObject *self, PyObject *args)
+{
+    mm_async_span *span = (mm_async_span *)self;
+    PyObject *name;
+    unsigned long long age_ns;
+    if (!PyArg_ParseTuple(args, "UK", &name, &age_ns)) {
+        return NULL;
+    }
+    if (span->open) {
+        span->open = 0;
+        if (span->epoch == epoch && mm_recording != MM_OFF) {
+            record_named(span->descriptor, name, MM_ASYNC_END, span->id, span->parent, span->depth, ticks_of_age(age_ns));
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+/* (trace id, span id): stands for a span of another process; leaves no event. */
+PyObject *mm_remote_span(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *trace;
+    unsigned long long id;
+    if (!PyArg_ParseTuple(args, "UK", &trace, &id)) {
+        return NULL;
+    }
+    mm_async_span *span = new_span(NULL, NULL, NULL, (mm_parent){0, 0, trace});
+    if (span) {
+        span->id = id;
+        span->depth = UINT64_MAX; /* what is below it is outermost here */
+        span->context = NO_CONTEXT;
+    }
+    return (PyObject *)span;
+}
+
+/* () -> (trace id, span id, depth) for a span that begins here, or None: it has no parent. */
+PyObject *mm_async_parent(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    PyObject *held = NULL;
+    if (PyContextVar_Get(current, NULL, &held) < 0) {
+        return NULL;
+    }
+    mm_parent parent = innermost((mm_async_span *)held, mm_thread_state()->context);
+    PyObject *result = Py_None;
+    if (!parent.id) {
+        Py_INCREF(result);
+    }
+    else if (parent.trace) {
+        result = Py_BuildValue("(OKK)", parent.trace, (unsigned long long)parent.id, (unsigned long long)parent.depth);
+    }
+    else {
+        result = Py_BuildValue("(sKK)", own_trace, (unsigned long long)parent.id, (unsigned long long)parent.depth);
+    }
+    Py_XDECREF(held);
+    return result;
+}
+
+PyObject *mm_async_span_variable(void)
+{
+    return current;
 }
 
 int mm_async_span_init(void)

@@ -10,6 +10,9 @@ static PyMethodDef functions[] = {
      "(name, /): a span with a name made at run time, used as `with span_named(f\"load {path}\"):`"},
     {"trace_context", mm_trace_context, METH_NOARGS, "(): trace id and span id of the innermost async span, or None"},
     {"adopt_trace", mm_adopt_trace, METH_VARARGS, "(span, trace id, remote span id): an async span with a remote parent"},
+    {"open_span", mm_open_span, METH_VARARGS, "(span, name, trace id, parent id, depth, age, /): begins one, not current"},
+    {"remote_span", mm_remote_span, METH_VARARGS, "(trace id, span id, /): stands for a span of another process"},
+    {"async_parent", mm_async_parent, METH_NOARGS, "(): trace id, span id and depth that a span opened here would get"},
     {"make_span", mm_make_span, METH_VARARGS, "(name, target, file, line): a span described by its maker"},
     {"make_metric", mm_make_metric, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_counter", mm_make_counter, METH_VARARGS, "(name, unit, target, file, line, properties)"},
@@ -60,6 +63,9 @@ int mm_module_add(PyObject *module)
         }
     }
     if (mm_log_init(module) < 0 || make_shared() < 0 || mm_property_set_init(module) < 0) {
+        return -1;
+    }
+    if (PyModule_AddObjectRef(module, "current_async_span", mm_async_span_variable()) < 0) {
         return -1;
     }
     return PyModule_AddFunctions(module, functions);

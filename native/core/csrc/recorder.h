@@ -227,6 +227,10 @@ PyObject *mm_async_span_leave(const void *descriptor);
 void mm_async_ids_restart(uint64_t first, const char *trace);
 PyObject *mm_trace_context(PyObject *module, PyObject *unused);
 PyObject *mm_adopt_trace(PyObject *module, PyObject *args);
+PyObject *mm_open_span(PyObject *module, PyObject *args);
+PyObject *mm_remote_span(PyObject *module, PyObject *args);
+PyObject *mm_async_parent(PyObject *module, PyObject *unused);
+PyObject *mm_async_span_variable(void);
 
 /* A block (`with span:`) in a frame that can be suspended, whose code has these flags. 0: it is one of the thread's. */
 int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame, int flags);

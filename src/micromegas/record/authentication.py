@@ -126,7 +126,7 @@ class ClientCredentials:
         class NoRedirects(urllib.request.HTTPRedirectHandler):
             """Credentials go where they were meant to go, and nowhere else."""
 
-            def redirect_request(self, *_: object) -> None:
+            def redirect_request(self, *_: object, **__: object) -> None:
                 return None
 
         place = urllib.parse.urlsplit(url).hostname or "?"

@@ -42,21 +42,33 @@ class Gauge:
         _sampler.remove(self)
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Sampled(Protocol):
+        """What the thread asks."""
+
+        def sample(self) -> None:
+            """Ask and record now; must not raise."""
+            ...
+
+
 class _Sampler:
-    """The thread, and the gauges that it asks."""
+    """The thread, and what it asks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._gauges: tuple[Gauge, ...] = ()
+        self._gauges: tuple[Sampled, ...] = ()
         self._stop: threading.Event | None = None
         self._thread: threading.Thread | None = None
 
-    def add(self, gauge: Gauge) -> None:
+    def add(self, gauge: "Sampled") -> None:
         with self._lock:
             self._gauges += (gauge,)
             self._begin()
 
-    def remove(self, gauge: Gauge) -> None:
+    def remove(self, gauge: "Sampled") -> None:
         with self._lock:
             self._gauges = tuple(other for other in self._gauges if other is not gauge)
 
@@ -99,6 +111,7 @@ class _Sampler:
 
 
 _sampler = _Sampler()
+add = _sampler.add
 begin = _sampler.begin
 end = _sampler.end
 after_fork = _sampler.after_fork

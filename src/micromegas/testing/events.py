@@ -95,6 +95,13 @@ class _Clock:
         return self.start_time + (ticks - self.start_ticks) * 1_000_000_000 // self.frequency
 
 
+def _described(event: dict[str, Any]) -> tuple[str, str, str, int]:
+    """Name, target, file and line of a span event, whose name stands beside its place when it was made at run time."""
+    place = event.get("thread_span_desc") or event.get("span_desc") or event.get("thread_span_location")
+    place = place or event["span_location"]
+    return event.get("name", place.get("name")), place["target"], place["file"], place["line"]
+
+
 class Events:
     """What a capture holds. Reading waits until everything recorded so far is in it; lists are ordered by time."""
 
@@ -171,34 +178,25 @@ class Events:
         open_spans = self._open_spans.setdefault(stream_id, [])
         for event in events:
             time = clock.time(event["time"])
+            name, target, file, line = _described(event)
             match event["$type"]:
-                case "BeginThreadSpanEvent":
-                    said = event["thread_span_desc"]
+                case "BeginThreadSpanEvent" | "BeginThreadNamedSpanEvent":
                     parent = open_spans[-1] if open_spans else None
-                    span = Span(said["name"], said["target"], time, None, thread, said["file"], said["line"], parent)
+                    span = Span(name, target, time, None, thread, file, line, parent)
                     (parent.children if parent else self._spans).append(span)
                     open_spans.append(span)
-                case "EndThreadSpanEvent":
-                    name = event["thread_span_desc"]["name"]
+                case "EndThreadSpanEvent" | "EndThreadNamedSpanEvent":
                     while open_spans and any(span.name == name for span in open_spans):
                         ended = open_spans.pop()
                         if ended.name == name:
                             ended.end = time
                             break
-                case "BeginAsyncSpanEvent":
-                    said = event["span_desc"]
-                    self._async_spans[process_id, event["span_id"]] = AsyncSpan(
-                        said["name"],
-                        said["target"],
-                        event["span_id"],
-                        event["parent_span_id"],
-                        event["depth"],
-                        time,
-                        None,
-                        said["file"],
-                        said["line"],
+                case "BeginAsyncSpanEvent" | "BeginAsyncNamedSpanEvent":
+                    span_id, parent_id, depth = event["span_id"], event["parent_span_id"], event["depth"]
+                    self._async_spans[process_id, span_id] = AsyncSpan(
+                        name, target, span_id, parent_id, depth, time, None, file, line
                     )
-                case "EndAsyncSpanEvent":
+                case "EndAsyncSpanEvent" | "EndAsyncNamedSpanEvent":
                     # Another thread's block, read before the one with the begin, may hold the end.
                     self._async_ends[process_id, event["span_id"]] = time
                 case _:

@@ -97,6 +97,7 @@ impl CpuStream {
             self.first_ns = ns;
             self.last_ns = ns;
         }
+        self.first_ns = self.first_ns.min(ns); // some events are told later than they happened
         self.last_ns = self.last_ns.max(ns);
         self.writer.event(type_index, words, last);
     }
