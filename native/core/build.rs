@@ -20,6 +20,7 @@ const SOURCES: &[&str] = &[
     "metric.c",
     "module.c",
     "monitoring.c",
+    "pages.c",
     "property_set.c",
     "signals.c",
     "site.c",
@@ -41,8 +42,34 @@ fn include_directory() -> PathBuf {
     PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
+/// What decides how records and their descriptions look in a file that another process may find.
+const RECORD_LAYOUT: [&str; 8] = [
+    "csrc/buffer.h",
+    "csrc/pages.h",
+    "csrc/record.h",
+    "csrc/recorder.h",
+    "csrc/value.c",
+    "src/message/value.rs",
+    "src/recorder/record.rs",
+    "src/recorder/spool/journal.rs",
+];
+
+/// FNV-1a.
+fn record_layout() -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for source in RECORD_LAYOUT {
+        println!("cargo:rerun-if-changed={source}");
+        let text = std::fs::read(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+        for byte in text {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash
+}
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-env=MICROMEGAS_RECORD_LAYOUT={:016x}", record_layout());
     println!("cargo:rerun-if-changed=csrc");
     println!("cargo:rerun-if-env-changed=PYO3_PYTHON");
     println!("cargo:rerun-if-env-changed=PYTHON_SYS_EXECUTABLE");

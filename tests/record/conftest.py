@@ -201,6 +201,7 @@ def run(server: CaptureServer, tmp_path: Any) -> Callable[..., Finished]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MICROMEGAS_")}
         environment |= {"MICROMEGAS_TELEMETRY_URL": server.url, "PYTHONFAULTHANDLER": "1"}
         environment["MICROMEGAS_SYSTEM_METRICS"] = "off"  # what a program leaves is all there is
+        environment["MICROMEGAS_SPOOL_DIR"] = str(tmp_path / "spool")
         environment |= env or {}
         process = subprocess.run(
             [sys.executable, *args, str(script)],

@@ -118,7 +118,7 @@ def test_full_queue_drops_the_newest_and_counts_exactly(run, server):
     done = run(
         """
         import random, time
-        mm.init(flush_period=0.01, queue_bytes=20_000)
+        mm.init(flush_period=0.01, queue_bytes=20_000, spool=False)
         random.seed(1)
         for i in range(200):
             mm.log.info("%d %s", i, random.randbytes(200).hex())
@@ -182,7 +182,7 @@ def test_the_queue_is_bounded_also_for_streams(run, server, away):
     done = run(
         """
         import threading
-        mm.init(flush_period=0.01, queue_bytes=QUEUE)
+        mm.init(flush_period=0.01, queue_bytes=QUEUE, spool=False)
         def work():
             with mm.span("s"): pass
         for _ in range(20):
@@ -415,7 +415,7 @@ def test_the_more_important_displaces_the_less(run, server):
     done = run(
         """
         import random
-        mm.init(flush_period=60, queue_bytes=18_000)
+        mm.init(flush_period=60, queue_bytes=18_000, spool=False)
         random.seed(2)
         for i in range(600):
             with mm.span("s"): pass

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "buffer.h"
+#include "pages.h"
 #include "recorder.h"
 
 enum { MM_FREE = 0, MM_STARTING = 1, MM_LIVE = 2, MM_ENDED = 3 };
@@ -20,6 +21,7 @@ typedef struct mm_thread {
     mm_block *reading; /* consumer */
     mm_block *tail;    /* producer */
     struct mm_thread *next;
+    uint64_t sequence; /* producer: of the tail */
     int state;
     uint32_t name_size;
     uint64_t serial;
@@ -34,29 +36,105 @@ int mm_recording = MM_OFF;
 
 static mm_thread *threads;       /* grows only; a thread that ended leaves its place to a later one */
 static uint64_t next_serial = 1; /* under the GIL */
-static uint64_t dropped[MM_KINDS];
 static mm_block *pool; /* popped under the GIL only, so that a pop needs no protection against reuse */
 static uint64_t pool_count;
 static uint64_t memory_in_use;
 static uint64_t memory_limit = 64u << 20;
 static pthread_key_t ending_key;
 static PyObject *thread_namer;
+/* Every block's memory, so that a forked child can let go of it without looking into it: of what is in a file only the
+ * parent has the pages. */
+typedef struct mm_extent {
+    void *address;
+    struct mm_extent *next, *previous;
+    size_t bytes;
+    uint64_t number; /* of the file */
+    uint32_t generation;
+    int in_file;
+} mm_extent;
+
+static mm_extent *extents;
+static pthread_mutex_t extents_lock = PTHREAD_MUTEX_INITIALIZER; /* held for a few instructions */
+static uint32_t generation;          /* of the folder of pages, or of having none */
+static int folder_wanted;            /* the session makes its folder with the first block */
+static uint64_t blocks_outside_file; /* of sessions that wanted files */
+static uint64_t blocks_popped;
 /* Between the end of a thread, which needs no GIL, and whoever looks into the buffers of other threads. */
 static pthread_mutex_t recycling = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- pool ------------------------------------------------------------------------------------------------------- */
+
+static void link_extent(mm_extent *extent)
+{
+    pthread_mutex_lock(&extents_lock);
+    extent->previous = NULL;
+    extent->next = extents;
+    if (extents) {
+        extents->previous = extent;
+    }
+    extents = extent;
+    pthread_mutex_unlock(&extents_lock);
+}
+
+static void unlink_extent(mm_extent *extent)
+{
+    pthread_mutex_lock(&extents_lock);
+    if (extent->previous) {
+        extent->previous->next = extent->next;
+    }
+    else {
+        extents = extent->next;
+    }
+    if (extent->next) {
+        extent->next->previous = extent->previous;
+    }
+    pthread_mutex_unlock(&extents_lock);
+}
 
 static mm_block *new_block(size_t bytes)
 {
     if (__atomic_load_n(&memory_in_use, __ATOMIC_RELAXED) + bytes > memory_limit) {
         return NULL;
     }
-    mm_block *block = aligned_alloc(64, bytes);
-    if (block) {
-        block->bytes = bytes;
-        __atomic_fetch_add(&memory_in_use, bytes, __ATOMIC_RELAXED);
+    mm_extent *extent = malloc(sizeof *extent);
+    if (!extent) {
+        return NULL;
     }
+    extent->bytes = bytes;
+    extent->generation = generation;
+    extent->address = mm_pages_map(bytes, &extent->number);
+    extent->in_file = extent->address != NULL;
+    if (!extent->in_file) {
+        extent->address = aligned_alloc(64, bytes);
+        if (!extent->address) {
+            free(extent);
+            return NULL;
+        }
+        memset(extent->address, 0, sizeof(mm_block));
+        __atomic_fetch_add(&blocks_outside_file, 1, __ATOMIC_RELAXED);
+    }
+    link_extent(extent);
+    __atomic_fetch_add(&memory_in_use, bytes, __ATOMIC_RELAXED);
+    mm_block *block = extent->address;
+    block->bytes = bytes;
+    block->extent = extent;
+    block->address = (uint64_t)(uintptr_t)block;
+    block->layout = mm_record_layout;
     return block;
+}
+
+static void destroy_block(mm_block *block)
+{
+    mm_extent *extent = block->extent;
+    unlink_extent(extent);
+    __atomic_fetch_sub(&memory_in_use, extent->bytes, __ATOMIC_RELAXED);
+    if (extent->in_file) {
+        mm_pages_unmap(extent->address, extent->bytes, extent->number);
+    }
+    else {
+        free(extent->address);
+    }
+    free(extent);
 }
 
 static void pool_push(mm_block *block)
@@ -75,18 +153,23 @@ static mm_block *pool_pop(void)
     }
     if (top) {
         __atomic_fetch_sub(&pool_count, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&blocks_popped, 1, __ATOMIC_RELAXED);
     }
     return top;
 }
 
+#define MM_POOL_MOST 32u
+
 static void release_block(mm_block *block)
 {
-    if (block->bytes == MM_BLOCK_BYTES && __atomic_load_n(&pool_count, __ATOMIC_RELAXED) < 32) {
+    /* Whoever finds the block after our death must not read it again. */
+    __atomic_store_n(&block->serial, 0, __ATOMIC_RELEASE);
+    if (block->bytes == MM_BLOCK_BYTES && block->extent->generation == __atomic_load_n(&generation, __ATOMIC_ACQUIRE) &&
+        __atomic_load_n(&pool_count, __ATOMIC_RELAXED) < MM_POOL_MOST) {
         pool_push(block);
     }
     else {
-        __atomic_fetch_sub(&memory_in_use, block->bytes, __ATOMIC_RELAXED);
-        free(block);
+        destroy_block(block);
     }
 }
 
@@ -114,14 +197,26 @@ static mm_block *block_with_room(size_t size, mm_thread *thread, int is_first)
         block->limit = block->end = (uint8_t *)block + block->bytes;
         block->next = NULL;
         block->thread = thread;
+        block->sequence = ++thread->sequence;
+        block->committed = 0;
+        block->native_id = thread->native_id;
+        block->name_size = thread->name_size;
+        memcpy(block->name, thread->name, thread->name_size);
+        __atomic_store_n(&block->serial, thread->serial, __ATOMIC_RELEASE);
     }
     return block;
 }
 
-/* Keeps a few blocks ready, touched, so that a producer seldom has to ask the system for memory. Consumer only. */
+/* Keeps blocks ready, touched, so that a producer seldom has to ask the system for memory: twice as many as were taken
+ * since the last time. Consumer only. */
 void mm_pool_prepare(void)
 {
-    while (__atomic_load_n(&pool_count, __ATOMIC_RELAXED) < 4) {
+    if (__atomic_load_n(&folder_wanted, __ATOMIC_ACQUIRE)) {
+        return; /* the folder is made by the first event */
+    }
+    uint64_t wanted = 2 * __atomic_exchange_n(&blocks_popped, 0, __ATOMIC_RELAXED);
+    wanted = wanted < 4 ? 4 : wanted > MM_POOL_MOST ? MM_POOL_MOST : wanted;
+    while (__atomic_load_n(&pool_count, __ATOMIC_RELAXED) < wanted) {
         mm_block *block = new_block(MM_BLOCK_BYTES);
         if (!block) {
             return;
@@ -133,12 +228,44 @@ void mm_pool_prepare(void)
     }
 }
 
+/* The blocks in the pool, and those that threads still have, belong to a session that has ended. Needs the GIL. */
+static void next_generation(void)
+{
+    __atomic_fetch_add(&generation, 1, __ATOMIC_RELEASE);
+    mm_block *block;
+    while ((block = pool_pop())) {
+        destroy_block(block);
+    }
+}
+
+/* Begins a session: with a folder of pages from its first block on, or without. Needs the GIL. */
+void mm_buffers_begin(int with_folder)
+{
+    next_generation();
+    blocks_outside_file = 0;
+    __atomic_store_n(&folder_wanted, with_folder, __ATOMIC_RELEASE);
+}
+
+/* Has the session's folder made, if it is to have one. Needs the GIL. */
+void mm_buffers_want_folder(void)
+{
+    if (folder_wanted) {
+        mm_spool_make_folder();
+        __atomic_store_n(&folder_wanted, 0, __ATOMIC_RELEASE);
+    }
+}
+
+uint64_t mm_blocks_outside_file(void)
+{
+    return __atomic_load_n(&blocks_outside_file, __ATOMIC_RELAXED);
+}
+
 /* ---- producer --------------------------------------------------------------------------------------------------- */
 
-static void thread_ends(void *block)
+static void thread_ends(void *thread)
 {
     mm_current = &nowhere;
-    __atomic_store_n(&((mm_block *)block)->thread->state, MM_ENDED, __ATOMIC_RELEASE);
+    __atomic_store_n(&((mm_thread *)thread)->state, MM_ENDED, __ATOMIC_RELEASE);
 }
 
 static void copy_thread_name(mm_thread *thread)
@@ -172,6 +299,11 @@ static mm_block *register_thread(size_t size)
     if (is_new && !(thread = calloc(1, sizeof *thread))) {
         return NULL;
     }
+    mm_buffers_want_folder();
+    thread->serial = next_serial++;
+    thread->sequence = 0;
+    thread->native_id = PyThread_get_thread_native_id();
+    thread->name_size = 0;
     mm_block *block = block_with_room(size, thread, 1);
     if (!block) {
         if (is_new) {
@@ -180,17 +312,17 @@ static mm_block *register_thread(size_t size)
         return NULL;
     }
     thread->head = thread->reading = thread->tail = block;
-    thread->serial = next_serial++;
-    thread->native_id = PyThread_get_thread_native_id();
     __atomic_store_n(&thread->state, MM_STARTING, __ATOMIC_RELEASE);
     if (is_new) {
         thread->next = threads;
         __atomic_store_n(&threads, thread, __ATOMIC_RELEASE);
     }
     mm_current = block;
-    pthread_setspecific(ending_key, block);
+    pthread_setspecific(ending_key, thread);
     /* Python code runs here and may record events itself, so the thread must already have its buffer. */
     copy_thread_name(thread);
+    memcpy(thread->tail->name, thread->name, thread->name_size);
+    thread->tail->name_size = thread->name_size;
     __atomic_store_n(&thread->state, MM_LIVE, __ATOMIC_RELEASE);
     return mm_reserve(size, MM_KINDS);
 }
@@ -208,19 +340,20 @@ mm_block *mm_make_room(size_t size, enum mm_kind kind)
     }
     else {
         block->limit = block->end; /* recording may have been off when the limit was set */
-        if ((size_t)(block->end - block->cursor) < size) {
+        int is_of_another_session = block->extent->generation != generation;
+        if (is_of_another_session || (size_t)(block->end - block->cursor) < size) {
+            mm_buffers_want_folder();
             mm_block *full = block;
             block = block_with_room(size, full->thread, 0);
             if (block) {
                 full->thread->tail = block;
                 mm_current = block;
-                pthread_setspecific(ending_key, block);
                 __atomic_store_n(&full->next, block, __ATOMIC_RELEASE);
             }
         }
     }
     if (!block && kind < MM_KINDS) {
-        __atomic_fetch_add(&dropped[kind], 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&mm_the_control()->dropped[kind], 1, __ATOMIC_RELAXED);
     }
     return block;
 }
@@ -299,12 +432,30 @@ void mm_thread_advance(mm_thread *thread, size_t size)
     thread->reading->read += size;
 }
 
+/* How far the thread was read: the block's place in its chain, and bytes from the block's head. */
+void mm_thread_position(const mm_thread *thread, uint64_t *sequence, uint64_t *offset)
+{
+    *sequence = thread->reading->sequence;
+    *offset = (uint64_t)(thread->reading->read - (uint8_t *)thread->reading);
+}
+
+/* What was read was handed on, but could not be kept: it must not be read again. */
+void mm_thread_forgo(mm_thread *thread)
+{
+    for (mm_block *block = thread->head;; block = block->next) {
+        block->committed = (uint64_t)(block->read - (uint8_t *)block);
+        if (block == thread->reading) {
+            return;
+        }
+    }
+}
+
 /* Gives back the blocks that were read to their end. What was read from them must be safe elsewhere by now. */
 void mm_thread_release(mm_thread *thread)
 {
     while (thread->head != thread->reading) {
         mm_block *block = thread->head;
-        thread->head = block->next; /* before the release: a fork in between then leaks one block instead of sharing it */
+        thread->head = block->next;
         release_block(block);
     }
 }
@@ -323,36 +474,46 @@ void mm_thread_recycle(mm_thread *thread)
 
 uint64_t mm_dropped_events(int kind)
 {
-    return __atomic_load_n(&dropped[kind], __ATOMIC_RELAXED);
+    return __atomic_load_n(&mm_the_control()->dropped[kind], __ATOMIC_RELAXED);
 }
 
 /* ---- fork ------------------------------------------------------------------------------------------------------- */
 
-/* In the child only the forking thread lives on. What the parent had not sent yet is the parent's to send. */
+static void hold_extents(void)
+{
+    pthread_mutex_lock(&extents_lock);
+}
+
+static void let_go_of_extents(void)
+{
+    pthread_mutex_unlock(&extents_lock);
+}
+
+/* In the child only the forking thread lives on. What the parent had not sent yet is the parent's to send, and the pages
+ * that it is in are not even mapped here. */
 static void forget_parent(void)
 {
-    mm_thread *mine = mm_current == &nowhere ? NULL : mm_current->thread;
     recycling = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; /* the parent's collector may have held it */
+    mm_pages_forget();
+    mm_current = &nowhere;
+    pthread_setspecific(ending_key, NULL);
     for (mm_thread *thread = threads; thread; thread = thread->next) {
-        mm_block *block = thread->head;
-        mm_block *kept = thread == mine ? mm_current : NULL;
-        while (block) {
-            mm_block *next = block == thread->tail ? NULL : block->next;
-            if (block != kept) {
-                release_block(block);
-            }
-            block = next;
-        }
-        thread->head = thread->reading = thread->tail = kept;
-        if (kept) {
-            kept->cursor = kept->limit = kept->read = MM_BLOCK_DATA(kept);
-            thread->serial = next_serial++;
-        }
-        else {
-            thread->state = MM_FREE;
-        }
+        thread->head = thread->reading = thread->tail = NULL;
+        thread->state = MM_FREE;
     }
-    memset(dropped, 0, sizeof dropped);
+    while (extents) {
+        mm_extent *extent = extents;
+        extents = extent->next;
+        if (!extent->in_file) {
+            free(extent->address);
+        }
+        free(extent);
+    }
+    pthread_mutex_unlock(&extents_lock);
+    pool = NULL;
+    pool_count = 0;
+    memory_in_use = 0;
+    memset(mm_the_control()->dropped, 0, sizeof mm_the_control()->dropped);
     if (mm_recording == MM_ON) {
         mm_recording = MM_FORKED;
     }
@@ -362,8 +523,10 @@ int mm_buffers_init(PyObject *namer, uint64_t limit)
 {
     static int prepared = 0;
     if (!prepared) {
+        mm_the_control();
         nowhere.cursor = nowhere.limit = MM_BLOCK_DATA(&nowhere);
-        if (pthread_key_create(&ending_key, thread_ends) != 0 || pthread_atfork(NULL, NULL, forget_parent) != 0) {
+        if (pthread_key_create(&ending_key, thread_ends) != 0 || 
+            pthread_atfork(hold_extents, let_go_of_extents, forget_parent) != 0) {
             PyErr_SetString(PyExc_RuntimeError, "recorder: no thread key left in this process");
             return -1;
         }

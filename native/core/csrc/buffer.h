@@ -23,6 +23,8 @@
 
 struct mm_thread;
 
+/* The head of a block: the first line is the callers', the rest is there for whoever finds the block in a file after the
+ * process has died (src/recorder/spool/pages.rs reads it). */
 typedef struct mm_block {
     uint8_t *cursor; /* end of the committed records; stored last, with release order */
     uint8_t *limit;  /* producer only: end of the room, or `cursor` while recording is off */
@@ -31,8 +33,19 @@ typedef struct mm_block {
     struct mm_block *next; /* stored by the producer once this block gets no more records */
     struct mm_thread *thread;
     size_t bytes; /* of the whole allocation */
+    struct mm_extent *extent;
+    uint64_t serial;    /* of the thread; 0 while the block is free. Stored last */
+    uint64_t sequence;  /* in the thread's chain */
+    uint64_t address;   /* of this head: `cursor` and `committed` count from there */
+    uint64_t committed; /* consumer: what lies before it was handed on without being kept (the spool had no room) */
+    uint64_t native_id;
+    uint64_t layout; /* of records: mm_record_layout */
     uint64_t reserved;
+    uint64_t name_size;
+    char name[MM_NAME_BYTES];
 } mm_block;
+
+_Static_assert(sizeof(mm_block) == 384, "src/recorder/spool/pages.rs reads this layout");
 
 #define MM_BLOCK_DATA(block) ((uint8_t *)((block) + 1))
 

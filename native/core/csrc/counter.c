@@ -123,7 +123,7 @@ PyObject *mm_make_counter(PyObject *module, PyObject *args)
     while (sum && sum->descriptor != descriptor) {
         sum = sum->next; /* the same counter declared again adds to the same sum */
     }
-    if (!sum && descriptor && (sum = calloc(1, sizeof *sum))) {
+    if (!sum && descriptor && (sum = mm_new_sum())) {
         sum->descriptor = descriptor;
         sum->next = sums;
         __atomic_store_n(&sums, sum, __ATOMIC_RELEASE);

@@ -32,10 +32,19 @@ const void *mm_describe_span(mm_text name, mm_text target, mm_text file, uint32_
 mm_text mm_described_target(const void *descriptor);
 /* Starts the native thread of a forked child. Returns 0 when that failed; recording is off then. */
 int mm_recorder_restart(void);
+/* Makes the folder in which the session's blocks outlive the process, and calls mm_pages_open; says so if it can't. */
+void mm_spool_make_folder(void);
+/* Stops writing to the journal, if this is its file. */
+void mm_journal_end(int descriptor);
+/* Changes whenever records, or what describes them, are laid out differently. */
+extern const uint64_t mm_record_layout;
 
 /* ---- buffers, beyond the inline part ---------------------------------------------------------------------------------- */
 
 int mm_buffers_init(PyObject *namer, uint64_t memory_limit);
+void mm_buffers_begin(int with_folder);
+void mm_buffers_want_folder(void);
+uint64_t mm_blocks_outside_file(void);
 void mm_set_recording(int recording);
 
 /* ---- counters: summed in place, read by the native thread ----------------------------------------------------------- */
@@ -46,6 +55,9 @@ typedef struct mm_sum {
     const void *descriptor;
     struct mm_sum *next;
 } mm_sum;
+
+/* Zeroed, never freed, and found after the process has died; NULL when there are too many. Needs the GIL. */
+mm_sum *mm_new_sum(void);
 
 /* ---- where an event was written --------------------------------------------------------------------------------------- */
 

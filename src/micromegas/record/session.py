@@ -66,6 +66,9 @@ def init(
     buffer_bytes: int | None = None,
     queue_bytes: int | None = None,
     encoding: "Literal['auto', 'transit', 'columns'] | None" = None,
+    spool: bool | None = None,
+    spool_dir: str | os.PathLike[str] | None = None,
+    spool_bytes: int | None = None,
     hooks: bool = True,
     system_metrics: bool | None = None,
     gauge_period: float = 1.0,
@@ -91,7 +94,15 @@ def init(
     `info,myapp.db=debug,noisy.lib=off` (see `set_log_level`); else MICROMEGAS_LOG, else `debug`. `flush_period`:
     seconds between blocks that are not full, else MICROMEGAS_FLUSH_PERIOD, else 1. At most `buffer_bytes` of events
     wait to be read and `queue_bytes` of compressed blocks wait to be sent, else MICROMEGAS_BUFFER_BYTES and
-    MICROMEGAS_QUEUE_BYTES, else 64 MiB each; beyond, the newest are dropped and counted.
+    MICROMEGAS_QUEUE_BYTES, else 64 MiB each.
+
+    `spool`, else MICROMEGAS_SPOOL (`off`), else True: events are written to files mapped into memory, and blocks are
+    kept in files until the server has them, so that what was recorded survives a SIGKILL or a crash (not a power
+    failure) and is sent by the next start with the same url, or by `micromegas spool upload`. The files are in a folder
+    of the process below `spool_dir`, else MICROMEGAS_SPOOL_DIR, else `~/.local/state/micromegas/spool`; buffers are in
+    `/dev/shm` where that is possible. At most `spool_bytes` of blocks, else MICROMEGAS_SPOOL_BYTES, else 512 MiB, wait
+    there, of which up to `queue_bytes` also in memory; beyond, spans are dropped first, then measures, then logs, each
+    counted. Where the folder can't be used, everything is kept in memory, which `status()` and the log tell.
 
     `system_metrics`, else MICROMEGAS_SYSTEM_METRICS, else true: measure the machine (`total_memory`, `used_memory`,
     `free_memory`, `cpu_usage`; each second), this process (`process_resident_bytes` …; each 5 seconds) and the recorder
@@ -155,6 +166,8 @@ def init(
         "encoding": encoding or os.environ.get("MICROMEGAS_ENCODING") or "auto",
         "queue_bytes": queue_bytes if queue_bytes is not None else _bytes_from("MICROMEGAS_QUEUE_BYTES"),
         "system_metrics": system_metrics if system_metrics is not None else _switch("MICROMEGAS_SYSTEM_METRICS"),
+        "spool_folder": _spool_folder(spool, spool_dir),
+        "spool_bytes": spool_bytes if spool_bytes is not None else _bytes_from("MICROMEGAS_SPOOL_BYTES", 512 << 20),
         "monotonic_clock": environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",
         "thread_namer": _thread_name,
     }
@@ -185,6 +198,14 @@ def _install_logging(_: object) -> None:
     from micromegas.record.stdlib_logging import install_logging
 
     install_logging()
+
+
+def _spool_folder(wanted: bool | None, folder: str | os.PathLike[str] | None) -> str | None:
+    from micromegas.record.spool import spool_folder
+
+    if not (_switch("MICROMEGAS_SPOOL") if wanted is None else wanted):
+        return None
+    return os.path.abspath(folder) if folder is not None else spool_folder(os.environ)
 
 
 def begin_automatically(settings: Mapping[str, object], parent: str | None = None) -> None:
@@ -274,7 +295,9 @@ def status() -> dict[str, object] | None:
     `lost_events` and `losses`, the same by reason (`buffers_full`, `queue_full`, `refused` by the server, `given_up`
     after its failures, `at_exit`) and class (`logs`, `measures`, `spans`), `refused_values`, `last_error` (the last
     failure to send, or None), `server_formats` (the encodings of blocks that the server reads; None before it has
-    said).
+    said), `spool` (the folder of this process, None: everything is in memory), `spool_bytes` (of its segments),
+    `spool_error` (what went wrong last, or None), `private_buffers` (made that a crash would lose),
+    `recovered_processes` and `recovered_events` (sent for processes that had died).
     """
     return _core.recorder_status()
 
@@ -303,10 +326,10 @@ def _switch(variable: str) -> bool:
     return os.environ.get(variable, "").strip().lower() not in ("0", "false", "no", "off")
 
 
-def _bytes_from(variable: str) -> int:
+def _bytes_from(variable: str, default: int = _DEFAULT_BYTES) -> int:
     text = os.environ.get(variable)
     if not text:
-        return _DEFAULT_BYTES
+        return default
     if not text.isdecimal():
         raise ValueError(f"{variable} {text!r}: not a number of bytes")
     return int(text)

@@ -11,6 +11,7 @@ use super::identity::rfc3339;
 use super::layouts::StreamKind;
 
 /// What a process tells about itself. Texts are clean already.
+#[derive(Default)]
 pub struct Process {
     pub id: Arc<str>,
     pub parent_id: Option<String>,

@@ -15,6 +15,7 @@ use super::descriptor::{Description, Descriptor};
 use super::identity::new_id;
 use super::layouts::{StreamKind, DESCRIPTION, LOCATION, PROPERTY_SET, STATIC_STRING};
 use super::outbox::{Announcement, Block, Outbox, Subject};
+use super::spool::segments::StreamMark;
 
 const CODEC_UTF8: u8 = 2;
 /// The level of detail that every metric and span is declared with: 2 is medium.
@@ -209,6 +210,24 @@ impl Stream {
             object_offset: 0,
             end_ns: begin_ns,
         }
+    }
+
+    pub fn mark(&self, serial: u64) -> StreamMark {
+        StreamMark {
+            serial,
+            kind: self.kind,
+            id: self.id.to_string(),
+            object_offset: self.object_offset,
+            end_ns: self.end_ns,
+            open: Vec::new(),
+        }
+    }
+
+    /// Goes on where a process stopped that died.
+    pub fn restore(&mut self, mark: &StreamMark) {
+        self.id = mark.id.as_str().into();
+        self.object_offset = mark.object_offset;
+        self.end_ns = mark.end_ns;
     }
 
     /// Sends what the writer holds as a block that ends at `end_ns`. It begins where the last one ended, or earlier

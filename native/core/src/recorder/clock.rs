@@ -35,10 +35,36 @@ impl Clock {
         }
     }
 
+    /// The clock of a process that died: it started at the anchor (ticks and nanoseconds), and was read once more later.
+    pub fn of_the_dead(counter: bool, anchor: (u64, u64), start_wall_ns: i64, later: Option<(u64, u64)>) -> Self {
+        let mut clock = Self {
+            counter,
+            anchor,
+            ns_per_tick: 1.0,
+            sloped: false,
+            start_ns: anchor.1,
+            start_wall_ns,
+        };
+        if let Some(later) = later {
+            clock.observe_pair(later);
+        }
+        clock
+    }
+
+    /// Counter ticks and nanoseconds at the start.
+    pub fn anchor(&self) -> (u64, u64) {
+        self.anchor
+    }
+
+    pub fn uses_counter(&self) -> bool {
+        self.counter
+    }
+
     /// Reads both clocks; gives the monotonic nanoseconds. Events stamped before it can then be converted well.
     pub fn observe(&mut self) -> u64 {
         let pair = hotpath::clock_pair();
         self.observe_pair(pair);
+        hotpath::note_clock(pair);
         pair.1
     }
 

@@ -1,20 +1,21 @@
 //! The thread behind the recorder: reads what the program's threads have committed, makes streams and blocks of it.
 
 use std::collections::HashMap;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::blocks::Office;
 use super::clock::Clock;
-use super::cpu_stream::CpuStream;
 use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
 use super::hotpath::{self, ProgramThread};
 use super::last_words::{self, LastWords};
-use super::log_stream::LogStream;
 use super::losses::Losses;
-use super::metric_stream::{Measure, MetricStream};
-use super::record::{self, Record};
+use super::metric_stream::Measure;
+use super::outbox::{Block, Outbox};
 use super::sink_measures::SinkMeasures;
+use super::spool::segments::{CounterMark, Kept, Marks};
+use super::spool::SessionSpool;
+use super::streams::{Streams, ThreadFacts};
 use super::system_monitor::SystemMonitor;
 
 /// How long an idle collector sleeps; a busy one looks again at once, so that buffers come free.
@@ -117,30 +118,32 @@ impl Control {
 }
 
 /// Tells of the collector's end, also when it panics: the next session waits for it.
-struct LastWord<'a>(&'a Control);
+struct LastWord<'a>(&'a Control, Arc<SessionSpool>, Arc<Outbox>);
 
 impl Drop for LastWord<'_> {
     fn drop(&mut self) {
         last_words::deaf();
         self.0.ended();
+        // A collector that panicked has not said where the session stands.
+        self.1.leave(self.2.keeps() || std::thread::panicking());
     }
 }
 
 pub struct Collector {
-    office: Office,
+    streams: Streams,
     clock: Clock,
+    spool: Arc<SessionSpool>,
     flush_period: Duration,
     cut_bytes: usize,
-    log: LogStream,
-    metrics: MetricStream,
-    threads: HashMap<u64, CpuStream>,
-    sums: HashMap<usize, (i64, f64)>,
+    /// What counters had come to when they were last looked at.
+    sums: HashMap<u64, (i64, f64)>,
     read_bytes: usize,
     uncut_bytes: usize,
     losses_before: Losses,
     losses_told: Losses,
     /// The process's announcement, if it is for us to make.
     announcement: Option<Vec<u8>>,
+    dropped_told: Vec<u64>,
     own_log: Option<&'static Descriptor>,
     own_measures: Option<OwnMeasures>,
 }
@@ -152,35 +155,35 @@ struct OwnMeasures {
 }
 
 impl Collector {
-    /// Takes over from an earlier session (or the parent process): what counters and losses have come to is not ours.
-    pub fn new(office: Office, clock: Clock, flush_period: Duration, buffer_bytes: u64, system_metrics: bool) -> Self {
-        let begin_ns = clock.start_ns();
+    /// Takes over from an earlier session (or the parent process): what counters (`sums`) and losses have come to is not
+    /// ours.
+    pub fn new(
+        office: Office,
+        clock: Clock,
+        spool: Arc<SessionSpool>,
+        sums: HashMap<u64, (i64, f64)>,
+        flush_period: Duration,
+        buffer_bytes: u64,
+        system_metrics: bool,
+    ) -> Self {
         Self {
-            office,
+            streams: Streams::new(office, clock.start_ns()),
             clock,
+            spool,
             flush_period,
             cut_bytes: CUT_BYTES.min(buffer_bytes as usize / 4),
-            log: LogStream::new(begin_ns),
-            metrics: MetricStream::new(begin_ns),
-            threads: HashMap::new(),
-            sums: HashMap::new(),
+            sums,
             read_bytes: 0,
             uncut_bytes: 0,
             losses_before: Losses::of_hot_path(),
             losses_told: Losses::default(),
             announcement: None,
+            dropped_told: hotpath::all_dropped_events(),
             own_log: log_descriptor(WARN, OWN_PLACE, "%s"),
             own_measures: system_metrics.then(|| OwnMeasures {
                 system: SystemMonitor::new(),
                 sink: SinkMeasures::new(),
             }),
-        }
-    }
-
-    /// In a forked child, or after a stop: what was added before belongs to another session.
-    pub fn skip_counters(&mut self) {
-        for total in hotpath::counter_totals() {
-            self.sums.insert(total.descriptor.index, (total.integers, total.floats));
         }
     }
 
@@ -191,15 +194,19 @@ impl Collector {
 
     /// Runs until told to stop.
     pub fn run(mut self, control: &Control) {
-        let _last_word = LastWord(control);
+        let _last_word = LastWord(
+            control,
+            Arc::clone(&self.spool),
+            Arc::clone(&self.streams.office.outbox),
+        );
         let mut flushed = 0;
         let mut last_cut = Instant::now();
         let mut busy = false;
         loop {
             let (wanted, mut stop) = control.wait(if busy { BUSY_POLL } else { POLL }, flushed);
             if let Some(announcement) = self.announcement.take() {
-                let process_id = &self.office.process.id;
-                self.office.outbox.announce_process(process_id, announcement);
+                let office = &self.streams.office;
+                office.outbox.announce_process(&office.process.id, announcement);
             }
             if let Some(words) = last_words::wanted() {
                 self.log_last_words(&words);
@@ -211,7 +218,7 @@ impl Collector {
             let (threads, bytes) = self.read_all(horizon_ns);
             busy = bytes >= BUSY_BYTES;
             if let Some(own) = &mut self.own_measures {
-                own.system.measure(horizon_ns, &mut self.metrics);
+                own.system.measure(horizon_ns, &mut self.streams.metrics);
             }
             if due {
                 self.sample_counters(horizon_ns);
@@ -229,7 +236,7 @@ impl Collector {
             }
             if stop {
                 if last_words::wanted().is_some() {
-                    last_words::say(&self.office.outbox);
+                    last_words::say(&self.streams.office.outbox);
                 }
                 return;
             }
@@ -244,7 +251,15 @@ impl Collector {
         for thread in &threads {
             thread.drain(|run| {
                 bytes += run.len();
-                let last_ns = self.read(thread, run);
+                let facts = ThreadFacts {
+                    serial: thread.serial,
+                    native_id: thread.native_id,
+                    name: &thread.name,
+                };
+                let last_ns = self
+                    .streams
+                    .read(&facts, run, &self.clock, hotpath::descriptor_at)
+                    .last_ns;
                 // What came after the pass began waits for the next one, or a thread that records faster than we read
                 // would keep us here for ever. One that has ended must be read to its end.
                 thread.ended || last_ns <= horizon_ns + CLOCK_SLACK_NS
@@ -256,22 +271,35 @@ impl Collector {
         (threads, bytes)
     }
 
-    /// Makes blocks of all that was read, hands them over together, and gives the buffers back.
-    fn cut_all(&mut self, horizon_ns: u64, threads: Vec<ProgramThread>, last: bool) {
-        self.log.cut(horizon_ns, &self.office);
-        self.metrics.cut(horizon_ns, &self.office);
-        for (serial, stream) in &mut self.threads {
-            if last || threads.iter().any(|thread| thread.ended && thread.serial == *serial) {
-                stream.end_all(horizon_ns);
+    /// Makes blocks of all that was read, has them kept and sent together, and gives the buffers back.
+    fn cut_all(&mut self, horizon_ns: u64, threads: Vec<ProgramThread>, is_last: bool) {
+        self.streams.cut(horizon_ns, |serial| {
+            is_last || threads.iter().any(|thread| thread.ended && thread.serial == serial)
+        });
+        let outbox = &self.streams.office.outbox;
+        let blocks = self.streams.office.take_cut();
+        if self.spool.is_open() && (!blocks.is_empty() || is_last) {
+            let blocks = outbox.admit(blocks);
+            let kept: Vec<Kept<'_>> = blocks.iter().map(Block::kept).collect();
+            let marks = self.marks(&threads, is_last);
+            let stored = self.spool.append(&marks, &kept);
+            if stored.is_none() {
+                // Whoever finds the buffers must not make the same events again, of which the server may have blocks.
+                threads.iter().for_each(ProgramThread::forgo);
             }
-            stream.cut(horizon_ns, &self.office);
-        }
-        for block in self.office.take_cut() {
-            self.office.outbox.push(block);
+            let outbox = &self.streams.office.outbox;
+            let mut places = stored.into_iter().flatten();
+            for block in blocks {
+                outbox.push(block, places.next());
+            }
+        } else {
+            for block in blocks {
+                outbox.push(block, None);
+            }
         }
         for thread in threads {
             if thread.ended {
-                self.threads.remove(&thread.serial);
+                self.streams.forget(thread.serial);
                 thread.recycle();
             } else {
                 thread.release();
@@ -281,82 +309,68 @@ impl Collector {
         self.uncut_bytes = 0;
     }
 
-    /// Gives the time of the last event.
-    fn read(&mut self, thread: &ProgramThread, mut run: &[u8]) -> u64 {
-        let mut last_ns = 0;
-        while let Some((record, rest)) = Record::split(run, hotpath::descriptor_at) {
-            run = rest;
-            let ns = self.clock.nanoseconds(record.ticks);
-            last_ns = ns;
-            match record.kind {
-                record::METRIC_INT => {
-                    let measure = Measure::Integer(record.word(0) as i64);
-                    self.metrics.add(ns, record.descriptor, measure);
-                }
-                record::METRIC_FLOAT => {
-                    let measure = Measure::Float(f64::from_bits(record.word(0)));
-                    self.metrics.add(ns, record.descriptor, measure);
-                }
-                record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => self.log.add(ns, &record),
-                _ => {
-                    let stream = self
-                        .threads
-                        .entry(thread.serial)
-                        .or_insert_with(|| CpuStream::new(thread, ns));
-                    stream.add(ns, &record, &self.office);
-                }
-            }
+    /// Where the session stands now that everything read was cut.
+    fn marks(&mut self, threads: &[ProgramThread], is_sealed: bool) -> Marks {
+        let counters = self.sums.iter().map(|(&descriptor, &(integers, floats))| CounterMark {
+            descriptor,
+            integers,
+            floats,
+        });
+        Marks {
+            positions: threads.iter().map(ProgramThread::position).collect(),
+            counters: counters.collect(),
+            streams: self.streams.marks(),
+            dropped: self.dropped_told.clone(),
+            is_sealed,
         }
-        last_ns
     }
 
     fn log_last_words(&mut self, words: &LastWords) {
         let ns = self.clock.observe();
         if let Some(descriptor) = log_descriptor(words.level, ("micromegas.end", "", 0), "%s") {
-            self.log.add_message(ns, descriptor, &words.text);
+            self.streams.log.add_message(ns, descriptor, &words.text);
         }
     }
 
     fn sample_counters(&mut self, ns: u64) {
         for total in hotpath::counter_totals() {
-            let (integers, floats) = self
-                .sums
-                .insert(total.descriptor.index, (total.integers, total.floats))
-                .unwrap_or_default();
-            let added = total.integers.wrapping_sub(integers);
-            if added != 0 {
-                self.metrics.add(ns, total.descriptor, Measure::Integer(added));
-            }
-            if total.floats != floats {
-                self.metrics
-                    .add(ns, total.descriptor, Measure::Float(total.floats - floats));
-            }
+            let now = (total.integers, total.floats);
+            let before = self.sums.insert(total.address(), now).unwrap_or_default();
+            self.streams.add_counter(ns, total.descriptor, before, now);
         }
     }
 
     /// Troubles of the upload, each once: who asks later why something is missing finds the reason beside it.
     fn tell_troubles(&mut self, ns: u64) {
-        for trouble in self.office.outbox.news() {
+        for trouble in self.streams.office.outbox.news() {
             if let Some(descriptor) = self.own_log {
-                self.log.add_message(ns, descriptor, &format!("upload: {trouble}"));
+                self.streams
+                    .log
+                    .add_message(ns, descriptor, &format!("upload: {trouble}"));
             }
         }
     }
 
     /// Exact counts, as a log event and a measure, whenever they have grown.
     fn tell_losses(&mut self, ns: u64) {
+        for message in self.spool.news() {
+            if let Some(descriptor) = self.own_log {
+                self.streams.log.add_message(ns, descriptor, &message);
+            }
+        }
         let losses = Losses::of_hot_path().since(&self.losses_before);
-        let losses = losses.plus(&self.office.outbox.delivery().losses);
+        let losses = losses.plus(&self.streams.office.outbox.delivery().losses);
+        self.dropped_told = hotpath::all_dropped_events();
         if losses == self.losses_told {
             return;
         }
         if let Some(descriptor) = self.own_log {
-            self.log.add_message(ns, descriptor, &losses.message());
+            self.streams.log.add_message(ns, descriptor, &losses.message());
         }
         for (reason, class, count) in losses.since(&self.losses_told).parts() {
             let properties = [("class", class), ("reason", reason)];
             if let Some(descriptor) = metric_descriptor(OWN_PLACE, "lost_events", "count", &properties) {
-                self.metrics.add(ns, descriptor, Measure::Integer(count as i64));
+                self.streams.metrics.add(ns, descriptor, Measure::Integer(count as i64));
             }
         }
         self.losses_told = losses;
@@ -364,9 +378,9 @@ impl Collector {
 
     /// Only beside events of others: measures of requests would otherwise make requests for ever.
     fn measure_sink(&mut self, ns: u64) {
-        let is_idle = self.log.is_empty() && self.metrics.is_empty() && self.threads.values().all(CpuStream::is_empty);
-        if let (Some(own), false) = (&mut self.own_measures, is_idle) {
-            own.sink.measure(ns, &self.office.outbox, &mut self.metrics);
+        if let (Some(own), false) = (&mut self.own_measures, self.streams.are_empty()) {
+            own.sink
+                .measure(ns, &self.streams.office.outbox, &mut self.streams.metrics);
         }
     }
 }

@@ -5,12 +5,13 @@
 
 use super::blocks::{BlockWriter, Office, Stream};
 use super::descriptor::Descriptor;
-use super::hotpath::ProgramThread;
 use super::identity::clean;
 use super::layouts::StreamKind;
 use super::record::{
     Record, ASYNC_BEGIN, ASYNC_END, ASYNC_NAMED_BEGIN, ASYNC_NAMED_END, NAMED_BEGIN, SPAN_BEGIN, SPAN_END,
 };
+use super::spool::segments::{OpenMark, StreamMark};
+use super::streams::ThreadFacts;
 
 const BLOCK_BYTES: usize = 1 << 20;
 /// How far down an end looks for its begin: a stray end must not cost a walk over a deep recursion each time.
@@ -41,10 +42,10 @@ pub struct CpuStream {
 }
 
 impl CpuStream {
-    pub fn new(thread: &ProgramThread, begin_ns: u64) -> Self {
+    pub fn new(thread: &ThreadFacts<'_>, begin_ns: u64) -> Self {
         let mut properties = vec![("thread-id".to_owned(), thread.native_id.to_string())];
         if !thread.name.is_empty() {
-            properties.push(("thread-name".to_owned(), clean(&thread.name)));
+            properties.push(("thread-name".to_owned(), clean(thread.name)));
         }
         Self {
             stream: Stream::new(StreamKind::Cpu, properties, begin_ns),
@@ -57,6 +58,32 @@ impl CpuStream {
 
     pub fn is_empty(&self) -> bool {
         self.writer.events() == 0
+    }
+
+    pub fn mark(&self, serial: u64) -> StreamMark {
+        let open = self.open.iter().map(|span| OpenMark {
+            descriptor: std::ptr::from_ref(span.descriptor) as u64,
+            name: span.name.as_deref().map(str::to_owned),
+        });
+        StreamMark {
+            open: open.collect(),
+            ..self.stream.mark(serial)
+        }
+    }
+
+    /// Goes on where a process stopped that died.
+    pub fn restore(&mut self, mark: &StreamMark, descriptor_at: impl Fn(u64) -> Option<&'static Descriptor>) {
+        self.stream.restore(mark);
+        self.open = mark
+            .open
+            .iter()
+            .filter_map(|span| {
+                Some(Open {
+                    descriptor: descriptor_at(span.descriptor)?,
+                    name: span.name.as_deref().map(Into::into),
+                })
+            })
+            .collect();
     }
 
     pub fn add(&mut self, ns: u64, record: &Record<'_>, office: &Office) {

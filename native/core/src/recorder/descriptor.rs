@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+#[cfg(feature = "python")]
+use super::spool::journal;
 use crate::message::template::Template;
 
 /// More would be a program that makes names of its data: what is beyond shares a descriptor or is refused.
@@ -98,8 +100,16 @@ impl Registry {
             description: describe(&key.texts[2..]),
         }));
         self.descriptors.insert(key, descriptor);
+        #[cfg(feature = "python")]
+        journal::append(&journal::descriptor_entry(descriptor));
         Some(descriptor)
     }
+}
+
+/// Gives all descriptors so far; no other is made before it returns.
+pub fn with_all<R>(take: impl FnOnce(&mut dyn Iterator<Item = &'static Descriptor>) -> R) -> R {
+    let registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    take(&mut registry.descriptors.values().copied())
 }
 
 /// A log site. The template is as the program wrote it.

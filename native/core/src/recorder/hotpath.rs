@@ -1,9 +1,12 @@
 //! The C side as Rust sees it (csrc/buffer.c, counter.c, clock.c). Only the collector may use the consumer functions.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::descriptor::Descriptor;
+use super::spool::segments::Position;
 
 /// An opaque `mm_thread`.
 #[repr(C)]
@@ -53,6 +56,16 @@ extern "C" {
     ) -> c_int;
     fn mm_thread_read(thread: *mut RawThread, begin: *mut *const u8) -> usize;
     fn mm_thread_advance(thread: *mut RawThread, size: usize);
+    fn mm_thread_position(thread: *const RawThread, sequence: *mut u64, offset: *mut u64);
+    fn mm_thread_forgo(thread: *mut RawThread);
+    fn mm_buffers_begin(with_folder: c_int);
+    fn mm_buffers_want_folder();
+    fn mm_blocks_outside_file() -> u64;
+    fn mm_pages_open(folder: c_int) -> c_int;
+    fn mm_pages_close(folder: c_int);
+    fn mm_hold(place: c_int, descriptor: c_int);
+    fn mm_let_go(place: c_int, descriptor: c_int);
+    fn mm_note_clock(ticks: u64, nanoseconds: u64);
     fn mm_thread_release(thread: *mut RawThread);
     fn mm_thread_recycle(thread: *mut RawThread);
     fn mm_dropped_events(kind: c_int) -> u64;
@@ -83,6 +96,11 @@ pub fn prepare_pool() {
 pub fn dropped_events(kind: u8) -> u64 {
     // SAFETY: reads an atomic counter of an array with an element for each kind; the callers pass kinds below KINDS.
     unsafe { mm_dropped_events(c_int::from(kind)) }
+}
+
+/// The same of all kinds.
+pub fn all_dropped_events() -> Vec<u64> {
+    (0..super::record::KINDS).map(dropped_events).collect()
 }
 
 /// Values that were no numbers, or too many properties, since the process began.
@@ -124,6 +142,24 @@ impl ProgramThread {
                 return;
             }
         }
+    }
+
+    /// How far it was drained.
+    pub fn position(&self) -> Position {
+        let (mut sequence, mut offset) = (0, 0);
+        // SAFETY: threads are never freed, the collector is the only reader; both pointers are valid for writes.
+        unsafe { mm_thread_position(self.raw, &mut sequence, &mut offset) };
+        Position {
+            serial: self.serial,
+            sequence,
+            offset,
+        }
+    }
+
+    /// What was drained is not kept elsewhere, and still must not be read again after the process has died.
+    pub fn forgo(&self) {
+        // SAFETY: as above.
+        unsafe { mm_thread_forgo(self.raw) }
     }
 
     /// Gives back the memory of what was drained, which must be safe elsewhere.
@@ -173,6 +209,13 @@ pub struct CounterTotal {
     pub floats: f64,
 }
 
+impl CounterTotal {
+    /// The descriptor as records name it.
+    pub fn address(&self) -> u64 {
+        std::ptr::from_ref(self.descriptor) as u64
+    }
+}
+
 pub fn counter_totals() -> Vec<CounterTotal> {
     let mut totals = Vec::new();
     // SAFETY: the list only grows, at its head, by release stores; elements are never freed.
@@ -217,4 +260,56 @@ pub fn catch_termination(signal: c_int, replace_handler: bool) -> bool {
 pub fn die_by(signal: c_int) {
     // SAFETY: ends the process.
     unsafe { mm_die_by(signal) }
+}
+
+/// Begins a session, whose buffers are to be in files or not. Needs the GIL.
+pub fn begin_buffers(in_files: bool) {
+    // SAFETY: the caller holds the GIL, which serialises the producers' side.
+    unsafe { mm_buffers_begin(c_int::from(in_files)) }
+}
+
+/// Has the session's folder made now rather than with the first event. Needs the GIL.
+pub fn want_folder() {
+    // SAFETY: as above.
+    unsafe { mm_buffers_want_folder() }
+}
+
+/// Blocks of this session that are in private memory.
+pub fn blocks_outside_file() -> u64 {
+    // SAFETY: reads an atomic counter.
+    unsafe { mm_blocks_outside_file() }
+}
+
+/// New buffers are made there. Needs the GIL. False: they can't be.
+pub fn open_pages(folder: &File) -> bool {
+    // SAFETY: the descriptor is open, and stays so until `close_pages`.
+    unsafe { mm_pages_open(folder.as_raw_fd()) == 0 }
+}
+
+pub fn close_pages(folder: &File) {
+    // SAFETY: only forgets the descriptor.
+    unsafe { mm_pages_close(folder.as_raw_fd()) }
+}
+
+/// `enum mm_held`.
+pub const HELD_LOCK: c_int = 0;
+pub const HELD_JOURNAL: c_int = 1;
+pub const HELD_FOLDER: c_int = 2;
+pub const HELD_RECOVERY: c_int = 3;
+
+/// A forked child is to close this file: a lock is held as long as anybody has its file open.
+pub fn hold(place: c_int, file: &File) {
+    // SAFETY: the descriptor stays open until `let_go`.
+    unsafe { mm_hold(place, file.as_raw_fd()) }
+}
+
+pub fn let_go(place: c_int, file: &File) {
+    // SAFETY: only forgets the descriptor.
+    unsafe { mm_let_go(place, file.as_raw_fd()) }
+}
+
+/// For whoever finds our buffers: how ticks went.
+pub fn note_clock((ticks, nanoseconds): (u64, u64)) {
+    // SAFETY: only the collector calls this.
+    unsafe { mm_note_clock(ticks, nanoseconds) }
 }

@@ -61,6 +61,10 @@ impl LogStream {
         self.pending.is_empty()
     }
 
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
     pub fn add(&mut self, ns: u64, record: &Record<'_>) {
         if record.kind == LOG_LITERAL {
             return self.pending.push(Pending {

@@ -42,6 +42,10 @@ impl MetricStream {
         self.pending.is_empty()
     }
 
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
     pub fn add(&mut self, ns: u64, descriptor: &'static Descriptor, measure: Measure) {
         self.pending.push(Pending {
             ns,

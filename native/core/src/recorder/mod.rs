@@ -54,6 +54,10 @@ mod session;
 #[cfg(feature = "python")]
 mod sink_measures;
 #[cfg(feature = "python")]
+mod spool;
+#[cfg(feature = "python")]
+mod streams;
+#[cfg(feature = "python")]
 mod system_monitor;
 #[cfg(feature = "python")]
 mod tls;

@@ -5,13 +5,15 @@
 //! measures, spans), and dropped first is what tells least.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::credentials::Credentials;
 use super::layouts::StreamKind;
 use super::losses::{Losses, Reason};
+use super::spool::segments::{Kept, Stored};
+use super::spool::SessionSpool;
 
 /// The longest pause between two tries of a server that is away, or at a block that it fails at.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -23,7 +25,11 @@ const ABSENCES_TOLD: u32 = 4;
 const MOST_NEWS: usize = 8;
 /// How long what a refused announcement announces is counted as refused without asking, until it is announced again.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(60);
-const RANKS: usize = 4;
+/// Of this process's own items. Behind them comes what other processes left.
+const OWN_RANKS: usize = 4;
+const RANKS: usize = OWN_RANKS + 1;
+/// The serial of what other processes left: nobody waits for it.
+const NO_SERIAL: u64 = u64::MAX;
 
 /// What an item is.
 #[derive(Clone, Debug)]
@@ -130,10 +136,39 @@ pub struct Block {
     pub body: Vec<u8>,
 }
 
+impl Block {
+    pub fn kept(&self) -> Kept<'_> {
+        let (stream_id, kind) = match &self.subject {
+            Subject::Block { stream_id, kind, .. } => (&**stream_id, *kind),
+            _ => ("", StreamKind::Cpu),
+        };
+        Kept {
+            stream_id,
+            kind,
+            events: self.subject.events(),
+            announcement: &self.announcement.body,
+            body: &self.body,
+        }
+    }
+}
+
+/// What a process that died left, and what became of it.
+#[derive(Default)]
+pub struct Remains {
+    pub waiting: AtomicU64,
+    pub sent_events: AtomicU64,
+    pub lost_events: AtomicU64,
+}
+
 /// A request to send.
 pub struct Item {
     pub subject: Subject,
+    /// Empty while it is only `stored`.
     pub body: Vec<u8>,
+    /// Bytes of the body.
+    size: usize,
+    stored: Option<Stored>,
+    remains: Option<Arc<Remains>>,
     /// Of a block: what announces its stream.
     announcement: Option<Arc<Announcement>>,
     /// How often the server failed at it.
@@ -150,13 +185,23 @@ impl Item {
     fn new(subject: Subject, body: Vec<u8>, announcement: Option<Arc<Announcement>>) -> Self {
         Self {
             subject,
+            size: body.len(),
             body,
+            stored: None,
+            remains: None,
             announcement,
             failures: 0,
             absences: 0,
             sent_before: 0,
             not_before: None,
             serial: 0,
+        }
+    }
+
+    fn rank(&self) -> usize {
+        match self.remains {
+            Some(_) => OWN_RANKS,
+            None => self.subject.rank(),
         }
     }
 }
@@ -227,6 +272,14 @@ struct State {
     dropped_blocks: u64,
     /// Announcements that wait or are under way.
     unsettled: HashSet<Arc<str>>,
+    /// Blocks that were dropped, whose room in the spool is to be freed.
+    freed: Vec<Stored>,
+    /// Bytes of bodies in memory, and of blocks in the spool.
+    memory: usize,
+    stored: u64,
+    /// At the end, blocks were left in the spool.
+    keeps: bool,
+    has_sent: bool,
     refused: HashMap<Arc<str>, Refusal>,
     bytes: usize,
     next_serial: u64,
@@ -249,28 +302,71 @@ struct State {
 
 impl State {
     fn put(&mut self, mut item: Item) {
-        item.serial = self.next_serial;
-        self.next_serial += 1;
-        self.bytes += item.body.len();
+        if item.remains.is_some() {
+            item.serial = NO_SERIAL;
+        } else {
+            item.serial = self.next_serial;
+            self.next_serial += 1;
+            self.bytes += item.size;
+        }
+        self.memory += item.body.len();
         self.unsettled.extend(item.subject.announces().cloned());
-        self.queues[item.subject.rank()].push_back(item);
+        self.queues[item.rank()].push_back(item);
+    }
+
+    /// The item has left the queue for good. `frees`: what it has in the spool is to give its room back at once.
+    fn discount(&mut self, item: &Item) {
+        self.memory -= item.body.len();
+        match &item.remains {
+            Some(remains) => {
+                remains.waiting.fetch_sub(1, Ordering::AcqRel);
+            }
+            None => {
+                self.bytes -= item.size;
+                self.stored -= item.stored.as_ref().map_or(0, |stored| stored.length() as u64);
+            }
+        }
     }
 
     fn items(&self) -> impl Iterator<Item = &Item> {
         self.queues.iter().flatten()
     }
 
+    /// Whether nothing of our own waits.
     fn is_empty(&self) -> bool {
-        self.queues.iter().all(VecDeque::is_empty)
+        self.queues[..OWN_RANKS].iter().all(VecDeque::is_empty)
     }
 
-    /// Drops the newest item of the highest rank, if that is not below `rank`. False: there is none.
-    fn drop_one(&mut self, rank: usize) -> bool {
-        let Some(item) = self.queues[rank..].iter_mut().rev().find_map(VecDeque::pop_back) else {
+    /// Takes bodies out of memory that are in the spool too, the least important first, until that many bytes are free.
+    fn unload(&mut self, wanted: usize) -> bool {
+        let mut freed = 0;
+        for item in self.queues.iter_mut().rev().flat_map(|queue| queue.iter_mut().rev()) {
+            if freed >= wanted {
+                break;
+            }
+            if item.stored.is_some() && !item.body.is_empty() {
+                freed += item.body.len();
+                item.body = Vec::new();
+            }
+        }
+        self.memory -= freed;
+        freed >= wanted
+    }
+
+    /// Drops the newest block of the highest rank, if that is not below `rank`, of those in the spool or of the others.
+    /// False: there is none.
+    fn drop_one(&mut self, rank: usize, stored: bool) -> bool {
+        let fits = |item: &Item| item.stored.is_some() == stored;
+        let found = (rank..OWN_RANKS).rev().find_map(|rank| {
+            let index = self.queues[rank].iter().rposition(fits)?;
+            self.queues[rank].remove(index)
+        });
+        let Some(mut item) = found else {
             return false;
         };
-        self.bytes -= item.body.len();
-        self.lose(&item.subject, Reason::Queue);
+        self.discount(&item);
+        self.lose(&item, Reason::Queue);
+        self.freed.extend(item.stored.take());
         if let Some(announcement) = item.announcement {
             self.withdraw(&announcement);
         }
@@ -287,13 +383,24 @@ impl State {
         }
         let is_it = |item: &Item| item.subject.announces() == Some(announced);
         if let Some(index) = self.queues[0].iter().position(is_it) {
-            self.bytes -= self.queues[0].remove(index).map_or(0, |item| item.body.len());
+            if let Some(item) = self.queues[0].remove(index) {
+                self.discount(&item);
+            }
             self.unsettled.remove(announced);
             announcement.put.store(false, Ordering::Relaxed);
         }
     }
 
-    fn lose(&mut self, subject: &Subject, reason: Reason) {
+    fn lose(&mut self, item: &Item, reason: Reason) {
+        match &item.remains {
+            Some(remains) => {
+                remains.lost_events.fetch_add(item.subject.events(), Ordering::AcqRel);
+            }
+            None => self.lose_own(&item.subject, reason),
+        }
+    }
+
+    fn lose_own(&mut self, subject: &Subject, reason: Reason) {
         if let Subject::Block { kind, events, .. } = subject {
             self.dropped_blocks += 1;
             self.delivery.losses.count(reason, *kind, *events);
@@ -341,8 +448,9 @@ impl State {
             needing.extend(with);
         }
         for other in needing {
-            self.bytes -= other.body.len();
-            self.lose(&other.subject, reason);
+            self.discount(&other);
+            self.lose(&other, reason);
+            self.freed.extend(other.stored.clone());
             if let Some(id) = other.subject.announces().cloned() {
                 self.unsettled.remove(&id);
                 let refusal = Refusal {
@@ -366,11 +474,23 @@ impl State {
         for id in needed {
             if let Some(Refusal { mut item, .. }) = self.refused.remove(&id) {
                 item.failures = 0;
+                if let Some(remains) = &item.remains {
+                    remains.waiting.fetch_add(1, Ordering::AcqRel);
+                }
                 item.not_before = None;
                 self.put(item);
             }
         }
         true
+    }
+
+    /// Nobody tries to send the item any more; gives when that began.
+    fn returned(&mut self, item: &Item) -> Option<Instant> {
+        let index = self
+            .under_way
+            .iter()
+            .position(|request| request.serial == item.serial)?;
+        Some(self.under_way.swap_remove(index).since)
     }
 
     /// Each trouble is worth telling once.
@@ -385,7 +505,7 @@ impl State {
         if error.is_some() {
             self.delivery.last_error = error;
         }
-        let queue = &mut self.queues[item.subject.rank()];
+        let queue = &mut self.queues[item.rank()];
         let place = queue.partition_point(|other| other.serial < item.serial);
         queue.insert(place, item);
     }
@@ -393,8 +513,9 @@ impl State {
     fn drop_for_good(&mut self, item: Item, reason: Reason, error: String, now: Instant) {
         self.tell(&error);
         self.delivery.last_error = Some(error);
-        self.bytes -= item.body.len();
-        self.lose(&item.subject, reason);
+        self.discount(&item);
+        self.lose(&item, reason);
+        self.freed.extend(item.stored.clone());
         self.refuse(item, reason, now);
     }
 }
@@ -404,6 +525,8 @@ pub struct Outbox {
     changed: Condvar,
     limit_bytes: usize,
     credentials: Arc<Credentials>,
+    /// Of this process's session.
+    spool: Option<Arc<SessionSpool>>,
 }
 
 /// What a thread of the uploader is to do.
@@ -422,12 +545,13 @@ fn delay(tries: u32) -> Duration {
 }
 
 impl Outbox {
-    pub fn new(limit_bytes: usize, credentials: Arc<Credentials>) -> Self {
+    pub fn new(limit_bytes: usize, credentials: Arc<Credentials>, spool: Option<Arc<SessionSpool>>) -> Self {
         Self {
             state: Mutex::default(),
             changed: Condvar::new(),
             limit_bytes,
             credentials,
+            spool,
         }
     }
 
@@ -444,35 +568,141 @@ impl Outbox {
         self.changed.notify_all();
     }
 
-    /// Takes a block, and the announcement of its stream before the first. When the queue is full, blocks of less important
-    /// streams make room; else it is dropped itself: of equals the older explains how it came to this.
-    pub fn push(&self, block: Block) {
+    /// Lets go of the lock, and of the room in the spool of what was dropped under it.
+    fn unlock(&self, mut state: MutexGuard<'_, State>) {
+        let freed = std::mem::take(&mut state.freed);
+        drop(state);
+        for stored in freed {
+            stored.settle(true);
+        }
+        self.changed.notify_all();
+    }
+
+    /// The blocks that the spool has room for. Less important ones that are there make room; the others are dropped.
+    pub fn admit(&self, blocks: Vec<Block>) -> Vec<Block> {
+        let limit = self.spool.as_ref().map_or(0, |spool| spool.facts.bytes);
         let mut state = self.lock();
+        let mut admitted = Vec::new();
+        let mut bytes = 0;
+        for block in blocks {
+            let size = block.body.len() as u64;
+            let mut fits = true;
+            while fits && state.stored + bytes + size > limit {
+                fits = state.drop_one(block.subject.rank() + 1, true);
+            }
+            if fits {
+                bytes += size;
+                admitted.push(block);
+            } else {
+                state.lose_own(&block.subject, Reason::Queue);
+            }
+        }
+        self.unlock(state);
+        admitted
+    }
+
+    /// Takes a block, and the announcement of its stream before the first. One that is not in the spool needs memory: less
+    /// important ones make room; else it is dropped itself, for of equals the older explains how it came to this.
+    pub fn push(&self, block: Block, stored: Option<Stored>) {
+        let mut state = self.lock();
+        self.push_locked(&mut state, block, stored);
+        self.unlock(state);
+    }
+
+    fn push_locked(&self, state: &mut State, block: Block, stored: Option<Stored>) {
         let Block {
             announcement,
             subject,
             body,
         } = block;
         if state.finished {
-            return state.lose(&subject, Reason::Exit);
+            state.keeps |= stored.is_some();
+            if stored.is_none() {
+                state.lose_own(&subject, Reason::Exit);
+            }
+            return;
         }
         if !state.announce_again(&subject, Instant::now()) {
-            return state.lose(&subject, Reason::Refused);
+            state.freed.extend(stored);
+            return state.lose_own(&subject, Reason::Refused);
         }
         let announced = announcement.put.load(Ordering::Relaxed);
         let size = body.len() + if announced { 0 } else { announcement.body.len() };
-        while state.bytes + size > self.limit_bytes {
-            if !state.drop_one(subject.rank() + 1) {
-                return state.lose(&subject, Reason::Queue);
+        let mut item = Item::new(subject, body, Some(Arc::clone(&announcement)));
+        item.stored = stored;
+        let lacking = (state.memory + size).saturating_sub(self.limit_bytes);
+        if lacking > 0 && item.stored.is_some() {
+            item.body = Vec::new();
+        } else if lacking > 0 && !state.unload(lacking) {
+            while state.memory + size > self.limit_bytes {
+                if !state.drop_one(item.rank() + 1, false) {
+                    return state.lose_own(&item.subject, Reason::Queue);
+                }
             }
         }
         if !announced {
             announcement.put.store(true, Ordering::Relaxed);
             state.put(Item::new(announcement.subject.clone(), announcement.body.clone(), None));
         }
-        state.put(Item::new(subject, body, Some(announcement)));
-        drop(state);
-        self.changed.notify_all();
+        state.stored += item.stored.as_ref().map_or(0, |stored| stored.length() as u64);
+        state.put(item);
+    }
+
+    /// Takes what a dead process left: its announcements, then its blocks. It is sent when nothing else is.
+    pub fn push_remains(
+        &self,
+        announcements: Vec<(Subject, Vec<u8>)>,
+        blocks: Vec<(Subject, Stored)>,
+        of: &Arc<Remains>,
+    ) {
+        let mut state = self.lock();
+        if state.finished {
+            return;
+        }
+        let items = announcements
+            .into_iter()
+            .map(|(subject, body)| Item::new(subject, body, None));
+        let items = items.chain(blocks.into_iter().map(|(subject, stored)| {
+            let mut item = Item::new(subject, Vec::new(), None);
+            item.size = stored.length();
+            item.stored = Some(stored);
+            item
+        }));
+        for mut item in items {
+            of.waiting.fetch_add(1, Ordering::AcqRel);
+            item.remains = Some(Arc::clone(of));
+            state.put(item);
+        }
+        self.unlock(state);
+    }
+
+    /// Waits until all of it is settled. False: the end came first.
+    pub fn wait_remains(&self, of: &Remains) -> bool {
+        let mut state = self.lock();
+        while of.waiting.load(Ordering::Acquire) > 0 {
+            if state.finished || state.stop_at.is_some() {
+                return false;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    /// Waits until the server has taken something. False: the end came first.
+    pub fn wait_sent(&self) -> bool {
+        let mut state = self.lock();
+        while !state.has_sent {
+            if state.finished || state.stop_at.is_some() {
+                return false;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    /// Whether blocks were left in the spool at the end.
+    pub fn keeps(&self) -> bool {
+        self.lock().keeps
     }
 
     /// The next item that may be tried, for a thread that waits for one as long as `patience`, if that is given.
@@ -497,13 +727,32 @@ impl Outbox {
             } else {
                 match state.choose(now) {
                     Ok((rank, index)) => {
-                        if let Some(item) = state.queues[rank].remove(index) {
+                        if let Some(mut item) = state.queues[rank].remove(index) {
                             state.under_way.push(UnderWay {
                                 serial: item.serial,
                                 subject: item.subject.clone(),
                                 since: now,
                             });
-                            return Task::Send(item);
+                            let Some(stored) = item.stored.as_ref().filter(|_| item.body.is_empty()) else {
+                                return Task::Send(item);
+                            };
+                            drop(state);
+                            let read = stored.read();
+                            state = self.lock();
+                            match read {
+                                Ok(body) => {
+                                    state.memory += body.len();
+                                    item.body = body;
+                                    return Task::Send(item);
+                                }
+                                Err(error) => {
+                                    state.returned(&item);
+                                    state.drop_for_good(item, Reason::GivenUp, format!("spool: {error}"), now);
+                                    self.unlock(state);
+                                    state = self.lock();
+                                }
+                            }
+                            continue;
                         }
                         None
                     }
@@ -528,9 +777,10 @@ impl Outbox {
     pub fn settle(&self, mut item: Item, outcome: Outcome) {
         let mut state = self.lock();
         let now = Instant::now();
-        if let Some(index) = state.under_way.iter().position(|request| request.serial == item.serial) {
-            let took = now - state.under_way.swap_remove(index).since;
+        let mut done = None;
+        if let Some(since) = state.returned(&item) {
             if state.requests.len() < MOST_REQUESTS {
+                let took = now - since;
                 state.requests.push(Request { took, ended: now });
             }
         }
@@ -538,13 +788,20 @@ impl Outbox {
             Outcome::Sent => {
                 state.absences = 0;
                 state.pause_until = None;
-                state.bytes -= item.body.len();
+                state.has_sent = true;
+                state.discount(&item);
+                done = item.stored.clone();
                 if let Some(announced) = item.subject.announces() {
                     state.unsettled.remove(announced);
                 }
                 state.delivery.sent_requests += 1;
-                state.delivery.sent_events += item.subject.events();
                 state.delivery.sent_bytes += item.body.len() as u64;
+                match &item.remains {
+                    Some(remains) => {
+                        remains.sent_events.fetch_add(item.subject.events(), Ordering::AcqRel);
+                    }
+                    None => state.delivery.sent_events += item.subject.events(),
+                }
             }
             Outcome::Refused(error) => {
                 state.absences = 0;
@@ -594,8 +851,10 @@ impl Outbox {
                 }
             }
         }
-        drop(state);
-        self.changed.notify_all();
+        self.unlock(state);
+        if let Some(stored) = done {
+            stored.settle(false);
+        }
     }
 
     /// There is something to be let in with.
@@ -676,16 +935,29 @@ impl Outbox {
         }
         state.finished = true;
         state.bytes = 0;
-        let waiting = std::mem::take(&mut state.queues).into_iter().flatten();
-        let under_way = std::mem::take(&mut state.under_way); // of a thread that panicked
-        let subjects = under_way.into_iter().map(|request| request.subject);
-        let left: Vec<Subject> = waiting.map(|item| item.subject).chain(subjects).collect();
+        let own = std::mem::take(&mut state.queues).into_iter().take(OWN_RANKS).flatten();
+        let under_way = std::mem::take(&mut state.under_way).into_iter(); // of a thread that panicked
+        let under_way = under_way
+            .filter(|request| request.serial != NO_SERIAL)
+            .map(|request| (request.subject, false));
+        let left: Vec<(Subject, bool)> = own
+            .map(|item| (item.subject, item.stored.is_some()))
+            .chain(under_way)
+            .collect();
         state.abandoned = !left.is_empty();
-        for subject in left {
-            state.lose(&subject, Reason::Exit);
+        for (subject, stored) in left {
+            if stored {
+                state.keeps = true;
+            } else {
+                state.lose_own(&subject, Reason::Exit);
+            }
         }
+        let keeps = state.keeps;
         drop(state);
         self.changed.notify_all();
+        if let Some(spool) = &self.spool {
+            spool.leave(keeps);
+        }
     }
 
     pub fn delivery(&self) -> Delivery {

@@ -14,6 +14,7 @@ use super::endpoint::{checked_header, Endpoint, Wishes};
 use super::identity::clean;
 use super::losses::{Losses, CLASSES, REASONS};
 use super::session::{self, Delivering, Session, Settings};
+use super::spool::SpoolFacts;
 use super::tls::Trust;
 use super::{capture, hotpath, outbox::Delivery};
 use crate::codec::ids::parse_uuid;
@@ -101,6 +102,9 @@ struct Decisions<'py> {
     queue_bytes: usize,
     system_metrics: bool,
     encoding: String,
+    /// None: no spool.
+    spool_folder: Option<std::path::PathBuf>,
+    spool_bytes: u64,
     monotonic_clock: bool,
     thread_namer: Bound<'py, PyAny>,
 }
@@ -136,6 +140,10 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
                 decisions.encoding
             ))
         })?,
+        spool: SpoolFacts {
+            folder: decisions.spool_folder.filter(|_| !capture::captures().any_open()),
+            bytes: decisions.spool_bytes,
+        },
         exe,
         username,
         realname,
@@ -158,6 +166,7 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
     unsafe { hotpath::mm_clock_choose(c_int::from(decisions.monotonic_clock)) };
     register_at_exit()?;
     let session = session::start(settings).map_err(|error| PyOSError::new_err(format!("recorder: {error}")))?;
+    hotpath::want_folder();
     Ok(session.process_id.to_string())
 }
 
@@ -306,6 +315,14 @@ fn status_of<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyD
     status.set_item("lost_events", losses.events())?;
     status.set_item("losses", losses_of(py, &losses)?)?;
     status.set_item("refused_values", losses.refused_values)?;
+    let (folder, bytes, trouble) = session.spool().report();
+    status.set_item("spool", folder)?;
+    status.set_item("spool_bytes", bytes)?;
+    status.set_item("spool_error", trouble)?;
+    status.set_item("private_buffers", hotpath::blocks_outside_file())?;
+    let recovered = session.spool().recovered();
+    status.set_item("recovered_processes", recovered.sessions)?;
+    status.set_item("recovered_events", recovered.sent_events)?;
     status.set_item("last_error", last_error)?;
     status.set_item("server_formats", server_formats)?;
     Ok(status)

@@ -1,5 +1,6 @@
 //! One recording session: a process id, the collector, the uploader. A forked child gets a session of its own.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,9 @@ use super::identity::new_id;
 use super::last_words;
 use super::losses::Losses;
 use super::outbox::{Delivery, Outbox};
+use super::spool::journal::{CounterStart, Opening};
+use super::spool::recovery;
+use super::spool::{boot_id, SessionSpool, SpoolFacts, RECORD_LAYOUT};
 use super::uploader::Uploader;
 
 /// What `init()` decided, kept for forked children.
@@ -34,6 +38,7 @@ pub struct Settings {
     /// Whether the machine, the process and the recorder are measured.
     pub system_metrics: bool,
     pub encoding: Encoding,
+    pub spool: SpoolFacts,
     pub exe: String,
     pub username: String,
     pub realname: String,
@@ -50,6 +55,7 @@ pub struct Session {
     control: Arc<Control>,
     outbox: Arc<Outbox>,
     credentials: Arc<Credentials>,
+    spool: Arc<SessionSpool>,
     losses_before: Losses,
     stands_in: AtomicBool,
 }
@@ -85,6 +91,9 @@ pub fn start(settings: Settings) -> io::Result<Arc<Session>> {
 
 fn begin(settings: Settings, is_forked: bool) -> io::Result<Arc<Session>> {
     let session = Arc::new(Session::start(settings, is_forked)?);
+    if !is_forked {
+        session.recover_others();
+    }
     restart_span_ids(&session.process_id);
     replace(Some(Arc::clone(&session)));
     // SAFETY: the GIL is held, which serialises the producers' side.
@@ -127,6 +136,14 @@ pub fn restart_in_child() -> Option<Arc<Session>> {
     }
 }
 
+/// The hot path's call before the session's first buffer is made.
+#[no_mangle]
+extern "C" fn mm_spool_make_folder() {
+    if let Some(session) = current() {
+        session.spool.open();
+    }
+}
+
 /// The hot path's call when the first event of a forked child comes before `restart_in_child`'s other callers.
 #[no_mangle]
 extern "C" fn mm_recorder_restart() -> std::ffi::c_int {
@@ -139,7 +156,6 @@ impl Session {
         let endpoint = Arc::clone(&settings.endpoint);
         // A forked child gets its own: its parent's are behind a lock that may be held for ever.
         let credentials = Arc::new(Credentials::new(endpoint.headers.clone(), endpoint.renewed));
-        let outbox = Arc::new(Outbox::new(settings.queue_bytes, Arc::clone(&credentials)));
         let process = Arc::new(Process {
             id: new_id().into(),
             parent_id: settings.parent_id.clone(),
@@ -151,22 +167,59 @@ impl Session {
             cpu_brand: settings.cpu_brand.clone(),
             properties: settings.properties.clone(),
         });
+        let announcement = process_body(&process, clock.wall_ns(clock.start_ns()), clock.start_ns());
+        let mut sums = HashMap::new();
+        if CONTINUED.swap(true, Ordering::Relaxed) {
+            // In a forked child, or after a stop: what was added before belongs to another session.
+            sums.extend(
+                hotpath::counter_totals()
+                    .iter()
+                    .map(|total| (total.address(), (total.integers, total.floats))),
+            );
+        }
+        let opening = Opening {
+            layout: RECORD_LAYOUT,
+            process_id: process.id.to_string(),
+            url: settings.endpoint.server.url.text(),
+            pages: String::new(),
+            boot_id: boot_id(),
+            announcement: announcement.clone(),
+            uses_counter: clock.uses_counter(),
+            start_ticks: clock.anchor().0,
+            start_ns: clock.start_ns(),
+            start_wall_ns: clock.wall_ns(clock.start_ns()),
+            dropped: hotpath::all_dropped_events(),
+        };
+        let counters = sums.iter().map(|(&descriptor, &(integers, floats))| CounterStart {
+            descriptor,
+            integers,
+            floats,
+        });
+        let spool = SessionSpool::new(settings.spool.clone(), opening, counters.collect());
+        hotpath::begin_buffers(settings.spool.folder.is_some());
+        let outbox = Arc::new(Outbox::new(
+            settings.queue_bytes,
+            Arc::clone(&credentials),
+            Some(Arc::clone(&spool)),
+        ));
         let session = Self {
             process_id: Arc::clone(&process.id),
             control: Arc::default(),
             outbox: Arc::clone(&outbox),
             credentials: Arc::clone(&credentials),
+            spool: Arc::clone(&spool),
             losses_before: Losses::of_hot_path(),
             stands_in: AtomicBool::new(false),
             settings,
         };
         let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), capture::captures(), &clock);
-        let announcement = process_body(&process, office.start_wall_ns, clock.start_ns());
         // A stand-in for a server has only what the program under test records.
         let system_metrics = session.settings.system_metrics && session.settings.sends;
         let mut collector = Collector::new(
             office,
             clock,
+            spool,
+            sums,
             session.settings.flush_period,
             session.settings.buffer_bytes,
             system_metrics,
@@ -175,9 +228,6 @@ impl Session {
             collector.announce_later(announcement);
         } else {
             outbox.announce_process(&process.id, announcement);
-        }
-        if CONTINUED.swap(true, Ordering::Relaxed) {
-            collector.skip_counters();
         }
         let uploader = Uploader {
             sends: session.settings.sends,
@@ -270,6 +320,30 @@ impl Session {
         delivery
     }
 
+    pub fn spool(&self) -> &SessionSpool {
+        &self.spool
+    }
+
+    /// Sends what dead processes left in the spool, once the server has taken something of ours.
+    fn recover_others(&self) {
+        let Some(folder) = self.settings.spool.folder.clone() else {
+            return;
+        };
+        let (url, outbox, spool) = (
+            self.settings.endpoint.server.url.text(),
+            Arc::clone(&self.outbox),
+            Arc::clone(&self.spool),
+        );
+        let recover = move || {
+            hotpath::block_signals();
+            if outbox.wait_sent() {
+                spool.tell_recovered(recovery::recover_all(&folder, Some(&url), &outbox));
+            }
+        };
+        // If there is no thread to be had, the next start does it.
+        let _started = thread::Builder::new().name("mm-recovery".to_owned()).spawn(recover);
+    }
+
     /// Bytes of compressed blocks that wait to be sent.
     pub fn waiting_bytes(&self) -> usize {
         self.outbox.waiting_bytes()
@@ -303,6 +377,10 @@ impl Delivering {
             }
         };
         let settled = self.session.outbox.wait_settled(horizon, until)?;
+        // The process may end now: whoever finds its folder then would send all of it again.
+        if self.end.is_some() && !self.session.spool.wait_closed(until) {
+            return None;
+        }
         Some(settled && (self.end.is_none() || self.session.delivery().losses.events() == 0))
     }
 

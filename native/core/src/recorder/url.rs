@@ -16,6 +16,17 @@ pub struct Url {
 pub struct Userinfo(pub String);
 
 impl Url {
+    /// The url again, in the one form that equal urls have.
+    pub fn text(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        format!("{scheme}://{host}:{}{}", self.port, self.path)
+    }
+
     /// The url, and the credentials in it. The error tells what is wrong with it, without repeating any of it.
     pub fn parse(text: &str) -> Result<(Self, Option<Userinfo>), &'static str> {
         let (scheme, rest) = text.trim().split_once("://").ok_or("no scheme before ://")?;

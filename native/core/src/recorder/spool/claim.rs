@@ -1,0 +1,56 @@
+//! Takes the folder of a session whose process has died, so that nobody else does.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Result;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::folder::options;
+use crate::recorder::hotpath;
+
+/// Ours as long as this lives. One at a time in a process.
+pub struct Claim {
+    pub path: PathBuf,
+    lock: File,
+}
+
+impl Claim {
+    /// None: its process lives, or somebody else has it, or had it and is done.
+    pub fn take(path: &Path) -> Result<Option<Self>> {
+        let lock = options().read(true).write(true).open(path.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Whoever had it before us may have removed it.
+        if lock.metadata()?.nlink() == 0 {
+            return Ok(None);
+        }
+        hotpath::hold(hotpath::HELD_RECOVERY, &lock);
+        Ok(Some(Self {
+            path: path.to_owned(),
+            lock,
+        }))
+    }
+
+    /// Everything in it has arrived.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.path)
+    }
+
+    /// It can't be read: kept under a name that nobody looks at, for whoever wants to know why.
+    pub fn set_aside(self) -> Result<()> {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(".unreadable");
+        let aside = self.path.with_file_name(name);
+        let _older = fs::remove_dir_all(&aside);
+        fs::rename(&self.path, aside)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        hotpath::let_go(hotpath::HELD_RECOVERY, &self.lock);
+    }
+}

@@ -1,0 +1,394 @@
+//! Sends what processes left that died: turns the records in their buffers into the blocks that they would have made, keeps
+//! these with the others, and sends all of them as theirs.
+//!
+//! The first part ends with one append to the dead session's segments, so whoever is killed in the middle of a recovery
+//! leaves a session that can be recovered.
+
+use std::collections::HashMap;
+use std::fs;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use super::claim::Claim;
+use super::folder;
+use super::journal::{self, Journal, Opening};
+use super::pages::{self, Pages};
+use super::segments::{Batches, Marks, Position, Segments, Stored};
+use super::session_spool::boot_id;
+use super::RECORD_LAYOUT;
+use crate::codec::error::{wire_error, Result, WireError};
+use crate::codec::ids::parse_uuid;
+use crate::recorder::announcement::Process;
+use crate::recorder::blocks::Office;
+use crate::recorder::clock::Clock;
+use crate::recorder::credentials::Credentials;
+use crate::recorder::descriptor::{log_descriptor, Descriptor};
+use crate::recorder::hotpath;
+use crate::recorder::outbox::{Block, Outbox, Remains, Subject};
+use crate::recorder::streams::{Streams, ThreadFacts};
+
+const WARN: u32 = 3;
+/// Folders that could not be read are kept for a look, but not without end.
+const MOST_SET_ASIDE: usize = 8;
+
+/// A dead session, all of it in blocks.
+struct Sealed {
+    opening: Opening,
+    batches: Batches,
+    /// Events that came from the buffers.
+    recovered_events: u64,
+    /// Parts of the files that could not be read.
+    damaged: u64,
+}
+
+/// What came of looking through a spool.
+#[derive(Default, Clone, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    pub sessions: u64,
+    pub sent_events: u64,
+    pub refused_events: u64,
+    /// Sessions that were set aside, or of which parts were damaged.
+    pub damaged: u64,
+    pub last_error: Option<String>,
+}
+
+fn told(error: impl std::fmt::Display) -> WireError {
+    wire_error!("{error}")
+}
+
+/// Whose the session is, without claiming it.
+pub fn opening_of(path: &Path) -> Result<Opening> {
+    let file = folder::open_file(&path.join("journal")).map_err(told)?;
+    let journal = journal::read(&file)?;
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if journal.opening.process_id != name {
+        return Err(wire_error!("journal: of process {}", journal.opening.process_id));
+    }
+    Ok(journal.opening)
+}
+
+/// Where its buffers are. Only the places where we put them are looked at, whatever the journal says.
+pub fn pages_of(path: &Path, opening: &Opening) -> Option<PathBuf> {
+    let in_memory = folder::pages_in_memory().join(&opening.process_id);
+    [path.to_owned(), in_memory]
+        .into_iter()
+        .find(|place| place.display().to_string() == opening.pages)
+}
+
+fn clock_of(opening: &Opening, pages: &Pages) -> Clock {
+    let anchor = (opening.start_ticks, opening.start_ns);
+    let noted = pages
+        .control
+        .clock
+        .filter(|(_, nanoseconds)| *nanoseconds > opening.start_ns + 1_000_000);
+    // Within a boot both clocks have gone on since, so that our own reading tells their relation best.
+    let is_same_boot = !opening.boot_id.is_empty() && opening.boot_id == boot_id();
+    let later = noted.or_else(|| is_same_boot.then(hotpath::clock_pair));
+    Clock::of_the_dead(opening.uses_counter, anchor, opening.start_wall_ns, later)
+}
+
+/// Makes blocks of what is in the buffers, as the process itself would have.
+fn blocks_of(journal: &Journal, batches: &Batches, pages: &Pages) -> (Vec<Block>, Marks, u64, u64) {
+    let opening = &journal.opening;
+    let clock = clock_of(opening, pages);
+    let process = Process {
+        id: opening.process_id.as_str().into(),
+        ..Process::default()
+    };
+    let outbox = Arc::new(Outbox::new(0, Arc::new(Credentials::new(Vec::new(), false)), None));
+    let office = Office::new(Arc::new(process), outbox, Arc::default(), &clock);
+    let mut streams = Streams::new(office, clock.start_ns());
+    // SAFETY: the streams, which keep what it gives, end with this function; the journal outlives it.
+    let descriptor_at = |address| unsafe { journal.lexicon.at(address) };
+    let threads: HashMap<u64, (u64, String)> = pages
+        .buffers
+        .iter()
+        .map(|buffer| (buffer.serial, (buffer.native_id, buffer.name.clone())))
+        .collect();
+    streams.restore(
+        &batches.marks.streams,
+        |serial| threads.get(&serial).cloned(),
+        descriptor_at,
+    );
+
+    let positions: HashMap<u64, Position> = batches
+        .marks
+        .positions
+        .iter()
+        .map(|mark| (mark.serial, *mark))
+        .collect();
+    let mut marks = Marks {
+        positions: batches.marks.positions.clone(),
+        counters: pages.control.sums.clone(),
+        dropped: pages.control.dropped.clone(),
+        is_sealed: true,
+        ..Marks::default()
+    };
+    let (mut events, mut damaged, mut last_ns) = (0, pages.damaged, clock.start_ns());
+    for buffer in &pages.buffers {
+        let from = match positions.get(&buffer.serial) {
+            Some(read) if buffer.sequence < read.sequence => continue,
+            Some(read) if buffer.sequence == read.sequence => read.offset,
+            _ => 0,
+        };
+        let facts = ThreadFacts {
+            serial: buffer.serial,
+            native_id: buffer.native_id,
+            name: &buffer.name,
+        };
+        let run = streams.read(&facts, buffer.records(from), &clock, descriptor_at);
+        events += run.events;
+        damaged += u64::from(run.unreadable > 0);
+        last_ns = last_ns.max(run.last_ns);
+    }
+    let mut before: HashMap<u64, (i64, f64)> = journal
+        .counters
+        .iter()
+        .map(|start| (start.descriptor, (start.integers, start.floats)))
+        .collect();
+    before.extend(
+        batches
+            .marks
+            .counters
+            .iter()
+            .map(|mark| (mark.descriptor, (mark.integers, mark.floats))),
+    );
+    for sum in &pages.control.sums {
+        if let Some(descriptor) = descriptor_at(sum.descriptor) {
+            let before = before.get(&sum.descriptor).copied().unwrap_or_default();
+            streams.add_counter(last_ns, descriptor, before, (sum.integers, sum.floats));
+        }
+    }
+    tell_end(
+        &mut streams,
+        last_ns,
+        events,
+        dropped_since(opening, batches, pages),
+        damaged,
+    );
+    streams.cut(last_ns, |_| false);
+    marks.streams = streams.marks();
+    (streams.office.take_cut(), marks, events, damaged)
+}
+
+/// Events for which no buffer was found and which the process could not tell any more.
+fn dropped_since(opening: &Opening, batches: &Batches, pages: &Pages) -> u64 {
+    let told = if batches.marks.dropped.is_empty() {
+        &opening.dropped
+    } else {
+        &batches.marks.dropped
+    };
+    let now = pages.control.dropped.iter().enumerate();
+    now.map(|(kind, count)| count.saturating_sub(told.get(kind).copied().unwrap_or(0)))
+        .fold(0, u64::saturating_add)
+}
+
+fn tell_end(streams: &mut Streams, ns: u64, events: u64, dropped: u64, damaged: u64) {
+    let own: Option<&'static Descriptor> = log_descriptor(WARN, ("micromegas.recorder", "", 0), "%s");
+    let Some(descriptor) = own else { return };
+    let mut message = format!("the process ended without shutdown; {events} events were recovered from its buffers");
+    if dropped > 0 {
+        message.push_str(&format!("; {dropped} more had found no buffer"));
+    }
+    if damaged > 0 {
+        message.push_str(&format!("; {damaged} parts of the spool could not be read"));
+    }
+    streams.log.add_message(ns, descriptor, &message);
+}
+
+/// Has all of a dead session in blocks.
+fn seal(claim: &Claim) -> Result<Sealed> {
+    let file = folder::open_file(&claim.path.join("journal")).map_err(|error| wire_error!("journal: {error}"))?;
+    let journal = journal::read(&file)?;
+    let name = claim
+        .path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    if journal.opening.process_id != name || parse_uuid(name).is_err() {
+        return Err(wire_error!("journal: of process {}", journal.opening.process_id));
+    }
+    let segments = Segments::new(&claim.path);
+    let mut batches = segments.find().map_err(|error| wire_error!("segments: {error}"))?;
+    let mut damaged = u64::from(batches.damaged_bytes > 0) + u64::from(journal.is_damaged);
+    let mut recovered_events = 0;
+    let pages_folder = pages_of(&claim.path, &journal.opening);
+    if !batches.marks.is_sealed {
+        if journal.opening.layout == RECORD_LAYOUT {
+            let pages = pages_folder
+                .as_deref()
+                .map(|place| pages::read(place, RECORD_LAYOUT))
+                .unwrap_or_default();
+            let (blocks, marks, events, damaged_pages) = blocks_of(&journal, &batches, &pages);
+            let kept: Vec<_> = blocks.iter().map(Block::kept).collect();
+            segments
+                .append(&marks, &kept)
+                .map_err(|error| wire_error!("segments: {error}"))?;
+            batches = Segments::new(&claim.path).find().map_err(told)?;
+            recovered_events = events;
+            damaged += damaged_pages;
+        } else {
+            damaged += 1;
+        }
+    }
+    if let Some(place) = pages_folder {
+        if place == claim.path {
+            pages::remove_from(&place);
+        } else {
+            let _gone = fs::remove_dir_all(place);
+        }
+    }
+    Ok(Sealed {
+        opening: journal.opening,
+        batches,
+        recovered_events,
+        damaged,
+    })
+}
+
+/// Recovers one session; gives what came of it. Err: the folder was set aside, or nothing could be done now.
+fn recover(claim: Claim, outbox: &Outbox) -> std::result::Result<Option<Recovered>, String> {
+    let path = claim.path.clone();
+    // Files may hold anything; whatever that leads to must stay here.
+    let sealed = match catch_unwind(AssertUnwindSafe(|| seal(&claim))) {
+        Ok(Ok(sealed)) => sealed,
+        Ok(Err(error)) => return Err(set_aside(claim, &error.to_string())),
+        Err(_) => return Err(set_aside(claim, "a defect of the recovery")),
+    };
+    let remains = Arc::new(Remains::default());
+    let (announcements, blocks, lost) = requests(&sealed);
+    let total = blocks.len();
+    remains.lost_events.store(lost, Ordering::Release);
+    if total > 0 {
+        outbox.push_remains(announcements, blocks, &remains);
+        if !outbox.wait_remains(&remains) {
+            return Ok(None); // the claim ends, and what was sent will be sent again, which servers notice
+        }
+    }
+    let result = Recovered {
+        sessions: 1,
+        sent_events: remains.sent_events.load(Ordering::Acquire),
+        refused_events: remains.lost_events.load(Ordering::Acquire),
+        damaged: sealed.damaged,
+        last_error: (sealed.damaged > 0).then(|| {
+            format!(
+                "{}: {} parts could not be read, {} events were",
+                path.display(),
+                sealed.damaged,
+                sealed.recovered_events
+            )
+        }),
+    };
+    claim.remove().map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Some(result))
+}
+
+type Requests = (Vec<(Subject, Vec<u8>)>, Vec<(Subject, Stored)>, u64);
+
+/// What to send, and the events of blocks whose bodies are damaged.
+fn requests(sealed: &Sealed) -> Requests {
+    let process_id: Arc<str> = sealed.opening.process_id.as_str().into();
+    let mut ids: HashMap<&str, Arc<str>> = HashMap::new();
+    let mut announcements = vec![(
+        Subject::Process {
+            process_id: Arc::clone(&process_id),
+        },
+        sealed.opening.announcement.clone(),
+    )];
+    let (mut blocks, mut lost) = (Vec::new(), 0);
+    for found in &sealed.batches.blocks {
+        let Some(body) = sealed.batches.announcements.get(&found.stream_id) else {
+            lost += found.events;
+            continue;
+        };
+        if found.stored.is_freed() {
+            continue; // dropped by the process, which counted it
+        }
+        let stream_id = ids.entry(&found.stream_id).or_insert_with(|| {
+            let stream_id: Arc<str> = found.stream_id.as_str().into();
+            let subject = Subject::Stream {
+                process_id: Arc::clone(&process_id),
+                stream_id: Arc::clone(&stream_id),
+            };
+            announcements.push((subject, body.clone()));
+            stream_id
+        });
+        let subject = Subject::Block {
+            process_id: Arc::clone(&process_id),
+            stream_id: Arc::clone(stream_id),
+            kind: found.kind,
+            events: found.events,
+        };
+        blocks.push((subject, found.stored.clone()));
+    }
+    (announcements, blocks, lost)
+}
+
+fn set_aside(claim: Claim, error: &str) -> String {
+    let path = claim.path.clone();
+    let spool = path.parent().map(Path::to_owned).unwrap_or_default();
+    let kept = claim.set_aside();
+    forget_oldest_aside(&spool);
+    match kept {
+        Ok(()) => format!("{}: set aside: {error}", path.display()),
+        Err(trouble) => format!("{}: {error}; and {trouble}", path.display()),
+    }
+}
+
+fn forget_oldest_aside(spool: &Path) {
+    let Ok(entries) = fs::read_dir(spool) else { return };
+    let mut aside: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".unreadable"))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    aside.sort();
+    let surplus = aside.len().saturating_sub(MOST_SET_ASIDE);
+    for (_, path) in aside.into_iter().take(surplus) {
+        let _gone = fs::remove_dir_all(path);
+    }
+}
+
+/// Recovers the dead sessions of a spool one after the other: those for that server, or all.
+pub fn recover_all(spool: &Path, url: Option<&str>, outbox: &Outbox) -> Recovered {
+    let mut result = Recovered::default();
+    let sessions = match folder::private_folder(spool).and_then(|()| folder::sessions(spool)) {
+        Ok(sessions) => sessions,
+        Err(error) => {
+            result.last_error = Some(format!("{}: {error}", spool.display()));
+            return result;
+        }
+    };
+    for path in sessions {
+        // Nobody sends to a server that the process did not mean. What can't be read is set aside below.
+        if url.is_some_and(|url| opening_of(&path).is_ok_and(|opening| opening.url != url)) {
+            continue;
+        }
+        let claim = match Claim::take(&path) {
+            Ok(Some(claim)) => claim,
+            Ok(None) => continue,
+            Err(error) => {
+                result.damaged += 1;
+                result.last_error = Some(format!("{}: {error}", path.display()));
+                continue;
+            }
+        };
+        match recover(claim, outbox) {
+            Ok(Some(one)) => {
+                result.sessions += one.sessions;
+                result.sent_events += one.sent_events;
+                result.refused_events += one.refused_events;
+                result.damaged += one.damaged;
+                result.last_error = one.last_error.or(result.last_error);
+            }
+            Ok(None) => break,
+            Err(error) => {
+                result.damaged += 1;
+                result.last_error = Some(error);
+            }
+        }
+    }
+    result
+}

@@ -1,0 +1,152 @@
+//! All streams of a process: takes its records, makes their events, cuts blocks. The same for a process that records and
+//! for one that died and left its records.
+
+use std::collections::HashMap;
+
+use super::blocks::Office;
+use super::clock::Clock;
+use super::cpu_stream::CpuStream;
+use super::descriptor::Descriptor;
+use super::layouts::StreamKind;
+use super::log_stream::LogStream;
+use super::metric_stream::{Measure, MetricStream};
+use super::record::{self, Record};
+use super::spool::segments::StreamMark;
+
+/// A thread whose records are read.
+pub struct ThreadFacts<'a> {
+    pub serial: u64,
+    pub native_id: u64,
+    pub name: &'a str,
+}
+
+/// What became of a run of records.
+#[derive(Default)]
+pub struct Run {
+    /// The time of the last event.
+    pub last_ns: u64,
+    pub events: u64,
+    /// Bytes at its end that are no record, or of nothing that was described.
+    pub unreadable: usize,
+}
+
+pub struct Streams {
+    pub office: Office,
+    pub log: LogStream,
+    pub metrics: MetricStream,
+    threads: HashMap<u64, CpuStream>,
+}
+
+impl Streams {
+    pub fn new(office: Office, begin_ns: u64) -> Self {
+        Self {
+            office,
+            log: LogStream::new(begin_ns),
+            metrics: MetricStream::new(begin_ns),
+            threads: HashMap::new(),
+        }
+    }
+
+    /// Where a process stopped that died. The streams of threads are gone on with if these have more to tell.
+    pub fn restore(
+        &mut self,
+        marks: &[StreamMark],
+        thread_of: impl Fn(u64) -> Option<(u64, String)>,
+        descriptor_at: impl Fn(u64) -> Option<&'static Descriptor>,
+    ) {
+        for mark in marks {
+            match mark.kind {
+                StreamKind::Log => self.log.stream().restore(mark),
+                StreamKind::Metrics => self.metrics.stream().restore(mark),
+                StreamKind::Cpu => {
+                    if let Some((native_id, name)) = thread_of(mark.serial) {
+                        let facts = ThreadFacts {
+                            serial: mark.serial,
+                            native_id,
+                            name: &name,
+                        };
+                        let mut stream = CpuStream::new(&facts, mark.end_ns);
+                        stream.restore(mark, &descriptor_at);
+                        self.threads.insert(mark.serial, stream);
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn marks(&mut self) -> Vec<StreamMark> {
+        let mut marks = vec![self.log.stream().mark(0), self.metrics.stream().mark(0)];
+        marks.extend(self.threads.iter().map(|(&serial, stream)| stream.mark(serial)));
+        marks
+    }
+
+    pub fn read(
+        &mut self,
+        thread: &ThreadFacts<'_>,
+        mut run: &[u8],
+        clock: &Clock,
+        descriptor_at: impl Fn(u64) -> Option<&'static Descriptor>,
+    ) -> Run {
+        let mut result = Run::default();
+        while let Some((record, rest)) = Record::split(run, &descriptor_at) {
+            run = rest;
+            let ns = clock.nanoseconds(record.ticks);
+            result.last_ns = ns;
+            result.events += 1;
+            match record.kind {
+                record::METRIC_INT => {
+                    let measure = Measure::Integer(record.word(0) as i64);
+                    self.metrics.add(ns, record.descriptor, measure);
+                }
+                record::METRIC_FLOAT => {
+                    let measure = Measure::Float(f64::from_bits(record.word(0)));
+                    self.metrics.add(ns, record.descriptor, measure);
+                }
+                record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => self.log.add(ns, &record),
+                _ => {
+                    let stream = self
+                        .threads
+                        .entry(thread.serial)
+                        .or_insert_with(|| CpuStream::new(thread, ns));
+                    stream.add(ns, &record, &self.office);
+                }
+            }
+        }
+        result.unreadable = run.len();
+        result
+    }
+
+    /// What a counter has come to since it was last looked at.
+    pub fn add_counter(&mut self, ns: u64, descriptor: &'static Descriptor, before: (i64, f64), now: (i64, f64)) {
+        let added = now.0.wrapping_sub(before.0);
+        if added != 0 {
+            self.metrics.add(ns, descriptor, Measure::Integer(added));
+        }
+        if now.1 != before.1 {
+            self.metrics.add(ns, descriptor, Measure::Float(now.1 - before.1));
+        }
+    }
+
+    /// Makes blocks of all that waits: they are in the office then. The most important go first. Spans of threads that
+    /// have `ended` end.
+    pub fn cut(&mut self, horizon_ns: u64, ended: impl Fn(u64) -> bool) {
+        self.log.cut(horizon_ns, &self.office);
+        self.metrics.cut(horizon_ns, &self.office);
+        for (&serial, stream) in &mut self.threads {
+            if ended(serial) {
+                stream.end_all(horizon_ns);
+            }
+            stream.cut(horizon_ns, &self.office);
+        }
+    }
+
+    /// Whether no event waits for a cut.
+    pub fn are_empty(&self) -> bool {
+        self.log.is_empty() && self.metrics.is_empty() && self.threads.values().all(CpuStream::is_empty)
+    }
+
+    /// The thread has ended, and was cut.
+    pub fn forget(&mut self, serial: u64) {
+        self.threads.remove(&serial);
+    }
+}
