@@ -1,4 +1,4 @@
-//! Hashing of dependency ids. Ids are chosen by whoever sends, so the hash has a secret per map: nobody can make all
+//! Hashing of dependency ids and of texts. Ids are chosen by whoever sends, so the hash has a secret per map: nobody can make all
 //! the ids of a block collide.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -46,8 +46,13 @@ impl Hasher for MixedId {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.write_u64(last ^ (rest.len() as u64) << 56);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::super::error::{wire_error, Result};
+use super::super::id_hash::IdHasher;
 use super::body::{BodyReader, BodyWriter};
 use super::integers::{read_integers, write_integers, Integers, Sign};
 
@@ -43,7 +44,7 @@ fn write_run(texts: &[&[u8]], body: &mut BodyWriter) {
 /// Texts by index, each once.
 #[derive(Default)]
 pub struct Dictionary<'t> {
-    by_text: HashMap<&'t [u8], u32>,
+    by_text: HashMap<&'t [u8], u32, IdHasher>,
     texts: Vec<&'t [u8]>,
 }
 
