@@ -132,6 +132,9 @@ class CaptureServer:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                if len(body) < int(self.headers["content-length"]):
+                    self.close_connection = True  # the client was killed
+                    return
                 prefix, _, route = self.path.rpartition("/")
                 answer = None
                 received = {name.lower(): value for name, value in self.headers.items()}
