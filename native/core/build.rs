@@ -11,6 +11,7 @@ const SOURCES: &[&str] = &[
     "buffer.c",
     "clock.c",
     "counter.c",
+    "frame.c",
     "gc_pause.c",
     "last_words.c",
     "level.c",

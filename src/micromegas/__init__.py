@@ -39,6 +39,7 @@ __all__ = [
     "context",
     "counter",
     "flush",
+    "frame",
     "gauge",
     "init",
     "install_logging",
@@ -76,6 +77,7 @@ TYPE_CHECKING = False  # for type checkers, which know the names, without the co
 if TYPE_CHECKING:
     from micromegas import testing
     from micromegas.record.auto_trace import trace_modules, untrace_modules
+    from micromegas.record.frames import frame
     from micromegas.record.gauges import gauge
     from micromegas.record.log_calls import log_calls
     from micromegas.record.monitors import monitor_gc, monitor_loop
@@ -86,6 +88,7 @@ else:
     # What programs don't use costs them nothing.
     _WHEN_ASKED_FOR = {
         "capture_warnings": "micromegas.record.warnings_capture",
+        "frame": "micromegas.record.frames",
         "gauge": "micromegas.record.gauges",
         "install_logging": "micromegas.record.stdlib_logging",
         "load_ipython_extension": "micromegas.record.notebook",

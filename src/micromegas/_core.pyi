@@ -232,6 +232,15 @@ def make_metric(
 def make_counter(
     name: str, unit: bytes, target: bytes, file: bytes, line: int, properties: tuple[bytes, ...], /
 ) -> Counter: ...
+
+@final
+class Frame:
+    """A piece of work that comes again and again. It has no state: one object serves all threads."""
+
+    def __enter__(self) -> Frame: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+def make_frame(metric: Metric, budget_ns: int, /) -> Frame: ...
 def make_gc_callback(metrics: tuple[Metric, ...], /) -> Callable[[str, dict[str, int]], None]:
     """A function for `gc.callbacks` that records how long each collection took, in ns, by generation."""
 

@@ -85,6 +85,8 @@ def main() -> None:
     asked = threading.Event()
     mm.gauge("depth", "count", lambda: asked.set() or 7, target="gauges")
     asked.wait(10)
+    with mm.frame("load", budget_ms=60_000, target="frames"):
+        pass
     threads = [
         threading.Thread(target=thread_main, args=(f"worker-{number}", hits), name=f"worker-{number}")
         for number in range(THREADS)

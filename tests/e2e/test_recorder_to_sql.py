@@ -133,7 +133,7 @@ def test_measures(run: Run) -> None:
 def test_what_is_measured_beside_the_program(run: Run) -> None:
     rows = run.ask(
         "SELECT target, name, unit, value, properties FROM measures WHERE process_id = '{process}' "
-        "AND (target LIKE 'micromegas.%' OR name IN ('depth', 'event_loop_lag')) ORDER BY time"
+        "AND (target LIKE 'micromegas.%' OR name IN ('depth', 'event_loop_lag', 'DeltaTime')) ORDER BY time"
     )
     units = {(row["target"].rpartition(".")[2], row["name"]): row["unit"] for row in rows}
     assert units[("system", "total_memory")] == "bytes"
@@ -144,6 +144,10 @@ def test_what_is_measured_beside_the_program(run: Run) -> None:
     [total] = [row["value"] for row in rows if row["name"] == "total_memory"]
     assert total == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert {row["value"] for row in rows if row["name"] == "depth"} == {7.0}
+    [frame] = [row for row in rows if row["name"] == "DeltaTime"]
+    assert (frame["target"], frame["unit"]) == ("frames", "seconds")
+    assert 0 <= frame["value"] < 60
+    assert dict(properties_of(frame["properties"])) == {"frame": "load"}
     pauses = [row for row in rows if row["name"] == "gc_pause"]
     assert {"generation": "2"} in [dict(properties_of(row["properties"])) for row in pauses]
 

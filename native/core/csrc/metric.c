@@ -110,6 +110,11 @@ static PyObject *metric_record(PyObject *self, PyObject *value)
     return record_other(metric, value);
 }
 
+const void *mm_descriptor_of_metric(PyObject *metric)
+{
+    return ((const mm_metric *)metric)->descriptor;
+}
+
 void mm_metric_record_integer(PyObject *metric, int64_t value)
 {
     Py_XDECREF(record_number((const mm_metric *)metric, MM_METRIC_INT, (uint64_t)value));

@@ -16,6 +16,7 @@ static PyMethodDef functions[] = {
     {"make_span", mm_make_span, METH_VARARGS, "(name, target, file, line): a span described by its maker"},
     {"make_metric", mm_make_metric, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_counter", mm_make_counter, METH_VARARGS, "(name, unit, target, file, line, properties)"},
+    {"make_frame", mm_make_frame, METH_VARARGS, "(metric, budget in ns)"},
     {"make_gc_callback", mm_make_gc_callback, METH_O, "(metrics, one per generation): a function for gc.callbacks"},
     {"traced_code", mm_traced_code, METH_VARARGS, "(code, span): the copy of a code object whose calls are recorded"},
     {"leave_code_alone", mm_leave_code_alone, METH_O, "(code): never to be traced automatically"},
@@ -55,7 +56,7 @@ int mm_module_add(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "micromegas: only the main interpreter can record, not a sub-interpreter");
         return -1;
     }
-    PyTypeObject *types[] = {&mm_LogType,  &mm_MetricType,    &mm_CounterType,
+    PyTypeObject *types[] = {&mm_LogType,  &mm_MetricType,    &mm_CounterType, &mm_FrameType,
                              &mm_SpanType, &mm_NamedSpanType,  &mm_AsyncSpanType, &mm_TracedType, &mm_PropertySetType};
     for (size_t index = 0; index < sizeof types / sizeof *types; index++) {
         if (PyModule_AddType(module, types[index]) < 0) {

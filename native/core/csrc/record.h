@@ -21,7 +21,8 @@ enum mm_kind {
     MM_NAMED_BEGIN = 9,        /* ticks, descriptor of the place, size of the record, the name as a value; ends by MM_SPAN_END */
     MM_ASYNC_NAMED_BEGIN = 10, /* ticks, descriptor of the place, size of the record, span id, parent, depth, name */
     MM_ASYNC_NAMED_END = 11,
-    MM_KINDS = 12,
+    MM_FRAME = 14, /* ticks, descriptor of the measure, budget in ns << 1 | whether the frame ends */
+    MM_KINDS = 15,
 };
 
 /* Log head, one word: u32 size of the whole record, u16 values, u16 properties. */

@@ -218,7 +218,7 @@ void mm_log_levels_changed(void);
 
 /* ---- types ------------------------------------------------------------------------------------------------------------- */
 
-extern PyTypeObject mm_LogType, mm_MetricType, mm_CounterType, mm_SpanType, mm_NamedSpanType, mm_AsyncSpanType, mm_TracedType;
+extern PyTypeObject mm_LogType, mm_MetricType, mm_FrameType, mm_CounterType, mm_SpanType, mm_NamedSpanType, mm_AsyncSpanType, mm_TracedType;
 int mm_log_init(PyObject *module); /* now, because later there may be too many descriptors */
 int mm_span_init(void);
 int mm_async_span_init(void);
@@ -227,6 +227,8 @@ PyObject *mm_span_new(PyObject *name, const mm_place *place);
 PyObject *mm_make_span(PyObject *module, PyObject *args);
 PyObject *mm_make_metric(PyObject *module, PyObject *args);
 PyObject *mm_make_counter(PyObject *module, PyObject *args);
+const void *mm_descriptor_of_metric(PyObject *metric);
+PyObject *mm_make_frame(PyObject *module, PyObject *args);
 PyObject *mm_make_gc_callback(PyObject *module, PyObject *metrics);
 void mm_metric_record_integer(PyObject *metric, int64_t value);
 PyObject *mm_make_traced(PyObject *module, PyObject *args);

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from micromegas._core import Counter, Metric
 
 
+_LONGEST_NAME = 1000
+"""Of a name or a unit, in characters; readers repeat it in every row."""
+
+
 def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
@@ -23,7 +27,14 @@ def _declaration(
     # Sorted, so that equal sets are the same metric in whatever order they were written.
     pairs = sorted((str(key), str(value)) for key, value in (properties or {}).items())
     texts = tuple(_utf8(text) for pair in pairs for text in pair)
-    return str(name), _utf8(str(unit)), _utf8(target), _utf8(caller.f_code.co_filename), caller.f_lineno, texts
+    return (
+        str(name)[:_LONGEST_NAME],
+        _utf8(str(unit)[:_LONGEST_NAME]),
+        _utf8(target),
+        _utf8(caller.f_code.co_filename),
+        caller.f_lineno,
+        texts,
+    )
 
 
 def metric(

@@ -73,6 +73,7 @@ def init(
     system_metrics: bool | None = None,
     gauge_period: float = 1.0,
     capture_logging: bool | None = None,
+    span_sampling: "str | float | Mapping[str, float] | None" = None,
 ) -> str:
     """Begin to record and send; give the id of this process. What is recorded before is dropped (counters count on).
 
@@ -107,7 +108,9 @@ def init(
     `system_metrics`, else MICROMEGAS_SYSTEM_METRICS, else true: measure the machine (`total_memory`, `used_memory`,
     `free_memory`, `cpu_usage`; each second), this process (`process_resident_bytes` …; each 5 seconds) and the recorder
     (`QueueSize`, `HttpRequestCompletionTime` …; with the events of others). See docs/instrumentation.md.
-    `gauge_period`: seconds between two looks at the gauges.
+    `gauge_period`: seconds between two looks at the gauges. `span_sampling`, else MICROMEGAS_SPAN_SAMPLING, else all:
+    which spans are sent. A number: that share of the call trees, whole; a mapping: shares by the name of the outermost
+    span, `"*"` for all others; `"spikes"`: those around the slow ones of the program's frames (see `frame`).
 
     `encoding`: how blocks are sent, else MICROMEGAS_ENCODING, else `auto`: as `columns` (the smallest) to servers that
     say that they read them, else as `transit`, which every server reads.
@@ -168,6 +171,9 @@ def init(
         "system_metrics": system_metrics if system_metrics is not None else _switch("MICROMEGAS_SYSTEM_METRICS"),
         "spool_folder": _spool_folder(spool, spool_dir),
         "spool_bytes": spool_bytes if spool_bytes is not None else _bytes_from("MICROMEGAS_SPOOL_BYTES", 512 << 20),
+        "span_sampling": _span_sampling(
+            span_sampling if span_sampling is not None else environment.get("MICROMEGAS_SPAN_SAMPLING") or 1.0
+        ),
         "monotonic_clock": environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",
         "thread_namer": _thread_name,
     }
@@ -319,6 +325,20 @@ def _period(text: str | None) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"MICROMEGAS_FLUSH_PERIOD {text!r}: not a number of seconds") from None
+
+
+def _span_sampling(given: "str | float | Mapping[str, float]") -> tuple[bool, list[tuple[str, float]]]:
+    """Whether only spikes are kept, else shares by name; none: all spans."""
+    if given == "spikes":
+        return True, []
+    shares = given.items() if isinstance(given, Mapping) else [("*", given)]
+    try:
+        pairs = [(encodable(str(name)), float(share)) for name, share in shares]
+    except (TypeError, ValueError):
+        raise ValueError(f"span sampling {given!r}: neither 'spikes' nor shares from 0 to 1") from None
+    if not all(0.0 <= share <= 1.0 for _, share in pairs):
+        raise ValueError(f"span sampling {given!r}: neither 'spikes' nor shares from 0 to 1")
+    return False, [] if pairs == [("*", 1.0)] else pairs
 
 
 def _switch(variable: str) -> bool:

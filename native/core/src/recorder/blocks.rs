@@ -283,6 +283,15 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Leaves out what the writer holds; gives the number of its events.
+    pub fn skip(writer: &mut BlockWriter) -> u64 {
+        let events = writer.events;
+        writer.clear();
+        events
+    }
+}
+
 /// What cutting a block needs besides the stream.
 pub struct Office {
     pub process: Arc<Process>,
@@ -315,6 +324,11 @@ impl Office {
         encoder
             .encode(&writer.dependencies, &writer.objects)
             .expect("records of our own layouts can be cut")
+    }
+
+    /// Blocks that leave behind all others.
+    pub fn add_cut(&self, blocks: Vec<Block>) {
+        self.cut.borrow_mut().extend(blocks);
     }
 
     /// The blocks cut since the last time.

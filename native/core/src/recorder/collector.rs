@@ -13,6 +13,7 @@ use super::losses::Losses;
 use super::metric_stream::Measure;
 use super::outbox::{Block, Outbox};
 use super::sink_measures::SinkMeasures;
+use super::span_sampling::SpanSampling;
 use super::spool::segments::{CounterMark, Kept, Marks};
 use super::spool::SessionSpool;
 use super::streams::{Streams, ThreadFacts};
@@ -165,9 +166,10 @@ impl Collector {
         flush_period: Duration,
         buffer_bytes: u64,
         system_metrics: bool,
+        span_sampling: &SpanSampling,
     ) -> Self {
         Self {
-            streams: Streams::new(office, clock.start_ns()),
+            streams: Streams::new(office, clock.start_ns(), span_sampling),
             clock,
             spool,
             flush_period,
@@ -222,6 +224,7 @@ impl Collector {
             }
             if due {
                 self.sample_counters(horizon_ns);
+                self.streams.tell_frames(horizon_ns);
                 self.tell_troubles(horizon_ns);
                 self.tell_losses(horizon_ns);
                 self.measure_sink(horizon_ns);
@@ -273,8 +276,8 @@ impl Collector {
 
     /// Makes blocks of all that was read, has them kept and sent together, and gives the buffers back.
     fn cut_all(&mut self, horizon_ns: u64, threads: Vec<ProgramThread>, is_last: bool) {
-        self.streams.cut(horizon_ns, |serial| {
-            is_last || threads.iter().any(|thread| thread.ended && thread.serial == serial)
+        self.streams.cut(horizon_ns, is_last, |serial| {
+            !threads.iter().any(|thread| !thread.ended && thread.serial == serial)
         });
         let outbox = &self.streams.office.outbox;
         let blocks = self.streams.office.take_cut();

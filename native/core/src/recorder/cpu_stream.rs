@@ -1,19 +1,24 @@
 //! The cpu stream of one thread: its sync spans in the order of recording, and the async span events it produced.
 //!
 //! Sync spans leave here in pairs, properly nested, whatever the program recorded: an end without a begin is left out, a
-//! span that was passed over ends with the one around it, and what is open when its thread ends, ends then.
+//! span that was passed over ends with the one around it, and what is open when its thread ends, ends then. What sampling
+//! leaves out, it leaves out in pairs, too.
 
 use super::blocks::{BlockWriter, Office, Stream};
-use super::descriptor::Descriptor;
+use super::descriptor::{Description, Descriptor};
+use super::frames::Frames;
 use super::identity::clean;
 use super::layouts::StreamKind;
 use super::record::{
     Record, ASYNC_BEGIN, ASYNC_END, ASYNC_NAMED_BEGIN, ASYNC_NAMED_END, NAMED_BEGIN, SPAN_BEGIN, SPAN_END,
 };
+use super::span_sampling::{SpanSampler, Verdict};
 use super::spool::segments::{OpenMark, StreamMark};
 use super::streams::ThreadFacts;
 
 const BLOCK_BYTES: usize = 1 << 20;
+/// What waits for the end of a frame is left out beyond this.
+const MOST_WAITING: usize = 4 << 20;
 /// How far down an end looks for its begin: a stray end must not cost a walk over a deep recursion each time.
 const DEEPEST_LOOK: usize = 4096;
 
@@ -31,14 +36,29 @@ struct Open {
     descriptor: &'static Descriptor,
     /// Of a span named at run time; its descriptor tells the place only.
     name: Option<Box<str>>,
+    /// Whether its tree is kept: what sampling leaves out is followed to its end.
+    kept: bool,
+    /// Whether its begin was written, and not left out since.
+    written: bool,
+    /// Whether its begin is in a block that was cut.
+    sent: bool,
 }
 
 pub struct CpuStream {
     stream: Stream,
     writer: BlockWriter,
     open: Vec<Open>,
+    /// Ends in the writer whose begins were sent: they are owed even if all else in the writer is left out.
+    owed: Vec<(u64, Open)>,
     first_ns: u64,
     last_ns: u64,
+}
+
+fn name_of(descriptor: &Descriptor) -> String {
+    match descriptor.description {
+        Description::Span { name } => name.to_owned(),
+        _ => String::new(),
+    }
 }
 
 impl CpuStream {
@@ -51,6 +71,7 @@ impl CpuStream {
             stream: Stream::new(StreamKind::Cpu, properties, begin_ns),
             writer: BlockWriter::default(),
             open: Vec::new(),
+            owed: Vec::new(),
             first_ns: 0,
             last_ns: 0,
         }
@@ -61,10 +82,14 @@ impl CpuStream {
     }
 
     pub fn mark(&self, serial: u64) -> StreamMark {
-        let open = self.open.iter().map(|span| OpenMark {
-            descriptor: std::ptr::from_ref(span.descriptor) as u64,
-            name: span.name.as_deref().map(str::to_owned),
-        });
+        let open = self
+            .open
+            .iter()
+            .filter(|span| span.written && span.sent)
+            .map(|span| OpenMark {
+                descriptor: std::ptr::from_ref(span.descriptor) as u64,
+                name: span.name.as_deref().map(str::to_owned),
+            });
         StreamMark {
             open: open.collect(),
             ..self.stream.mark(serial)
@@ -81,19 +106,41 @@ impl CpuStream {
                 Some(Open {
                     descriptor: descriptor_at(span.descriptor)?,
                     name: span.name.as_deref().map(Into::into),
+                    kept: true,
+                    written: true,
+                    sent: true,
                 })
             })
             .collect();
     }
 
-    pub fn add(&mut self, ns: u64, record: &Record<'_>, office: &Office) {
-        if self.writer.size() >= BLOCK_BYTES {
-            self.cut(0, office);
+    pub fn is_full(&self) -> bool {
+        self.writer.size() >= BLOCK_BYTES
+    }
+
+    pub fn add(&mut self, ns: u64, record: &Record<'_>, sampler: &mut SpanSampler) {
+        let named_at = match record.kind {
+            ASYNC_NAMED_BEGIN | ASYNC_NAMED_END => Some(1),
+            ASYNC_BEGIN | ASYNC_END => Some(0),
+            _ => None,
+        };
+        if let Some(first) = named_at {
+            let is_end = matches!(record.kind, ASYNC_END | ASYNC_NAMED_END);
+            let name = || {
+                if first == 1 {
+                    record.name_after(4)
+                } else {
+                    name_of(record.descriptor)
+                }
+            };
+            if !sampler.keeps_async(record.word(first), record.word(first + 1), is_end, name) {
+                return sampler.left_out(1);
+            }
         }
         match record.kind {
-            SPAN_BEGIN => self.begin(ns, record.descriptor, None),
-            NAMED_BEGIN => self.begin(ns, record.descriptor, Some(record.name_after(1).into())),
-            SPAN_END => self.end(ns, record.descriptor),
+            SPAN_BEGIN => self.begin(ns, record.descriptor, None, sampler),
+            NAMED_BEGIN => self.begin(ns, record.descriptor, Some(record.name_after(1).into()), sampler),
+            SPAN_END => self.end(ns, record.descriptor, sampler),
             ASYNC_BEGIN | ASYNC_END => {
                 let id = self.writer.describe(record.descriptor);
                 let type_index = if record.kind == ASYNC_BEGIN {
@@ -143,39 +190,100 @@ impl CpuStream {
         }
     }
 
-    fn begin(&mut self, ns: u64, descriptor: &'static Descriptor, name: Option<Box<str>>) {
-        let span = Open { descriptor, name };
-        self.write_sync(ns, &span, (BEGIN_EVENT, BEGIN_NAMED_EVENT));
+    fn begin(&mut self, ns: u64, descriptor: &'static Descriptor, name: Option<Box<str>>, sampler: &mut SpanSampler) {
+        let kept = match self.open.last() {
+            Some(outer) => outer.kept,
+            None => sampler.keeps_tree(|| name.as_deref().map_or_else(|| name_of(descriptor), str::to_owned)),
+        };
+        let span = Open {
+            descriptor,
+            name,
+            kept,
+            written: kept,
+            sent: false,
+        };
+        if kept {
+            self.write_sync(ns, &span, (BEGIN_EVENT, BEGIN_NAMED_EVENT));
+        } else {
+            sampler.left_out(1);
+        }
         self.open.push(span);
     }
 
-    fn end(&mut self, ns: u64, descriptor: &'static Descriptor) {
+    fn end(&mut self, ns: u64, descriptor: &'static Descriptor, sampler: &mut SpanSampler) {
         let mut look = self.open.iter().rev().take(DEEPEST_LOOK);
         let Some(passed_over) = look.position(|span| std::ptr::eq(span.descriptor, descriptor)) else {
             return;
         };
         for _ in 0..=passed_over {
-            self.end_innermost(ns);
+            self.end_innermost(ns, sampler);
         }
     }
 
-    fn end_innermost(&mut self, ns: u64) {
-        if let Some(span) = self.open.pop() {
-            self.write_sync(ns, &span, (END_EVENT, END_NAMED_EVENT));
+    fn end_innermost(&mut self, ns: u64, sampler: &mut SpanSampler) {
+        let Some(span) = self.open.pop() else { return };
+        if !span.written {
+            return sampler.left_out(1);
+        }
+        self.write_sync(ns, &span, (END_EVENT, END_NAMED_EVENT));
+        if span.sent {
+            self.owed.push((ns, span));
         }
     }
 
     /// What is open ends with its thread, or with the recording.
-    pub fn end_all(&mut self, ns: u64) {
+    pub fn end_all(&mut self, ns: u64, sampler: &mut SpanSampler) {
         let ns = ns.max(self.last_ns);
         while !self.open.is_empty() {
-            self.end_innermost(ns);
+            self.end_innermost(ns, sampler);
         }
     }
 
-    /// Makes a block of what waits, up to `horizon_ns`, if no event is later.
-    pub fn cut(&mut self, horizon_ns: u64, office: &Office) {
+    /// Makes a block of what waits, up to `horizon_ns` if no event is later, or leaves it out, or lets it wait for the end
+    /// of a frame, as the sampler says. `is_last`: there is no waiting.
+    pub fn settle(
+        &mut self,
+        horizon_ns: u64,
+        now_ns: u64,
+        is_last: bool,
+        (sampler, frames): (&mut SpanSampler, &Frames),
+        office: &Office,
+    ) {
+        if self.is_empty() {
+            return;
+        }
+        match sampler.verdict(self.first_ns, self.last_ns, now_ns, frames.open()) {
+            Verdict::Keep => self.cut(horizon_ns, office),
+            Verdict::Wait if !is_last && self.writer.size() < MOST_WAITING => {}
+            _ => {
+                sampler.left_out(self.skip());
+                if is_last {
+                    self.cut(horizon_ns, office);
+                }
+            }
+        }
+    }
+
+    fn cut(&mut self, horizon_ns: u64, office: &Office) {
         self.stream
             .cut(&mut self.writer, self.first_ns, self.last_ns.max(horizon_ns), office);
+        self.owed.clear();
+        for span in &mut self.open {
+            span.sent = true;
+        }
+    }
+
+    /// Leaves out what waits, but for the ends that are owed; gives the number of events left out.
+    fn skip(&mut self) -> u64 {
+        let events = Stream::skip(&mut self.writer);
+        for span in &mut self.open {
+            span.written &= span.sent;
+        }
+        let owed = std::mem::take(&mut self.owed);
+        for (ns, span) in &owed {
+            self.write_sync(*ns, span, (END_EVENT, END_NAMED_EVENT));
+        }
+        self.owed = owed;
+        events - self.writer.events()
     }
 }

@@ -29,6 +29,8 @@ mod encoding;
 #[cfg(feature = "python")]
 mod endpoint;
 #[cfg(feature = "python")]
+mod frames;
+#[cfg(feature = "python")]
 mod hotpath;
 #[cfg(feature = "python")]
 mod http;
@@ -53,6 +55,7 @@ mod record;
 mod session;
 #[cfg(feature = "python")]
 mod sink_measures;
+mod span_sampling;
 #[cfg(feature = "python")]
 mod spool;
 #[cfg(feature = "python")]

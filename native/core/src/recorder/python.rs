@@ -14,6 +14,7 @@ use super::endpoint::{checked_header, Endpoint, Wishes};
 use super::identity::clean;
 use super::losses::{Losses, CLASSES, REASONS};
 use super::session::{self, Delivering, Session, Settings};
+use super::span_sampling::SpanSampling;
 use super::spool::SpoolFacts;
 use super::tls::Trust;
 use super::{capture, hotpath, outbox::Delivery};
@@ -105,6 +106,8 @@ struct Decisions<'py> {
     /// None: no spool.
     spool_folder: Option<std::path::PathBuf>,
     spool_bytes: u64,
+    /// Whether only spans around slow frames are sent; else shares of call trees by name, none: all spans.
+    span_sampling: (bool, Vec<(String, f64)>),
     monotonic_clock: bool,
     thread_namer: Bound<'py, PyAny>,
 }
@@ -140,6 +143,11 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
                 decisions.encoding
             ))
         })?,
+        span_sampling: match decisions.span_sampling {
+            (true, _) => SpanSampling::Spikes,
+            (false, shares) if shares.is_empty() => SpanSampling::All,
+            (false, shares) => SpanSampling::Shares(shares),
+        },
         spool: SpoolFacts {
             folder: decisions.spool_folder.filter(|_| !capture::captures().any_open()),
             bytes: decisions.spool_bytes,

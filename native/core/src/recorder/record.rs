@@ -16,7 +16,8 @@ pub const ASYNC_END: u8 = 8;
 pub const NAMED_BEGIN: u8 = 9;
 pub const ASYNC_NAMED_BEGIN: u8 = 10;
 pub const ASYNC_NAMED_END: u8 = 11;
-pub const KINDS: u8 = 12;
+pub const FRAME: u8 = 14;
+pub const KINDS: u8 = 15;
 
 const HEAD: usize = 16;
 
@@ -41,7 +42,7 @@ impl<'a> Record<'a> {
         let kind = (tagged & 15) as u8;
         let size = match kind {
             SPAN_BEGIN | SPAN_END | LOG_LITERAL => HEAD,
-            METRIC_INT | METRIC_FLOAT => HEAD + 8,
+            METRIC_INT | METRIC_FLOAT | FRAME => HEAD + 8,
             LOG_VALUES | LOG_TEXT if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 8),
             NAMED_BEGIN if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 16),
             ASYNC_NAMED_BEGIN | ASYNC_NAMED_END if run.len() >= HEAD + 8 => {

@@ -21,6 +21,7 @@ use super::identity::new_id;
 use super::last_words;
 use super::losses::Losses;
 use super::outbox::{Delivery, Outbox};
+use super::span_sampling::SpanSampling;
 use super::spool::journal::{CounterStart, Opening};
 use super::spool::recovery;
 use super::spool::{boot_id, SessionSpool, SpoolFacts, RECORD_LAYOUT};
@@ -39,6 +40,7 @@ pub struct Settings {
     pub system_metrics: bool,
     pub encoding: Encoding,
     pub spool: SpoolFacts,
+    pub span_sampling: SpanSampling,
     pub exe: String,
     pub username: String,
     pub realname: String,
@@ -223,6 +225,7 @@ impl Session {
             session.settings.flush_period,
             session.settings.buffer_bytes,
             system_metrics,
+            &session.settings.span_sampling,
         );
         if is_forked {
             collector.announce_later(announcement);

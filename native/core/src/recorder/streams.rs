@@ -6,12 +6,16 @@ use std::collections::HashMap;
 use super::blocks::Office;
 use super::clock::Clock;
 use super::cpu_stream::CpuStream;
-use super::descriptor::Descriptor;
+use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
+use super::frames::Frames;
 use super::layouts::StreamKind;
 use super::log_stream::LogStream;
 use super::metric_stream::{Measure, MetricStream};
 use super::record::{self, Record};
+use super::span_sampling::{SpanSampler, SpanSampling};
 use super::spool::segments::StreamMark;
+
+const WARN: u32 = 3;
 
 /// A thread whose records are read.
 pub struct ThreadFacts<'a> {
@@ -35,15 +39,19 @@ pub struct Streams {
     pub log: LogStream,
     pub metrics: MetricStream,
     threads: HashMap<u64, CpuStream>,
+    frames: Frames,
+    sampler: SpanSampler,
 }
 
 impl Streams {
-    pub fn new(office: Office, begin_ns: u64) -> Self {
+    pub fn new(office: Office, begin_ns: u64, span_sampling: &SpanSampling) -> Self {
         Self {
             office,
             log: LogStream::new(begin_ns),
             metrics: MetricStream::new(begin_ns),
             threads: HashMap::new(),
+            frames: Frames::default(),
+            sampler: SpanSampler::new(span_sampling, begin_ns ^ (u64::from(std::process::id()) << 32)),
         }
     }
 
@@ -102,13 +110,22 @@ impl Streams {
                     let measure = Measure::Float(f64::from_bits(record.word(0)));
                     self.metrics.add(ns, record.descriptor, measure);
                 }
+                record::FRAME => {
+                    let frame = (thread.serial, ns, record.descriptor, record.word(0));
+                    if let Some((begin_ns, end_ns)) = self.frames.add(frame, &mut self.metrics) {
+                        self.sampler.frame(begin_ns, end_ns);
+                    }
+                }
                 record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => self.log.add(ns, &record),
                 _ => {
                     let stream = self
                         .threads
                         .entry(thread.serial)
                         .or_insert_with(|| CpuStream::new(thread, ns));
-                    stream.add(ns, &record, &self.office);
+                    if stream.is_full() {
+                        stream.settle(0, ns, false, (&mut self.sampler, &self.frames), &self.office);
+                    }
+                    stream.add(ns, &record, &mut self.sampler);
                 }
             }
         }
@@ -128,15 +145,43 @@ impl Streams {
     }
 
     /// Makes blocks of all that waits: they are in the office then. The most important go first. Spans of threads that
-    /// have `ended` end.
-    pub fn cut(&mut self, horizon_ns: u64, ended: impl Fn(u64) -> bool) {
+    /// have `ended` end. With sampling, those around an open frame may wait for the next time, unless this `is_last`.
+    pub fn cut(&mut self, horizon_ns: u64, is_last: bool, ended: impl Fn(u64) -> bool) {
+        for (&serial, stream) in &mut self.threads {
+            if is_last || ended(serial) {
+                stream.end_all(horizon_ns, &mut self.sampler);
+                self.frames.forget(serial);
+            }
+            let judges = (&mut self.sampler, &self.frames);
+            stream.settle(horizon_ns, horizon_ns, is_last, judges, &self.office);
+        }
+        self.tell_left_out(horizon_ns);
+        let spans = self.office.take_cut();
         self.log.cut(horizon_ns, &self.office);
         self.metrics.cut(horizon_ns, &self.office);
-        for (&serial, stream) in &mut self.threads {
-            if ended(serial) {
-                stream.end_all(horizon_ns);
+        self.office.add_cut(spans);
+        // Spans of a thread that ended may still wait for the end of a frame.
+        self.threads
+            .retain(|&serial, stream| !stream.is_empty() || !(is_last || ended(serial)));
+    }
+
+    /// Frames over their budget.
+    pub fn tell_frames(&mut self, ns: u64) {
+        for message in self.frames.tell_over(ns, &mut self.metrics) {
+            if let Some(descriptor) = log_descriptor(WARN, ("micromegas.frames", "", 0), "%s") {
+                self.log.add_message(ns, descriptor, &message);
             }
-            stream.cut(horizon_ns, &self.office);
+        }
+    }
+
+    /// How many span events sampling left out.
+    fn tell_left_out(&mut self, ns: u64) {
+        let left_out = self.sampler.tell_left_out();
+        let place = ("micromegas.recorder", "", 0);
+        if left_out > 0 {
+            if let Some(descriptor) = metric_descriptor(place, "span_events_left_out", "count", &[]) {
+                self.metrics.add(ns, descriptor, Measure::Integer(left_out as i64));
+            }
         }
     }
 
@@ -145,8 +190,8 @@ impl Streams {
         self.log.is_empty() && self.metrics.is_empty() && self.threads.values().all(CpuStream::is_empty)
     }
 
-    /// The thread has ended, and was cut.
+    /// The thread has ended.
     pub fn forget(&mut self, serial: u64) {
-        self.threads.remove(&serial);
+        self.frames.forget(serial);
     }
 }

@@ -27,6 +27,7 @@ use crate::recorder::credentials::Credentials;
 use crate::recorder::descriptor::{log_descriptor, Descriptor};
 use crate::recorder::hotpath;
 use crate::recorder::outbox::{Block, Outbox, Remains, Subject};
+use crate::recorder::span_sampling::SpanSampling;
 use crate::recorder::streams::{Streams, ThreadFacts};
 
 const WARN: u32 = 3;
@@ -99,7 +100,7 @@ fn blocks_of(journal: &Journal, batches: &Batches, pages: &Pages) -> (Vec<Block>
     };
     let outbox = Arc::new(Outbox::new(0, Arc::new(Credentials::new(Vec::new(), false)), None));
     let office = Office::new(Arc::new(process), outbox, Arc::default(), &clock);
-    let mut streams = Streams::new(office, clock.start_ns());
+    let mut streams = Streams::new(office, clock.start_ns(), &SpanSampling::All);
     // SAFETY: the streams, which keep what it gives, end with this function; the journal outlives it.
     let descriptor_at = |address| unsafe { journal.lexicon.at(address) };
     let threads: HashMap<u64, (u64, String)> = pages
@@ -168,7 +169,7 @@ fn blocks_of(journal: &Journal, batches: &Batches, pages: &Pages) -> (Vec<Block>
         dropped_since(opening, batches, pages),
         damaged,
     );
-    streams.cut(last_ns, |_| false);
+    streams.cut(last_ns, false, |_| false);
     marks.streams = streams.marks();
     (streams.office.take_cut(), marks, events, damaged)
 }
