@@ -27,6 +27,7 @@ const SOURCES: &[&str] = &[
     "site.c",
     "span.c",
     "stack.c",
+    "traceback.c",
     "traced.c",
     "value.c",
 ];

@@ -1,5 +1,5 @@
 /* What is done when a signal is about to end the process: the native thread sends what was recorded (and, for a crash, a
- * report with the Python traceback), then the signal has the effect that it would have had without us.
+ * report with the Python tracebacks), then the signal has the effect that it would have had without us.
  *
  * Everything here may run in a signal handler, in any state of the program: no lock, no memory, no Python object, no
  * waiting beyond MM_LAST_WORDS_MS.
@@ -20,10 +20,6 @@
 #define MM_LAST_WORDS_MS 5000
 #define MM_REPORT_BYTES (32u << 10)
 #define MM_SIGNAL_STACK_BYTES (128u << 10)
-
-/* Of CPython, for its faulthandler: walks the frames without the GIL, writes with write(2) only. */
-extern const char *_Py_DumpTracebackThreads(int fd, PyInterpreterState *interpreter, PyThreadState *current)
-    __attribute__((weak));
 
 static const struct {
     int number;
@@ -123,48 +119,27 @@ static int is_first_to_die(void)
     return 0; /* a fault in the middle of reporting one */
 }
 
-static void write_text(int fd, const char *text)
-{
-    if (write(fd, text, strlen(text)) < 0) {
-        return; /* there is nobody to tell */
-    }
-}
-
-static void write_number(int fd, uintptr_t number, unsigned base)
-{
-    char digits[2 * sizeof number + 24];
-    char *at = digits + sizeof digits;
-    *--at = '\0';
-    do {
-        *--at = "0123456789abcdef"[number % base];
-        number /= base;
-    } while (number);
-    write_text(fd, at);
-}
-
 static void write_report(int fd, int signal, const siginfo_t *info)
 {
-    write_text(fd, "killed by signal ");
-    write_number(fd, (uintptr_t)signal, 10);
+    mm_write_text(fd, "killed by signal ");
+    mm_write_number(fd, (uintptr_t)signal, 10);
     for (size_t index = 0; index < FATAL_SIGNALS; index++) {
         if (fatal_signals[index].number == signal) {
-            write_text(fd, " (");
-            write_text(fd, fatal_signals[index].name);
-            write_text(fd, ")");
+            mm_write_text(fd, " (");
+            mm_write_text(fd, fatal_signals[index].name);
+            mm_write_text(fd, ")");
         }
     }
     if (info->si_code > 0) {
-        write_text(fd, " at address 0x");
-        write_number(fd, (uintptr_t)info->si_addr, 16);
+        mm_write_text(fd, " at address 0x");
+        mm_write_number(fd, (uintptr_t)info->si_addr, 16);
     }
     else {
-        write_text(fd, " sent by process ");
-        write_number(fd, (uintptr_t)info->si_pid, 10);
+        mm_write_text(fd, " sent by process ");
+        mm_write_number(fd, (uintptr_t)info->si_pid, 10);
     }
-    write_text(fd, "\n");
-    if (_Py_DumpTracebackThreads) {
-        _Py_DumpTracebackThreads(fd, NULL, PyGILState_GetThisThreadState());
-    }
+    mm_write_text(fd, "\n");
+    mm_write_tracebacks(fd);
 }
 
 static void report_crash(int signal, const siginfo_t *info)
@@ -267,8 +242,8 @@ void mm_leave_fatal_signals(void)
     catches_fatal = 0;
 }
 
-/* From now on the signal, which has its default effect, has it after the rest was sent. `expected`: whose handler may be
- * replaced besides the default. Tells whether it was taken. */
+/* From now on the signal, which has its default effect, has it after the rest was sent. `replace_handler`: also if it has a
+ * handler. Tells whether it was taken. */
 int mm_catch_termination(int signal, int replace_handler)
 {
     struct sigaction current;

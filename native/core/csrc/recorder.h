@@ -59,6 +59,12 @@ typedef struct mm_sum {
 /* Zeroed, never freed, and found after the process has died; NULL when there are too many. Needs the GIL. */
 mm_sum *mm_new_sum(void);
 
+/* ---- reports of crashes, in signal handlers ------------------------------------------------------------------------------ */
+
+void mm_write_text(int fd, const char *text);
+void mm_write_number(int fd, uintptr_t number, unsigned base);
+void mm_write_tracebacks(int fd);
+
 /* ---- where an event was written --------------------------------------------------------------------------------------- */
 
 typedef struct {

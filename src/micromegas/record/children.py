@@ -6,11 +6,16 @@ given through the pipe that brings them their work: no key stands in an environm
 
 import os
 import sys
+from collections.abc import Callable
 from types import CodeType, ModuleType
 
 from micromegas import _core
 from micromegas.record import session
 from micromegas.record.after_import import AfterImport
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _CARRIED = "micromegas"
 
@@ -41,8 +46,6 @@ def _arrive(settings: dict[str, object] | None, parent: str | None) -> Carried:
     if settings is not None and parent is not None:
         try:
             session.begin_automatically(settings, parent)
-            # A spawned worker ends as any interpreter. A forked one drops this, see `_finish_workers`.
-            sys.modules["multiprocessing.util"].Finalize(None, session.record_failure_of_worker, exitpriority=-100)
         except Exception as error:
             print(f"micromegas: this process is not recorded: {error}", file=sys.stderr)
     return Carried()
@@ -59,6 +62,26 @@ def register() -> None:
 def _send_along(multiprocessing_process: ModuleType) -> None:
     # Every process object copies the configuration of the process that makes it.
     multiprocessing_process.current_process()._config[_CARRIED] = Carried()
+    process_class = multiprocessing_process.BaseProcess
+    bootstrap = process_class._bootstrap
+
+    def bootstrap_and_tell(process: "Any", *arguments: "Any", **keywords: "Any") -> "Any":
+        """The worker's main function: prints what its function raises, then forgets it."""
+        process.run = _telling(process.run)
+        return bootstrap(process, *arguments, **keywords)
+
+    process_class._bootstrap = bootstrap_and_tell
+
+
+def _telling(run: Callable[[], None]) -> Callable[[], None]:
+    def run_and_tell() -> None:
+        try:
+            run()
+        except BaseException as error:
+            session.record_failure_of_worker(error)
+            raise
+
+    return run_and_tell
 
 
 def _after_fork() -> None:

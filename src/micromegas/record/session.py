@@ -428,10 +428,9 @@ def restart_in_child() -> None:
         _tell_watchers("after_fork")
 
 
-def record_failure_of_worker() -> None:
-    """At the end of a worker, in the `finally` around its function."""
-    error = sys.exc_info()[1]
-    if error is not None and _hooks.settings.get("hooks"):
+def record_failure_of_worker(error: BaseException) -> None:
+    """What the function of a worker raised."""
+    if _hooks.settings.get("hooks"):
         from micromegas.record import failures
 
         failures.record_failure("the main function of a worker", error)
@@ -439,7 +438,6 @@ def record_failure_of_worker() -> None:
 
 def finish_worker() -> None:
     """The end of a worker that leaves without ending the interpreter."""
-    record_failure_of_worker()
     if any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
         _core.recorder_flush(_AT_EXIT_SECONDS)  # they are waited for, and may have more to tell
     else:
