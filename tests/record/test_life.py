@@ -6,6 +6,8 @@ import uuid
 
 import pytest
 
+from micromegas.record.process_facts import scrubbed_command_line
+
 
 def test_process_announcement(run, server):
     parent = str(uuid.uuid4())
@@ -32,6 +34,31 @@ def test_process_announcement(run, server):
     assert properties["long"] == "x" * 255
     assert properties["language"] == "python"
     assert {request.authorization for request in server.captured.requests} == {"Bearer mmk_key"}
+
+
+def test_default_properties(run, server):
+    run("mm.init()")
+    properties = server.captured.processes[0]["properties"]
+    assert properties["command_line"].endswith("program.py")
+    assert 0 < int(properties["physical_core_count"]) <= int(properties["logical_cpu_count"])
+    assert int(properties["total_memory"]) > 1 << 20
+    assert properties["version"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["python", "a.py", "--port", "80"], "python a.py --port 80"),
+        (["a", "--api-key", "s3cret", "x"], "a --api-key *** x"),
+        (["a", "--token=s3cret", "-v"], "a --token=*** -v"),
+        (["a", "--password", "-v", "x"], "a --password -v x"),
+        (["a", "postgresql://ann:s3cret@db/x?y=1"], "a postgresql://***@db/x?y=1"),
+        (["a", "http://host/p@th"], "a http://host/p@th"),
+        ([], ""),
+    ],
+)
+def test_command_lines_keep_secrets(words, text):
+    assert scrubbed_command_line(words) == text
 
 
 def test_nothing_recorded_announces_the_process_only(run, server):
@@ -362,7 +389,10 @@ def test_signals_reach_the_program(run, server):
 def test_import_loads_the_standard_library_and_the_core_only():
     program = "import sys; before = set(sys.modules); import micromegas; print(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    ours = {name for name in done.stdout.split() if name.split(".")[0] not in sys.stdlib_module_names}
+    loaded = set(done.stdout.split())
+    ours = {name for name in loaded if name.split(".")[0] not in sys.stdlib_module_names}
+    slow = {"asyncio", "inspect", "logging", "typing", "re", "traceback", "multiprocessing", "signal", "urllib", "http"}
+    assert not loaded & slow
     assert ours == {
         "micromegas",
         "micromegas._core",

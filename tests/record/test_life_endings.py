@@ -31,6 +31,38 @@ def test_sigterm(run, server, preparation, end, when):
     assert server.captured.messages() == end[1:]
 
 
+def test_a_server_that_took_sigterm_before_and_dies_by_it(run, server):
+    run(
+        f"""
+        import os, signal, sys, time
+        old = signal.signal(signal.SIGTERM, print)
+        mm.init(flush_period=60)
+        mm.log.info("before")
+        signal.signal(signal.SIGTERM, old)
+        {KILL_ME}
+        """,
+        returncode=-signal.SIGTERM,
+    )
+    assert server.captured.messages() == ENDED[1:]
+
+
+def test_credentials_that_take_time_at_the_end(run, server):
+    """Python code can still run to obtain them when the program has ended."""
+    run(
+        """
+        import threading
+        asked = threading.Event()
+        def token():
+            asked.wait(0.3)
+            return "late"
+        mm.init(auth=token)
+        mm.log.info("x")
+        """
+    )
+    assert server.captured.messages() == ["x"]
+    assert {request.authorization for request in server.captured.requests} == {"Bearer late"}
+
+
 def test_sigterm_while_the_main_thread_is_busy_in_c(run, server):
     """A handler in Python would wait for the end of the call."""
     run(
@@ -86,7 +118,7 @@ def test_shutdown_gives_everything_back(run):
         """
         import asyncio, signal, sys, threading
         hooks = lambda: (sys.excepthook, threading.excepthook, sys.unraisablehook, signal.getsignal(signal.SIGTERM),
-                         asyncio.BaseEventLoop.call_exception_handler)
+                         signal.signal, asyncio.BaseEventLoop.call_exception_handler)
         before = hooks()
         mm.init()
         during = hooks()
@@ -96,7 +128,7 @@ def test_shutdown_gives_everything_back(run):
         print(before == hooks())
         """
     )
-    assert done.stdout == f"{[True] * 5} {[False] * 5}\nTrue\n"
+    assert done.stdout == f"{[True] * 6} {[False] * 6}\nTrue\n"
 
 
 def test_interrupt(run, server):

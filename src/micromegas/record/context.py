@@ -5,10 +5,10 @@ A context is that of `contextvars`: a task inherits what was bound where it was 
 
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from micromegas import _core
 
+TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas._core import PropertySet
 

@@ -1,10 +1,10 @@
 """Log levels, for the program and for parts of it, and loggers with a target of their own."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from micromegas import _core
 
+TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas._core import Log
 

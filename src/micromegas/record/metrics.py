@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Mapping
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from micromegas import _core
 
+TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas._core import Counter, Metric
 

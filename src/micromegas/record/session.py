@@ -3,6 +3,7 @@
 The only place of the recorder that reads the environment. After `init()` nothing here raises into the program.
 """
 
+import atexit
 import os
 import sys
 import threading
@@ -262,12 +263,20 @@ def _authentication(
     return None if client_credentials is None else Authentication(client_credentials)
 
 
+def _send_with_credentials() -> None:
+    """While Python code can still run to obtain them. What is recorded after this goes with those that there are."""
+    _core.begin_exit()
+    _core.recorder_flush(0.8 * _AT_EXIT_SECONDS)
+
+
 def _authenticate_by(authentication: "Authentication | None") -> None:
     if _hooks.authentication is not None:
         _hooks.authentication.end()
     _hooks.authentication = authentication
     if authentication is not None:
         authentication.begin()
+        atexit.unregister(_send_with_credentials)
+        atexit.register(_send_with_credentials)
 
 
 def flush(timeout: float = 5.0) -> bool:

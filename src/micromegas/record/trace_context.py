@@ -5,10 +5,10 @@ async span of its own: named by the trace id, target `micromegas.traceparent`, `
 """
 
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from micromegas import _core
 
+TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas._core import AsyncSpan
 

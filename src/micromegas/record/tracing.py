@@ -1,26 +1,31 @@
 """The `@trace` decorator. Must never change what a function takes, returns or raises."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from micromegas import _core
 from micromegas.record.monitoring import tool
 
+TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`
 if TYPE_CHECKING:
+    from typing import Any, ParamSpec, TypeVar, overload
+
     from micromegas._core import Span
 
-P = ParamSpec("P")
-R = TypeVar("R")
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 
-@overload
-def trace(function: Callable[P, R], /) -> Callable[P, R]: ...
+if TYPE_CHECKING:
 
+    @overload
+    def trace(function: Callable[P, R], /) -> Callable[P, R]: ...
 
-@overload
-def trace(*, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    @overload
+    def trace(*, name: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
 def trace(function: Callable[P, R] | None = None, /, *, name: str | None = None) -> Any:
@@ -79,7 +84,7 @@ def _accessors(function: property) -> tuple[Any, Any, Any]:
     return function.fget, function.fset, function.fdel
 
 
-def _span_of(function: Any, name: str | None) -> "Span":
+def _span_of(function: Any, name: str | None) -> Span:
     code = getattr(_innermost(function), "__code__", None)
     if name is None:
         name = getattr(function, "__qualname__", None) or repr(function)
@@ -105,7 +110,7 @@ def _innermost(function: Any) -> Any:
     return function
 
 
-def _traced_coroutine(function: Callable[..., Awaitable[R]], span: "Span") -> Callable[..., Awaitable[R]]:
+def _traced_coroutine(function: Callable[..., Awaitable[R]], span: Span) -> Callable[..., Awaitable[R]]:
     async def traced(*args: Any, **kwargs: Any) -> R:
         opened = span.open_async()
         try:
@@ -117,7 +122,7 @@ def _traced_coroutine(function: Callable[..., Awaitable[R]], span: "Span") -> Ca
 
 
 def _traced_generator(
-    function: Callable[..., Generator[Any, Any, R]], span: "Span"
+    function: Callable[..., Generator[Any, Any, R]], span: Span
 ) -> Callable[..., Generator[Any, Any, R]]:
     def traced(*args: Any, **kwargs: Any) -> Generator[Any, Any, R]:
         generator = function(*args, **kwargs)
@@ -140,7 +145,8 @@ def _traced_generator(
                     opened.resume()
                     value = generator.send(sent)
         except StopIteration as stop:
-            return cast(R, stop.value)
+            result: R = stop.value
+            return result
         finally:
             opened.close()
 
@@ -148,7 +154,7 @@ def _traced_generator(
 
 
 def _traced_async_generator(
-    function: Callable[..., AsyncGenerator[Any, Any]], span: "Span"
+    function: Callable[..., AsyncGenerator[Any, Any]], span: Span
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     async def traced(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = function(*args, **kwargs)

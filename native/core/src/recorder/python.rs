@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -33,6 +33,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(recorder_set_headers, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_headers_refused, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_after_fork, module)?)?;
+    module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(begin_exit, module)?)?;
     module.add_function(wrap_pyfunction!(catch_fatal_signals, module)?)?;
     module.add_function(wrap_pyfunction!(leave_fatal_signals, module)?)?;
     module.add_function(wrap_pyfunction!(catch_termination, module)?)?;
@@ -241,9 +243,23 @@ fn recorder_after_fork() -> Option<String> {
     session::restart_in_child().map(|session| session.process_id.to_string())
 }
 
+/// When the time for the last acts began to run.
+static EXIT_BEGUN: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Has the time for the last acts begin to run; `at_exit` gets what is left of it.
+#[pyfunction]
+fn begin_exit() {
+    EXIT_BEGUN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get_or_insert_with(Instant::now);
+}
+
 /// The very last act of the interpreter, when no Python code can run any more: all that was ever recorded is sent.
 extern "C" fn at_exit() {
-    let deadline = Instant::now() + AT_EXIT_TIMEOUT;
+    begin_exit();
+    let begun = *EXIT_BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+    let deadline = begun.unwrap_or_else(Instant::now) + AT_EXIT_TIMEOUT;
     if let Some(session) = session::end() {
         session.stop(deadline).wait(deadline);
     }
