@@ -61,7 +61,6 @@ def forked_child(number: int) -> None:
 
 
 def spawned_child(number: int) -> None:
-    mm.init(process_name=f"spawned {number}")
     for step in range(CHILD_LOGS):
         mm.log.error("spawned %d %d", number, step)
     with mm.span("spawned work"):
