@@ -1,10 +1,15 @@
 """Our place among the tools of `sys.monitoring` (3.12 on). Must never take the place of another tool."""
 
+from __future__ import annotations
+
 import sys
 from types import CodeType
-from typing import Any
 
 from micromegas import _core
+
+TYPE_CHECKING = False  # for type checkers, which know the name, without the cost of importing `typing`
+if TYPE_CHECKING:
+    from typing import Any
 
 _NAME = "micromegas"
 _WANTED = (4, 3)
