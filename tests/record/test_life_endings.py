@@ -233,6 +233,29 @@ def test_a_crash_without_a_server_does_not_hang(run):
     run("import os; mm.init(url='http://127.0.0.1:1'); os.abort()", returncode=-signal.SIGABRT)
 
 
+@pytest.mark.parametrize("end", ["os.abort()", "os.kill(os.getpid(), 15); time.sleep(60)"])
+def test_what_a_dying_process_cannot_send_is_sent_by_the_next(run, server, tmp_path, end):
+    spool = {"MICROMEGAS_SPOOL_DIR": str(tmp_path / "spool")}
+    server.answer = lambda route, number: 503
+    run(f"import os, time; mm.init(); mm.log.info('x'); {end}", returncode=None, env=spool)
+    server.answer = lambda route, number: 200
+    assert server.captured.messages() == []
+    run(
+        """
+        import time
+        mm.init()
+        give_up = time.monotonic() + 30
+        while not mm.status()["recovered_processes"] and time.monotonic() < give_up:
+            time.sleep(0.02)
+        mm.log.info("next")
+        """,
+        env=spool,
+    )
+    messages = server.captured.messages()
+    assert "x" in messages
+    assert sum(message.startswith(("killed by signal 6", "ended by signal 15")) for message in messages) == 1
+
+
 def test_handlers_of_exit_and_destructors_are_heard(run, server):
     run(
         """

@@ -7,8 +7,7 @@
 #include "recorder.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,18 +39,11 @@ static int wanted; /* the signal that ends the process */
 static int said;
 static char report[MM_REPORT_BYTES];
 static size_t report_size;
-static char crash_path[PATH_MAX];
 
 /* ---- the native thread's side ----------------------------------------------------------------------------------------- */
 
-/* `path`: where a crash is to be written, too; empty: nowhere. */
-void mm_last_words_listen(const char *path)
+void mm_last_words_listen(void)
 {
-    size_t size = strlen(path);
-    crash_path[0] = '\0';
-    if (size < sizeof crash_path) {
-        memcpy(crash_path, path, size + 1);
-    }
     dying_thread = 0;
     wanted = said = 0;
     __atomic_store_n(&listening, getpid(), __ATOMIC_RELEASE);
@@ -71,12 +63,8 @@ int mm_last_words_wanted(const char **text, size_t *size)
     return signal;
 }
 
-/* `arrived`: the server has the report, so that it need not be found later. */
-void mm_last_words_said(int arrived)
+void mm_last_words_said(void)
 {
-    if (arrived && crash_path[0]) {
-        unlink(crash_path);
-    }
     __atomic_store_n(&said, 1, __ATOMIC_RELEASE);
 }
 
@@ -144,13 +132,7 @@ static void write_report(int fd, int signal, const siginfo_t *info)
 
 static void report_crash(int signal, const siginfo_t *info)
 {
-    int fd = -1;
-    if (crash_path[0] && __atomic_load_n(&listening, __ATOMIC_ACQUIRE) == getpid()) {
-        fd = open(crash_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    }
-    if (fd < 0) {
-        fd = (int)syscall(SYS_memfd_create, "micromegas-crash", (unsigned)MFD_CLOEXEC);
-    }
+    int fd = (int)syscall(SYS_memfd_create, "micromegas-crash", (unsigned)MFD_CLOEXEC);
     if (fd < 0) {
         return;
     }

@@ -1,6 +1,6 @@
 //! The native thread's side of `csrc/last_words.c`: a signal is about to end the process and waits for us to send the rest.
 
-use std::ffi::{c_char, c_int, CString};
+use std::ffi::{c_char, c_int};
 use std::time::{Duration, Instant};
 
 use super::outbox::Outbox;
@@ -11,10 +11,10 @@ const INFO: u32 = 4;
 const TIMEOUT: Duration = Duration::from_millis(4500);
 
 extern "C" {
-    fn mm_last_words_listen(path: *const c_char);
+    fn mm_last_words_listen();
     fn mm_last_words_deaf();
     fn mm_last_words_wanted(text: *mut *const c_char, size: *mut usize) -> c_int;
-    fn mm_last_words_said(arrived: c_int);
+    fn mm_last_words_said();
 }
 
 /// What to say: a level and a text.
@@ -23,12 +23,10 @@ pub struct LastWords {
     pub text: String,
 }
 
-/// From now on a dying process waits for us. `crash_file`: where it leaves its report in case that we can't send it.
-pub fn listen(crash_file: &str) {
-    // A path with a NUL can't be one of ours.
-    let path = CString::new(crash_file).unwrap_or_default();
-    // SAFETY: the text is terminated and copied by the call.
-    unsafe { mm_last_words_listen(path.as_ptr()) }
+/// From now on a dying process waits for us.
+pub fn listen() {
+    // SAFETY: no thread is dying that would wait for an answer, as nobody has listened.
+    unsafe { mm_last_words_listen() }
 }
 
 /// From now on it does not.
@@ -58,11 +56,11 @@ pub fn wanted() -> Option<LastWords> {
     })
 }
 
-/// Sends what is in the outbox, then lets the process die.
+/// Sends what is in the outbox, then lets the process die. What is left lies in the spool, if there is one.
 pub fn say(outbox: &Outbox) {
     let deadline = Instant::now() + TIMEOUT;
     outbox.stop(deadline);
-    let arrived = outbox.wait_settled(outbox.horizon(), deadline) == Some(true);
-    // SAFETY: stores an atomic and may unlink a file.
-    unsafe { mm_last_words_said(c_int::from(arrived)) }
+    outbox.wait_settled(outbox.horizon(), deadline);
+    // SAFETY: stores an atomic.
+    unsafe { mm_last_words_said() }
 }

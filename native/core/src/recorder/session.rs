@@ -244,7 +244,7 @@ impl Session {
             uploader.run();
         })?;
         let control = Arc::clone(&session.control);
-        last_words::listen(""); // before the thread that hears, so that no signal finds neither
+        last_words::listen(); // before the thread that hears, so that no signal finds neither
         let started = thread::Builder::new().name("mm-collector".to_owned()).spawn(move || {
             hotpath::block_signals();
             collector.run(&control);
