@@ -57,27 +57,31 @@ def _traced(function: Any, name: str | None) -> Any:
         return function
     if not callable(function) or isinstance(function, type):
         raise TypeError(f"trace: {function!r} is no function, method or property (of a class, trace the methods)")
-    import inspect  # here: `import micromegas` shall be quick
-
-    wrap: Callable[[Any, Span], Any]
-    if inspect.iscoroutinefunction(function):
-        wrap = _traced_coroutine
-    elif inspect.isgeneratorfunction(function):
-        wrap = _traced_generator
-    elif inspect.isasyncgenfunction(function):
-        wrap = _traced_async_generator
-    elif isinstance(function, FunctionType) and tool.acquire():
+    wrap = _wrapper_of_suspending(function)
+    if wrap is None and isinstance(function, FunctionType) and tool.acquire():
         traced = _core.traced_code(function.__code__, _span_of(function, name))
         tool.watch(traced)
         function.__code__ = traced
         return function
-    else:
-        wrap = _core.make_traced
+    wrap = wrap or _core.make_traced
     span = _span_of(function, name)
     code = getattr(_innermost(function), "__code__", None)
     if isinstance(code, CodeType):
         _core.leave_code_alone(code)
     return functools.update_wrapper(wrap(function, span), function)
+
+
+def _wrapper_of_suspending(function: Any) -> Callable[[Any, Span], Any] | None:
+    """How functions are wrapped whose calls may rest; None for the others."""
+    import inspect  # here: `import micromegas` shall be quick
+
+    if inspect.iscoroutinefunction(function):
+        return _traced_coroutine
+    if inspect.isgeneratorfunction(function):
+        return _traced_generator
+    if inspect.isasyncgenfunction(function):
+        return _traced_async_generator
+    return None
 
 
 def _accessors(function: property) -> tuple[Any, Any, Any]:
