@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::blocks::Office;
 use super::clock::Clock;
 use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
 use super::hotpath::{self, ProgramThread};
@@ -13,7 +12,6 @@ use super::losses::Losses;
 use super::metric_stream::Measure;
 use super::outbox::{Block, Outbox};
 use super::sink_measures::SinkMeasures;
-use super::span_sampling::SpanSampling;
 use super::spool::segments::{CounterMark, Kept, Marks};
 use super::spool::SessionSpool;
 use super::streams::{Streams, ThreadFacts};
@@ -159,17 +157,16 @@ impl Collector {
     /// Takes over from an earlier session (or the parent process): what counters (`sums`) and losses have come to is not
     /// ours.
     pub fn new(
-        office: Office,
+        streams: Streams,
         clock: Clock,
         spool: Arc<SessionSpool>,
         sums: HashMap<u64, (i64, f64)>,
         flush_period: Duration,
         buffer_bytes: u64,
         system_metrics: bool,
-        span_sampling: &SpanSampling,
     ) -> Self {
         Self {
-            streams: Streams::new(office, clock.start_ns(), span_sampling),
+            streams,
             clock,
             spool,
             flush_period,

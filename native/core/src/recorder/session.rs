@@ -25,6 +25,7 @@ use super::span_sampling::SpanSampling;
 use super::spool::journal::{CounterStart, Opening};
 use super::spool::recovery;
 use super::spool::{boot_id, SessionSpool, SpoolFacts, RECORD_LAYOUT};
+use super::streams::Streams;
 use super::uploader::Uploader;
 
 /// What `init()` decided, kept for forked children.
@@ -217,15 +218,15 @@ impl Session {
         let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), capture::captures(), &clock);
         // A stand-in for a server has only what the program under test records.
         let system_metrics = session.settings.system_metrics && session.settings.sends;
+        let streams = Streams::new(office, clock.start_ns(), &session.settings.span_sampling);
         let mut collector = Collector::new(
-            office,
+            streams,
             clock,
             spool,
             sums,
             session.settings.flush_period,
             session.settings.buffer_bytes,
             system_metrics,
-            &session.settings.span_sampling,
         );
         if is_forked {
             collector.announce_later(announcement);
