@@ -164,6 +164,34 @@ def daemon(
     run_services(flags, os.environ)
 
 
+spool = typer.Typer(help="What recorded processes left that died.", no_args_is_help=True)
+app.add_typer(spool, name="spool")
+SpoolDir = Annotated[
+    str | None, typer.Option("--dir", envvar="MICROMEGAS_SPOOL_DIR", help="The spool; else that of the user.")
+]
+
+
+@spool.command("list")
+def spool_list(*, directory: SpoolDir = None) -> None:
+    """A line per process: its id, whether it is recording or left, the url of its server."""
+    from micromegas.record.spool_command import list_spool
+
+    list_spool(directory)
+
+
+@spool.command("upload")
+def spool_upload(
+    *,
+    directory: SpoolDir = None,
+    url: Annotated[str | None, typer.Option("--url", help="Send everything there, not where it was meant for.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds per server.", min=0)] = 60.0,
+) -> None:
+    """Sends what was left; exit code 1 when something remains."""
+    from micromegas.record.spool_command import upload_spool
+
+    upload_spool(directory, url, timeout)
+
+
 @app.command()
 def query(
     *,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::blocks::Office;
 use super::clock::Clock;
 use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
 use super::hotpath::{self, ProgramThread};
@@ -12,6 +13,7 @@ use super::losses::Losses;
 use super::metric_stream::Measure;
 use super::outbox::{Block, Outbox};
 use super::sink_measures::SinkMeasures;
+use super::span_sampling::SpanSampling;
 use super::spool::segments::{CounterMark, Kept, Marks};
 use super::spool::SessionSpool;
 use super::streams::{Streams, ThreadFacts};
@@ -153,24 +155,30 @@ struct OwnMeasures {
     sink: SinkMeasures,
 }
 
+/// What `init()` decided about the collector.
+pub struct Habits<'a> {
+    pub flush_period: Duration,
+    pub buffer_bytes: u64,
+    pub system_metrics: bool,
+    pub span_sampling: &'a SpanSampling,
+}
+
 impl Collector {
     /// Takes over from an earlier session (or the parent process): what counters (`sums`) and losses have come to is not
     /// ours.
     pub fn new(
-        streams: Streams,
+        office: Office,
         clock: Clock,
         spool: Arc<SessionSpool>,
         sums: HashMap<u64, (i64, f64)>,
-        flush_period: Duration,
-        buffer_bytes: u64,
-        system_metrics: bool,
+        habits: &Habits<'_>,
     ) -> Self {
         Self {
-            streams,
+            streams: Streams::new(office, clock.start_ns(), habits.span_sampling),
             clock,
             spool,
-            flush_period,
-            cut_bytes: CUT_BYTES.min(buffer_bytes as usize / 4),
+            flush_period: habits.flush_period,
+            cut_bytes: CUT_BYTES.min(habits.buffer_bytes as usize / 4),
             sums,
             read_bytes: 0,
             uncut_bytes: 0,
@@ -179,7 +187,7 @@ impl Collector {
             announcement: None,
             dropped_told: hotpath::all_dropped_events(),
             own_log: log_descriptor(WARN, OWN_PLACE, "%s"),
-            own_measures: system_metrics.then(|| OwnMeasures {
+            own_measures: habits.system_metrics.then(|| OwnMeasures {
                 system: SystemMonitor::new(),
                 sink: SinkMeasures::new(),
             }),

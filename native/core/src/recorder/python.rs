@@ -1,6 +1,7 @@
 //! Registers the recorder in `micromegas._core`: the hot types of `csrc/`, and the cold functions below.
 
 use std::ffi::c_int;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::identity::clean;
 use super::losses::{Losses, CLASSES, REASONS};
 use super::session::{self, Delivering, Session, Settings};
 use super::span_sampling::SpanSampling;
-use super::spool::SpoolFacts;
+use super::spool::{self, SpoolFacts};
 use super::tls::Trust;
 use super::{capture, hotpath, outbox::Delivery};
 use crate::codec::ids::parse_uuid;
@@ -39,6 +40,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(leave_fatal_signals, module)?)?;
     module.add_function(wrap_pyfunction!(catch_termination, module)?)?;
     module.add_function(wrap_pyfunction!(die_by, module)?)?;
+    module.add_function(wrap_pyfunction!(spool_sessions, module)?)?;
+    module.add_function(wrap_pyfunction!(spool_upload, module)?)?;
     module.add_function(wrap_pyfunction!(recorder_status, module)?)
 }
 
@@ -106,7 +109,7 @@ struct Decisions<'py> {
     system_metrics: bool,
     encoding: String,
     /// None: no spool.
-    spool_folder: Option<std::path::PathBuf>,
+    spool_folder: Option<PathBuf>,
     spool_bytes: u64,
     /// Whether only spans around slow frames are sent; else shares of call trees by name, none: all spans.
     span_sampling: (bool, Vec<(String, f64)>),
@@ -300,6 +303,25 @@ fn catch_termination(signal: c_int, replace_handler: bool) -> bool {
 #[pyfunction]
 fn die_by(signal: c_int) {
     hotpath::die_by(signal);
+}
+
+/// Process id, url, and whether the process is gone, of each session in a spool.
+#[pyfunction]
+fn spool_sessions(folder: PathBuf) -> PyResult<Vec<(String, String, bool)>> {
+    spool::python::sessions(&folder)
+}
+
+/// Sends what processes left that died, those that meant `only_url` or all; tells what came of it.
+#[pyfunction]
+fn spool_upload<'py>(
+    py: Python<'py>,
+    folder: PathBuf,
+    upload: UploadDecisions,
+    only_url: Option<String>,
+    timeout: f64,
+) -> PyResult<Bound<'py, PyDict>> {
+    let timeout = seconds("timeout", timeout)?;
+    spool::python::upload(py, folder, &*upload.endpoint()?, only_url, timeout)
 }
 
 /// What became of the events of this session; None without a session.

@@ -11,7 +11,7 @@ use super::announcement::{process_body, Process};
 use super::blocks::Office;
 use super::capture;
 use super::clock::Clock;
-use super::collector::{Collector, Control};
+use super::collector::{Collector, Control, Habits};
 use super::credentials::Credentials;
 use super::encoding::{Encoding, Negotiation};
 use super::endpoint::Endpoint;
@@ -25,7 +25,6 @@ use super::span_sampling::SpanSampling;
 use super::spool::journal::{CounterStart, Opening};
 use super::spool::recovery;
 use super::spool::{boot_id, SessionSpool, SpoolFacts, RECORD_LAYOUT};
-use super::streams::Streams;
 use super::uploader::Uploader;
 
 /// What `init()` decided, kept for forked children.
@@ -218,15 +217,17 @@ impl Session {
         let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), capture::captures(), &clock);
         // A stand-in for a server has only what the program under test records.
         let system_metrics = session.settings.system_metrics && session.settings.sends;
-        let streams = Streams::new(office, clock.start_ns(), &session.settings.span_sampling);
         let mut collector = Collector::new(
-            streams,
+            office,
             clock,
             spool,
             sums,
-            session.settings.flush_period,
-            session.settings.buffer_bytes,
-            system_metrics,
+            &Habits {
+                flush_period: session.settings.flush_period,
+                buffer_bytes: session.settings.buffer_bytes,
+                system_metrics,
+                span_sampling: &session.settings.span_sampling,
+            },
         );
         if is_forked {
             collector.announce_later(announcement);
@@ -340,6 +341,7 @@ impl Session {
         );
         let recover = move || {
             hotpath::block_signals();
+            spool.tell_tidied(recovery::tidy(&folder, spool.facts.bytes));
             if outbox.wait_sent() {
                 spool.tell_recovered(recovery::recover_all(&folder, Some(&url), &outbox));
             }

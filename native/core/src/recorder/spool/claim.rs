@@ -5,7 +5,8 @@ use std::io::Result;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::folder::options;
+use super::folder::{self, options};
+use super::pages;
 use crate::recorder::hotpath;
 
 /// Ours as long as this lives. One at a time in a process.
@@ -37,6 +38,14 @@ impl Claim {
     /// Everything in it has arrived.
     pub fn remove(self) -> Result<()> {
         fs::remove_dir_all(&self.path)
+    }
+
+    /// The buffers are not needed any more, or of no use.
+    pub fn remove_pages(&self) {
+        pages::remove_from(&self.path);
+        if let Some(name) = self.path.file_name() {
+            let _gone = fs::remove_dir_all(folder::pages_in_memory().join(name));
+        }
     }
 
     /// It can't be read: kept under a name that nobody looks at, for whoever wants to know why.

@@ -117,3 +117,13 @@ pub fn sessions(spool: &Path) -> Result<Vec<PathBuf>> {
     found.sort();
     Ok(found)
 }
+
+/// What the files of a folder take, not looking deeper.
+pub fn bytes_in(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|found| found.blocks() * 512)
+        .sum()
+}

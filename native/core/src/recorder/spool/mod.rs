@@ -18,6 +18,7 @@ pub mod claim;
 pub mod folder;
 pub mod journal;
 pub mod pages;
+pub mod python;
 pub mod recovery;
 pub mod segments;
 mod session_spool;

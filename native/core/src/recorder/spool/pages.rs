@@ -147,6 +147,15 @@ pub fn read(folder: &Path, layout: u64) -> Pages {
     pages
 }
 
+/// Whether there are any.
+pub fn are_in(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("buffer-"))
+    })
+}
+
 /// Removes the files of pages from a folder that holds others too.
 pub fn remove_from(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };

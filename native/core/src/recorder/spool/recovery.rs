@@ -19,7 +19,6 @@ use super::segments::{Batches, Marks, Position, Segments, Stored};
 use super::session_spool::boot_id;
 use super::RECORD_LAYOUT;
 use crate::codec::error::{wire_error, Result, WireError};
-use crate::codec::ids::parse_uuid;
 use crate::recorder::announcement::Process;
 use crate::recorder::blocks::Office;
 use crate::recorder::clock::Clock;
@@ -53,6 +52,22 @@ pub struct Recovered {
     /// Sessions that were set aside, or of which parts were damaged.
     pub damaged: u64,
     pub last_error: Option<String>,
+}
+
+/// Why a session could not be recovered.
+enum Trouble {
+    /// Its files can't be what they should be, and never will.
+    Unreadable(String),
+    /// There was no room, or something of the kind: somebody may succeed later.
+    NotNow(String),
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Trouble {
+    Trouble::Unreadable(error.to_string())
+}
+
+fn not_now(error: impl std::fmt::Display) -> Trouble {
+    Trouble::NotNow(format!("segments: {error}"))
 }
 
 fn told(error: impl std::fmt::Display) -> WireError {
@@ -200,19 +215,22 @@ fn tell_end(streams: &mut Streams, ns: u64, events: u64, dropped: u64, damaged: 
 }
 
 /// Has all of a dead session in blocks.
-fn seal(claim: &Claim) -> Result<Sealed> {
-    let file = folder::open_file(&claim.path.join("journal")).map_err(|error| wire_error!("journal: {error}"))?;
-    let journal = journal::read(&file)?;
+fn seal(claim: &Claim) -> std::result::Result<Sealed, Trouble> {
+    let file = folder::open_file(&claim.path.join("journal")).map_err(unreadable)?;
+    let journal = journal::read(&file).map_err(unreadable)?;
     let name = claim
         .path
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
-    if journal.opening.process_id != name || parse_uuid(name).is_err() {
-        return Err(wire_error!("journal: of process {}", journal.opening.process_id));
+    if journal.opening.process_id != name {
+        return Err(unreadable(format!(
+            "journal: of process {}",
+            journal.opening.process_id
+        )));
     }
     let segments = Segments::new(&claim.path);
-    let mut batches = segments.find().map_err(|error| wire_error!("segments: {error}"))?;
+    let mut batches = segments.find().map_err(not_now)?;
     let mut damaged = u64::from(batches.damaged_bytes > 0) + u64::from(journal.is_damaged);
     let mut recovered_events = 0;
     let pages_folder = pages_of(&claim.path, &journal.opening);
@@ -224,23 +242,15 @@ fn seal(claim: &Claim) -> Result<Sealed> {
                 .unwrap_or_default();
             let (blocks, marks, events, damaged_pages) = blocks_of(&journal, &batches, &pages);
             let kept: Vec<_> = blocks.iter().map(Block::kept).collect();
-            segments
-                .append(&marks, &kept)
-                .map_err(|error| wire_error!("segments: {error}"))?;
-            batches = Segments::new(&claim.path).find().map_err(told)?;
+            segments.append(&marks, &kept).map_err(not_now)?;
+            batches = Segments::new(&claim.path).find().map_err(not_now)?;
             recovered_events = events;
             damaged += damaged_pages;
         } else {
             damaged += 1;
         }
     }
-    if let Some(place) = pages_folder {
-        if place == claim.path {
-            pages::remove_from(&place);
-        } else {
-            let _gone = fs::remove_dir_all(place);
-        }
-    }
+    claim.remove_pages();
     Ok(Sealed {
         opening: journal.opening,
         batches,
@@ -249,23 +259,28 @@ fn seal(claim: &Claim) -> Result<Sealed> {
     })
 }
 
-/// Recovers one session; gives what came of it. Err: the folder was set aside, or nothing could be done now.
+/// The same, whatever the files hold. A session that can't be read is set aside.
+fn sealed(claim: Claim) -> std::result::Result<(Claim, Sealed), String> {
+    let path = claim.path.clone();
+    match catch_unwind(AssertUnwindSafe(|| seal(&claim))) {
+        Ok(Ok(sealed)) => Ok((claim, sealed)),
+        Ok(Err(Trouble::NotNow(error))) => Err(format!("{}: {error}", path.display())),
+        Ok(Err(Trouble::Unreadable(error))) => Err(set_aside(claim, &error)),
+        Err(_) => Err(set_aside(claim, "a defect of the recovery")),
+    }
+}
+
+/// Recovers one session; gives what came of it, or None when the end came first.
 fn recover(claim: Claim, outbox: &Outbox) -> std::result::Result<Option<Recovered>, String> {
     let path = claim.path.clone();
-    // Files may hold anything; whatever that leads to must stay here.
-    let sealed = match catch_unwind(AssertUnwindSafe(|| seal(&claim))) {
-        Ok(Ok(sealed)) => sealed,
-        Ok(Err(error)) => return Err(set_aside(claim, &error.to_string())),
-        Err(_) => return Err(set_aside(claim, "a defect of the recovery")),
-    };
+    let (claim, sealed) = sealed(claim)?;
     let remains = Arc::new(Remains::default());
     let (announcements, blocks, lost) = requests(&sealed);
-    let total = blocks.len();
     remains.lost_events.store(lost, Ordering::Release);
-    if total > 0 {
+    if !blocks.is_empty() {
         outbox.push_remains(announcements, blocks, &remains);
         if !outbox.wait_remains(&remains) {
-            return Ok(None); // the claim ends, and what was sent will be sent again, which servers notice
+            return Ok(None); // the claim ends; what was sent will be sent again, which servers notice
         }
     }
     let result = Recovered {
@@ -275,7 +290,7 @@ fn recover(claim: Claim, outbox: &Outbox) -> std::result::Result<Option<Recovere
         damaged: sealed.damaged,
         last_error: (sealed.damaged > 0).then(|| {
             format!(
-                "{}: {} parts could not be read, {} events were",
+                "{}: {} parts could not be read, {} events of the buffers were",
                 path.display(),
                 sealed.damaged,
                 sealed.recovered_events
@@ -284,6 +299,43 @@ fn recover(claim: Claim, outbox: &Outbox) -> std::result::Result<Option<Recovere
     };
     claim.remove().map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(Some(result))
+}
+
+/// Turns the buffers of dead sessions, which are in memory, into blocks, which are not; keeps what was left below a number
+/// of bytes by removing the oldest. Needs no server, so that a program that dies again and again fills neither.
+pub fn tidy(spool: &Path, most_bytes: u64) -> Option<String> {
+    let sessions = folder::private_folder(spool)
+        .and_then(|()| folder::sessions(spool))
+        .ok()?;
+    let mut error = None;
+    let mut left = Vec::new();
+    for path in sessions {
+        let can_seal = opening_of(&path).is_ok_and(|opening| {
+            opening.layout == RECORD_LAYOUT && pages_of(&path, &opening).is_some_and(|place| pages::are_in(&place))
+        });
+        if can_seal {
+            if let Ok(Some(claim)) = Claim::take(&path) {
+                error = sealed(claim).err().or(error);
+            }
+        }
+        let written = fs::metadata(path.join("journal")).and_then(|found| found.modified());
+        left.extend(written.ok().map(|written| (written, path)));
+    }
+    left.sort();
+    let mut bytes: u64 = left.iter().map(|(_, path)| folder::bytes_in(path)).sum();
+    for (_, path) in left {
+        if bytes <= most_bytes {
+            break;
+        }
+        if let Ok(Some(claim)) = Claim::take(&path) {
+            bytes -= folder::bytes_in(&path);
+            claim.remove_pages();
+            if claim.remove().is_ok() {
+                error = Some(format!("{}: removed unsent, for the spool was full", path.display()));
+            }
+        }
+    }
+    error
 }
 
 type Requests = (Vec<(Subject, Vec<u8>)>, Vec<(Subject, Stored)>, u64);
@@ -328,6 +380,7 @@ fn requests(sealed: &Sealed) -> Requests {
 }
 
 fn set_aside(claim: Claim, error: &str) -> String {
+    claim.remove_pages();
     let path = claim.path.clone();
     let spool = path.parent().map(Path::to_owned).unwrap_or_default();
     let kept = claim.set_aside();

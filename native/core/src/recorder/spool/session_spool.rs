@@ -218,6 +218,11 @@ impl SessionSpool {
         std::mem::take(&mut self.lock().news)
     }
 
+    pub fn tell_tidied(&self, error: Option<String>) {
+        let told = error.map(|error| format!("spool: {error}"));
+        self.lock().news.extend(told);
+    }
+
     pub fn tell_recovered(&self, recovered: Recovered) {
         let mut state = self.lock();
         if let Some(error) = &recovered.last_error {
