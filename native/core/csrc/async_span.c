@@ -20,7 +20,7 @@ struct mm_async_span;
 typedef struct mm_open {
     struct mm_open *previous, *next; /* among all that are open */
     struct mm_open *outer;           /* in the stack of the scope */
-    struct mm_async_span *scope;     /* strong */
+    struct mm_async_span *scope;     /* not counted; NULL once it is gone */
     uintptr_t frame;
     const void *descriptor;
     PyObject *name; /* strong: of a span named at run time, else NULL */
@@ -55,6 +55,7 @@ static uint64_t epoch;
 static char own_trace[33];
 
 static mm_open open_blocks = {.previous = &open_blocks, .next = &open_blocks};
+size_t mm_open_blocks;
 static size_t open_in_generators;
 static mm_open *free_blocks;
 static mm_async_span open_spans = {.previous = &open_spans, .next = &open_spans};
@@ -252,13 +253,12 @@ static inline void end_block(mm_open *block)
     if (block->epoch == epoch) {
         record(block->descriptor, block->name, MM_ASYNC_END, block->id, block->parent, block->depth);
     }
+    mm_open_blocks--;
     open_in_generators -= (size_t)block->in_generator;
-    mm_async_span *scope = block->scope;
     PyObject *name = block->name;
     block->outer = free_blocks;
     free_blocks = block;
     Py_XDECREF(name);
-    Py_DECREF(scope);
 }
 
 static void push_block(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame, int in_generator)
@@ -289,8 +289,9 @@ static void push_block(PyThreadState *thread, const void *descriptor, PyObject *
     block->depth = parent.depth;
     block->epoch = epoch;
     block->in_generator = in_generator;
+    mm_open_blocks++;
     open_in_generators += (size_t)in_generator;
-    block->scope = (mm_async_span *)Py_NewRef(scope);
+    block->scope = scope;
     block->outer = scope->top;
     scope->top = block;
     block->next = open_blocks.next;
@@ -299,9 +300,14 @@ static void push_block(PyThreadState *thread, const void *descriptor, PyObject *
     open_blocks.next = block;
 }
 
-int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame, int flags)
+static inline int is_generator(uintptr_t frame)
 {
-    int in_generator = !(flags & (CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE));
+    return frame == MM_NO_FRAME || mm_frame_is_generator(frame);
+}
+
+int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame)
+{
+    int in_generator = is_generator(frame);
     if (in_generator && !mm_inside_context_run(thread)) {
         return 0;
     }
@@ -315,11 +321,11 @@ static __attribute__((noinline)) int end_distant_block(const void *descriptor, u
 {
     for (mm_open *block = open_blocks.next; block != &open_blocks; block = block->next) {
         if (block->frame == frame && block->descriptor == descriptor) {
-            mm_open **link = &block->scope->top;
-            while (*link && *link != block) {
+            mm_open **link = block->scope ? &block->scope->top : NULL;
+            while (link && *link && *link != block) {
                 link = &(*link)->outer;
             }
-            if (*link) {
+            if (link && *link) {
                 *link = block->outer;
             }
             end_block(block);
@@ -329,12 +335,8 @@ static __attribute__((noinline)) int end_distant_block(const void *descriptor, u
     return 0;
 }
 
-int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame, int flags)
+int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame)
 {
-    int in_generator = !(flags & (CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE));
-    if (in_generator && !open_in_generators) {
-        return 0;
-    }
     if (seen.thread == thread->id && seen.version == thread->context_ver && seen.context == thread->context) {
         mm_async_span *scope = seen.scope;
         mm_open *block = scope->top;
@@ -344,8 +346,12 @@ int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame,
             return 1;
         }
     }
-    int ended = end_distant_block(descriptor, frame);
-    return !in_generator || ended; /* what a coroutine began while nothing was recorded has no end either */
+    int in_generator = is_generator(frame);
+    if (in_generator && !open_in_generators) {
+        return 0;
+    }
+    /* What a coroutine began while nothing was recorded has no end either. */
+    return end_distant_block(descriptor, frame) || !in_generator;
 }
 
 /* ---- async with, open_async --------------------------------------------------------------------------------------------------- */
@@ -444,6 +450,9 @@ static void async_span_dealloc(PyObject *self)
     if (seen.scope == (mm_async_span *)self) {
         memset(&seen, 0, sizeof seen);
     }
+    for (mm_open *block = ((mm_async_span *)self)->top; block; block = block->outer) {
+        block->scope = NULL; /* its context has died before it */
+    }
     async_span_clear(self);
     Py_CLEAR(((mm_async_span *)self)->name);
     Py_CLEAR(((mm_async_span *)self)->trace);
@@ -537,9 +546,8 @@ static PyTypeObject done_type = {
 /* The frame of the `async with`, or what stands for the frames of all AsyncExitStacks. */
 static uintptr_t caller_of_async_with(void)
 {
-    int flags;
-    uintptr_t frame = mm_suspendable_frame(mm_thread_state(), &flags);
-    return frame ? frame : 1;
+    uintptr_t frame = mm_suspendable_frame(mm_thread_state());
+    return frame ? frame : MM_NO_FRAME;
 }
 
 PyObject *mm_async_span_enter(PyObject *self, const void *descriptor, PyObject *name)

@@ -49,8 +49,8 @@ static inline const struct _PyInterpreterFrame *mm_caller_frame(PyThreadState *t
 #endif
 
 /* The identity of the caller's frame when it belongs to a coroutine or a generator, else 0. It stays the same over
- * suspensions and is unique while the frame lives. `flags` are those of its code. */
-static inline uintptr_t mm_suspendable_frame(PyThreadState *thread, int *flags)
+ * suspensions and is unique while the frame lives. */
+static inline uintptr_t mm_suspendable_frame(PyThreadState *thread)
 {
 #ifdef MM_PUBLIC_FRAME_API
     (void)thread;
@@ -59,21 +59,28 @@ static inline uintptr_t mm_suspendable_frame(PyThreadState *thread, int *flags)
         return 0;
     }
     PyCodeObject *code = PyFrame_GetCode(frame);
-    *flags = code->co_flags;
+    int flags = code->co_flags;
     Py_DECREF(code);
-    return *flags & (CO_COROUTINE | CO_ASYNC_GENERATOR | CO_GENERATOR) ? (uintptr_t)frame : 0;
+    return flags & (CO_COROUTINE | CO_ASYNC_GENERATOR | CO_GENERATOR) ? (uintptr_t)frame : 0;
 #else
     const struct _PyInterpreterFrame *frame = mm_caller_frame(thread);
-    if (__builtin_expect(!frame || frame->owner != FRAME_OWNED_BY_GENERATOR, 1)) {
-        return 0;
-    }
-#if PY_VERSION_HEX >= 0x030D0000
-    *flags = ((PyCodeObject *)frame->f_executable)->co_flags;
+    return __builtin_expect(!frame || frame->owner != FRAME_OWNED_BY_GENERATOR, 1) ? 0 : (uintptr_t)frame;
+#endif
+}
+
+/* Whether such a frame, which runs now, is a plain generator's. */
+static inline int mm_frame_is_generator(uintptr_t frame)
+{
+#ifdef MM_PUBLIC_FRAME_API
+    PyCodeObject *code = PyFrame_GetCode((PyFrameObject *)frame);
+    int flags = code->co_flags;
+    Py_DECREF(code);
+#elif PY_VERSION_HEX >= 0x030D0000
+    int flags = ((PyCodeObject *)((const struct _PyInterpreterFrame *)frame)->f_executable)->co_flags;
 #else
-    *flags = frame->f_code->co_flags;
+    int flags = ((const struct _PyInterpreterFrame *)frame)->f_code->co_flags;
 #endif
-    return (uintptr_t)frame;
-#endif
+    return !(flags & (CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE));
 }
 
 /* Whether the thread runs inside `Context.run`, as every asyncio task does. */

@@ -12,6 +12,7 @@ typedef struct mm_copy {
 } mm_copy;
 
 Py_ssize_t mm_mark_index = -1;
+struct mm_last_mark mm_last_mark;
 
 static void free_mark(void *memory)
 {
@@ -19,6 +20,7 @@ static void free_mark(void *memory)
     if (!mark) {
         return;
     }
+    mm_last_mark = (struct mm_last_mark){NULL, NULL}; /* the code goes, too */
     for (mm_copy *copy = mark->copies; copy;) {
         mm_copy *next = copy->next;
         Py_DECREF(copy->code);

@@ -31,6 +31,25 @@ static inline mm_mark *mm_mark_of(PyObject *code)
     return mark;
 }
 
+/* The mark that was asked for last: a call and its return ask for the same, often. */
+extern struct mm_last_mark {
+    PyObject *code; /* not counted */
+    mm_mark *mark;
+} mm_last_mark;
+
+static inline mm_mark *mm_mark_seen(PyObject *code)
+{
+    if (__builtin_expect(mm_last_mark.code == code, 1)) {
+        return mm_last_mark.mark;
+    }
+    mm_mark *mark = mm_mark_of(code);
+    if (mark) {
+        mm_last_mark.code = code;
+        mm_last_mark.mark = mark;
+    }
+    return mark;
+}
+
 /* Makes one where there is none; NULL with an exception set without memory. */
 mm_mark *mm_mark_make(PyObject *code);
 int mm_mark_init(void);

@@ -91,7 +91,7 @@ static inline int is_decided(const mm_mark *mark)
 
 static inline PyObject *on_begin(PyObject *code, int may_disable)
 {
-    mm_mark *mark = mm_mark_of(code);
+    mm_mark *mark = mm_mark_seen(code);
     if (__builtin_expect(!is_decided(mark), 0)) {
         if (!generation || !(mark = decide(code, PyEval_GetGlobals()))) {
             Py_RETURN_NONE;
@@ -106,7 +106,7 @@ static inline PyObject *on_begin(PyObject *code, int may_disable)
 
 static inline PyObject *on_end(PyObject *code, int may_disable)
 {
-    mm_mark *mark = mm_mark_of(code);
+    mm_mark *mark = mm_mark_seen(code);
     if (__builtin_expect(!is_decided(mark), 0)) {
         Py_RETURN_NONE; /* it runs since before tracing began */
     }
@@ -117,51 +117,56 @@ static inline PyObject *on_end(PyObject *code, int may_disable)
     return Py_NewRef(may_disable ? disable : Py_None);
 }
 
-static PyObject *on_start(PyObject *self, PyObject *const *args, Py_ssize_t count)
-{
-    (void)self;
-    (void)count;
-    return on_begin(args[0], 1);
-}
+/* Called by the interpreter itself without the frame that a built-in function would have: they can't recurse. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+} mm_callback;
 
-static PyObject *on_return(PyObject *self, PyObject *const *args, Py_ssize_t count)
-{
-    (void)self;
-    (void)count;
-    return on_end(args[0], 1);
-}
-
-static PyObject *on_throw(PyObject *self, PyObject *const *args, Py_ssize_t count)
-{
-    (void)self;
-    (void)count;
-    return on_begin(args[0], 0);
-}
-
-static PyObject *on_unwind(PyObject *self, PyObject *const *args, Py_ssize_t count)
-{
-    (void)self;
-    (void)count;
-    return on_end(args[0], 0);
-}
-
-static PyMethodDef callbacks[] = {
-    {"begin", (PyCFunction)(void (*)(void))on_start, METH_FASTCALL, NULL},
-    {"end", (PyCFunction)(void (*)(void))on_return, METH_FASTCALL, NULL},
-    {"throw", (PyCFunction)(void (*)(void))on_throw, METH_FASTCALL, NULL},
-    {"unwind", (PyCFunction)(void (*)(void))on_unwind, METH_FASTCALL, NULL},
+static PyTypeObject callback_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "micromegas._core._MonitoringCallback",
+    .tp_basicsize = sizeof(mm_callback),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_vectorcall_offset = offsetof(mm_callback, call),
+    .tp_call = PyVectorcall_Call,
 };
+
+#define MM_CALLBACK(name, body)                                                                       \
+    static PyObject *name(PyObject *self, PyObject *const *args, size_t count, PyObject *names)       \
+    {                                                                                                 \
+        (void)self;                                                                                   \
+        (void)names;                                                                                  \
+        if (__builtin_expect(PyVectorcall_NARGS(count) < 1 || !PyCode_Check(args[0]), 0)) {           \
+            PyErr_SetString(PyExc_TypeError, "a callback for sys.monitoring: not called with a code"); \
+            return NULL;                                                                              \
+        }                                                                                             \
+        return body;                                                                                  \
+    }
+
+MM_CALLBACK(on_start, on_begin(args[0], 1))
+MM_CALLBACK(on_return, on_end(args[0], 1))
+MM_CALLBACK(on_throw, on_begin(args[0], 0))
+MM_CALLBACK(on_unwind, on_end(args[0], 0))
+
+static PyObject *new_callback(vectorcallfunc call)
+{
+    mm_callback *callback = PyObject_New(mm_callback, &callback_type);
+    if (callback) {
+        callback->call = call;
+    }
+    return (PyObject *)callback;
+}
 
 /* (DISABLE) -> callbacks for PY_START and PY_RESUME, for PY_RETURN and PY_YIELD, for PY_THROW, for PY_UNWIND */
 PyObject *mm_monitoring_callbacks(PyObject *module, PyObject *given)
 {
     (void)module;
-    Py_XSETREF(disable, Py_NewRef(given));
-    PyObject *functions[4];
-    for (int index = 0; index < 4; index++) {
-        functions[index] = PyCFunction_New(&callbacks[index], NULL);
+    if (PyType_Ready(&callback_type) < 0) {
+        return NULL;
     }
-    return Py_BuildValue("(NNNN)", functions[0], functions[1], functions[2], functions[3]);
+    Py_XSETREF(disable, Py_NewRef(given));
+    return Py_BuildValue("(NNNN)", new_callback(on_start), new_callback(on_return), new_callback(on_throw),
+                         new_callback(on_unwind));
 }
 
 static int hook(int on)

@@ -252,9 +252,12 @@ PyObject *mm_remote_span(PyObject *module, PyObject *args);
 PyObject *mm_async_parent(PyObject *module, PyObject *unused);
 PyObject *mm_async_span_variable(void);
 
-/* A block (`with span:`) in a frame that can be suspended, whose code has these flags. 0: it is one of the thread's. */
-int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame, int flags);
-int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame, int flags);
+/* A block (`with span:`) in a frame that can be suspended, or in one that is not known (MM_NO_FRAME).
+ * 0: it is one of the thread's. */
+#define MM_NO_FRAME ((uintptr_t)1)
+int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame);
+int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame);
+extern size_t mm_open_blocks; /* how many there are */
 PyObject *mm_auto_trace(PyObject *module, PyObject *decider);
 PyObject *mm_monitoring_callbacks(PyObject *module, PyObject *disable);
 const void *mm_metric_descriptor(PyObject *args, PyObject **name); /* parses the arguments of make_metric and make_counter */

@@ -47,22 +47,23 @@ const void *mm_span_descriptor(PyObject *span)
 
 static inline void begin(const void *descriptor)
 {
-    int flags;
     PyThreadState *thread = mm_thread_state();
-    uintptr_t frame = mm_suspendable_frame(thread, &flags);
-    if (__builtin_expect(!frame || !mm_block_begin(thread, descriptor, NULL, frame, flags), 1)) {
+    uintptr_t frame = mm_suspendable_frame(thread);
+    if (__builtin_expect(!frame || !mm_block_begin(thread, descriptor, NULL, frame), 1)) {
         mm_emit(descriptor, MM_SPAN_BEGIN);
     }
 }
 
 static inline void end(const void *descriptor)
 {
-    int flags;
-    PyThreadState *thread = mm_thread_state();
-    uintptr_t frame = mm_suspendable_frame(thread, &flags);
-    if (__builtin_expect(!frame || !mm_block_end(thread, descriptor, frame, flags), 1)) {
-        mm_emit(descriptor, MM_SPAN_END);
+    if (mm_open_blocks) {
+        PyThreadState *thread = mm_thread_state();
+        uintptr_t frame = mm_suspendable_frame(thread);
+        if (frame && mm_block_end(thread, descriptor, frame)) {
+            return;
+        }
     }
+    mm_emit(descriptor, MM_SPAN_END);
 }
 
 #if MM_PREBOUND
@@ -131,12 +132,12 @@ static PyObject *binder_call(PyObject *self, PyObject *args, PyObject *keywords)
     const void *descriptor = mm_span_descriptor(span);
     PyThreadState *thread = mm_thread_state();
     if (((mm_binder *)self)->leaves) {
-        if (!mm_block_end(thread, descriptor, 1, CO_GENERATOR)) {
+        if (!mm_block_end(thread, descriptor, MM_NO_FRAME)) {
             mm_emit(descriptor, MM_SPAN_END);
         }
         Py_RETURN_NONE;
     }
-    if (!mm_block_begin(thread, descriptor, NULL, 1, CO_GENERATOR)) {
+    if (!mm_block_begin(thread, descriptor, NULL, MM_NO_FRAME)) {
         mm_emit(descriptor, MM_SPAN_BEGIN);
     }
     return Py_NewRef(span);
@@ -315,10 +316,9 @@ typedef struct {
 
 static void named_begin(mm_named_span *span)
 {
-    int flags;
     PyThreadState *thread = mm_thread_state();
-    uintptr_t frame = mm_suspendable_frame(thread, &flags);
-    if (frame && mm_block_begin(thread, span->location, span->name, frame, flags)) {
+    uintptr_t frame = mm_suspendable_frame(thread);
+    if (frame && mm_block_begin(thread, span->location, span->name, frame)) {
         return;
     }
     mm_value value;
