@@ -17,6 +17,8 @@ THREADS = 3
 STEPS = 40
 CHILD_LOGS = 7
 TASKS = 5
+REMOTE_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+REMOTE_SPAN = 0x00F067AA0BA902B7
 
 
 @mm.trace
@@ -38,9 +40,19 @@ def thread_main(name: str, hits: object) -> None:
             duration.record(step / 2)
             hits.add(2)  # type: ignore[attr-defined]
             work(step)
+    with mm.span_named(f"last of {name}"):
+        automatic(name)
+
+
+def automatic(name: str) -> str:
+    return name
 
 
 async def task(number: int) -> None:
+    with mm.remote_parent(f"00-{REMOTE_TRACE}-{REMOTE_SPAN + number:016x}-01"), mm.span("answer"):
+        await asyncio.sleep(0)
+        with mm.span_named(f"answer {number}"):
+            await asyncio.sleep(0)
     async with mm.span("outer task"):
         await asyncio.sleep(0)
         async with mm.span("inner task"):
@@ -90,10 +102,12 @@ def main() -> None:
         threading.Thread(target=thread_main, args=(f"worker-{number}", hits), name=f"worker-{number}")
         for number in range(THREADS)
     ]
+    mm.trace_modules(include=["__main__"])
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    mm.untrace_modules()
     asyncio.run(tasks())
     for method, child in (("fork", forked_child), ("spawn", spawned_child)):
         context = multiprocessing.get_context(method)

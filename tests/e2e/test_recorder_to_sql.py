@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from e2e.answers import properties_of, records
-from e2e.instrumented_program import CHILD_LOGS, STEPS, TASKS, THREADS
+from e2e.instrumented_program import CHILD_LOGS, REMOTE_SPAN, REMOTE_TRACE, STEPS, TASKS, THREADS
 from e2e.serving import Service, serving, wait_until_materialized
 
 from micromegas.config import LakeSettings
@@ -157,10 +157,12 @@ def test_thread_spans(run: Run) -> None:
     for name in WORKERS:
         rows = run.ask(f"SELECT * FROM view_instance('thread_spans', '{threads[name]}')")
         by_id = {row["id"]: row for row in rows}
-        expected = Counter({"step": STEPS, "work": STEPS, "inner": STEPS})
+        last = f"last of {name}"
+        expected = Counter({"step": STEPS, "work": STEPS, "inner": STEPS, last: 1, "automatic": 1, "thread_main": 1})
         expected["deeper"] = 4 * sum(step % 10 != 0 for step in range(STEPS))
         assert Counter(row["name"] for row in rows if row["depth"] > 0) == expected
-        parents = {"step": {-1}, "work": {"step"}, "inner": {"work"}, "deeper": {"inner", "deeper"}}
+        parents = {"thread_main": {-1}, "step": {"thread_main"}, last: {"thread_main"}, "automatic": {last}}
+        parents |= {"work": {"step"}, "inner": {"work"}, "deeper": {"inner", "deeper"}}
         for row in rows:
             if row["depth"] == 0:
                 continue
@@ -178,15 +180,22 @@ def test_async_spans(run: Run) -> None:
     rows = run.ask("SELECT * FROM view_instance('async_events', '{process}')")
     begins = {row["span_id"]: row for row in rows if row["event_type"] == "begin"}
     ends = {row["span_id"]: row for row in rows if row["event_type"] == "end"}
-    assert len(rows) == 4 * TASKS
+    assert len(rows) == 10 * TASKS
     assert begins.keys() == ends.keys()
-    assert Counter(row["name"] for row in begins.values()) == {"outer task": TASKS, "inner task": TASKS}
+    expected = Counter({"outer task": TASKS, "inner task": TASKS, REMOTE_TRACE: TASKS, "answer": TASKS})
+    expected.update(f"answer {number}" for number in range(TASKS))
+    assert Counter(row["name"] for row in begins.values()) == expected
+    adopted = [row for row in begins.values() if row["target"] == "micromegas.traceparent"]
+    assert {row["name"] for row in adopted} == {REMOTE_TRACE}
+    assert sorted(row["parent_span_id"] for row in adopted) == [REMOTE_SPAN + number for number in range(TASKS)]
     for span_id, row in begins.items():
         assert row["time"] <= ends[span_id]["time"]
-        if row["name"] == "inner task":
-            assert begins[row["parent_span_id"]]["name"] == "outer task"
+        parents = {"inner task": "outer task", "answer": REMOTE_TRACE}
+        parents |= {f"answer {number}": "answer" for number in range(TASKS)}
+        if row["name"] in parents:
+            assert begins[row["parent_span_id"]]["name"] == parents[row["name"]]
             assert row["depth"] == begins[row["parent_span_id"]]["depth"] + 1
-        else:
+        elif row["name"] == "outer task":
             assert row["parent_span_id"] == 0
     inside = run.ask(
         "SELECT count(*) AS n FROM view_instance('async_events', '{process}') b "

@@ -14,6 +14,8 @@ static uint64_t generation;
 static uint64_t last_generation;
 static PyObject *decider; /* (module name, file name, qualified name) -> whether to trace */
 
+#if PY_VERSION_HEX >= 0x030C0000 || !defined(MM_PUBLIC_FRAME_API)
+
 static int decide_to_trace(PyCodeObject *code, PyObject *globals)
 {
     if (!decider || !(code->co_flags & CO_OPTIMIZED)) {
@@ -54,6 +56,8 @@ static __attribute__((noinline)) mm_mark *decide(PyObject *code, PyObject *globa
     PyErr_Restore(type, value, traceback);
     return mark;
 }
+
+#endif
 
 #if PY_VERSION_HEX >= 0x030C0000
 
