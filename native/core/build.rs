@@ -10,6 +10,7 @@ const SOURCES: &[&str] = &[
     "async_span.c",
     "buffer.c",
     "clock.c",
+    "console.c",
     "counter.c",
     "frame.c",
     "gc_pause.c",

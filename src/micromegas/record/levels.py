@@ -22,7 +22,8 @@ _levels = _Levels()
 _loggers: dict[str, "Log"] = {}
 
 
-def _number(level: str) -> int:
+def level_number(level: str) -> int:
+    """0 (off) to 6 (trace). Raises ValueError for a level that does not exist."""
     number = LEVELS.get(level.strip().lower())
     if number is None:
         raise ValueError(f"log level {level!r}: not one of {', '.join(LEVELS)}")
@@ -34,9 +35,9 @@ def _parsed(levels: str) -> tuple[int | None, dict[str, int]]:
     for part in levels.split(","):
         target, separator, level = part.rpartition("=")
         if separator and target.strip():
-            of_targets[target.strip()] = _number(level)
+            of_targets[target.strip()] = level_number(level)
         elif part.strip():
-            default = _number(part)
+            default = level_number(part)
     return default, of_targets
 
 
@@ -76,7 +77,7 @@ def set_log_level(level: str, target: str | None = None) -> None:
     Errors: ValueError for a level that does not exist.
     """
     if target is not None:
-        _apply(_levels.default, {**_levels.of_targets, target: _number(level)})
+        _apply(_levels.default, {**_levels.of_targets, target: level_number(level)})
         return
     default, of_targets = _parsed(level)
     _apply(_levels.default if default is None else default, {**_levels.of_targets, **of_targets})

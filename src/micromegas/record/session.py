@@ -7,11 +7,11 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from micromegas import _core
 from micromegas.record.after_import import AfterImport
-from micromegas.record.levels import DEFAULT_LEVEL, set_log_levels
+from micromegas.record.levels import DEFAULT_LEVEL, level_number, set_log_levels
 from micromegas.record.process_facts import default_properties, encodable, facts
 
 TYPE_CHECKING = False  # what type checkers take for true; `typing` is slow to load
@@ -74,6 +74,8 @@ def init(
     system_metrics: bool | None = None,
     gauge_period: float = 1.0,
     capture_logging: bool | None = None,
+    console: str | None = None,
+    scrub: bool | Sequence[str] | None = None,
     span_sampling: "str | float | Mapping[str, float] | None" = None,
 ) -> str:
     """Begin to record and send; give the id of this process. What is recorded before is dropped (counters count on).
@@ -124,6 +126,11 @@ def init(
     is sent before SIGTERM ends the process, where the program does not handle it. Hooks and handlers of the program
     stay in use, and the exit status what it would be.
 
+    `console`: log events of this level and the more severe ones are printed to stderr as well, as
+    `<rfc3339> LEVEL [target] message`, else MICROMEGAS_CONSOLE, else none. `scrub`: what looks like a password, key or
+    token in messages and properties becomes `[scrubbed]`; a list adds patterns (of Rust's `regex`) of what is secret
+    here, False lets everything pass; else MICROMEGAS_SCRUB, else yes.
+
     `capture_logging`: what the program logs through the standard library's `logging` is recorded too (see
     `install_logging`); else MICROMEGAS_CAPTURE_LOGGING, else yes.
 
@@ -167,6 +174,9 @@ def init(
         if flush_period is not None
         else _period(environment.get("MICROMEGAS_FLUSH_PERIOD")),
         "buffer_bytes": buffer_bytes if buffer_bytes is not None else _bytes_from("MICROMEGAS_BUFFER_BYTES"),
+        "console_level": level_number(console or environment.get("MICROMEGAS_CONSOLE") or "off"),
+        "scrub": _is_wanted("MICROMEGAS_SCRUB") if scrub is None else scrub is not False,
+        "scrub_patterns": [] if scrub is None or isinstance(scrub, bool) else [str(pattern) for pattern in scrub],
         "encoding": encoding or os.environ.get("MICROMEGAS_ENCODING") or "auto",
         "queue_bytes": queue_bytes if queue_bytes is not None else _bytes_from("MICROMEGAS_QUEUE_BYTES"),
         "system_metrics": system_metrics if system_metrics is not None else _switch("MICROMEGAS_SYSTEM_METRICS"),
@@ -189,9 +199,14 @@ def init(
     return process_id
 
 
+def _is_wanted(variable: str) -> bool:
+    """Unless it says no."""
+    return os.environ.get(variable, "").strip().lower() not in ("0", "false", "no", "off")
+
+
 def _capture_logging(wanted: bool | None) -> None:
     if wanted is None:
-        wanted = os.environ.get("MICROMEGAS_CAPTURE_LOGGING", "").strip().lower() not in ("0", "false", "no", "off")
+        wanted = _is_wanted("MICROMEGAS_CAPTURE_LOGGING")
     if _hooks.logging is not None:
         _hooks.logging.cancel()
         _hooks.logging = None

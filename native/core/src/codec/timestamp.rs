@@ -1,4 +1,6 @@
-//! RFC 3339 texts to nanoseconds since the epoch. A zone is required: a local time is never guessed.
+//! RFC 3339 texts to nanoseconds since the epoch, and back. A zone is required: a local time is never guessed.
+
+use std::fmt::Write;
 
 use super::error::{wire_error, Result};
 
@@ -106,9 +108,30 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leap_days + day_of_year - 719_468
 }
 
+/// Nanoseconds since the epoch as people read them, to the millisecond.
+pub fn push_rfc3339(epoch_ns: i64, out: &mut String) {
+    let milliseconds = epoch_ns.div_euclid(1_000_000);
+    let (days, rest) = (milliseconds.div_euclid(86_400_000), milliseconds.rem_euclid(86_400_000));
+    // Days to a date of the Gregorian calendar, in years that begin in March (400 of them have 146 097 days).
+    let from_march = days + 719_468;
+    let (era, day_of_era) = (from_march.div_euclid(146_097), from_march.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60);
+    let _ = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        rest % 1000
+    );
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse_rfc3339;
+    use super::{parse_rfc3339, push_rfc3339};
 
     #[test]
     fn forms_of_senders() {
@@ -150,6 +173,20 @@ mod tests {
             "2026-1é-22T13:49:06Z",
         ] {
             assert!(parse_rfc3339(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn written() {
+        for (ns, wanted) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_123_000_000, "2000-02-29T00:00:00.123Z"),
+            (1_767_225_599_999_999_999, "2025-12-31T23:59:59.999Z"),
+            (4_107_542_400_000_000_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            let mut out = String::new();
+            push_rfc3339(ns, &mut out);
+            assert_eq!(out, wanted);
         }
     }
 }

@@ -71,6 +71,11 @@ impl BlockWriter {
 
     /// The id of a descriptor in this block.
     pub fn describe(&mut self, descriptor: &'static Descriptor) -> u64 {
+        self.describe_as(descriptor, None)
+    }
+
+    /// The same, with another text in the place of a log's template: always the same for the same descriptor.
+    pub fn describe_as(&mut self, descriptor: &'static Descriptor, template_shown: Option<&str>) -> u64 {
         if let Some(&id) = self.descriptors.get(descriptor.index) {
             if id != 0 {
                 return id;
@@ -80,7 +85,10 @@ impl BlockWriter {
         }
         let target = descriptor.target;
         let (texts, last) = match &descriptor.description {
-            Description::Log { level, template } => ([template.text(), target, target, descriptor.file], *level),
+            Description::Log { level, template } => {
+                let shown = template_shown.unwrap_or(template.text());
+                ([shown, target, target, descriptor.file], *level)
+            }
             Description::Metric { name, unit, .. } => ([*name, *unit, target, descriptor.file], LOD),
             Description::Span { name } => ([*name, target, target, descriptor.file], LOD),
         };

@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
 use super::hotpath::{self, ProgramThread};
 use super::last_words::{self, LastWords};
+use super::log_stream::LogOutput;
 use super::losses::Losses;
 use super::metric_stream::Measure;
 use super::outbox::{Block, Outbox};
@@ -161,6 +162,7 @@ pub struct Habits<'a> {
     pub buffer_bytes: u64,
     pub system_metrics: bool,
     pub span_sampling: &'a SpanSampling,
+    pub log_output: &'a LogOutput,
 }
 
 impl Collector {
@@ -174,7 +176,7 @@ impl Collector {
         habits: &Habits<'_>,
     ) -> Self {
         Self {
-            streams: Streams::new(office, clock.start_ns(), habits.span_sampling),
+            streams: Streams::new(office, &clock, habits.span_sampling, habits.log_output),
             clock,
             spool,
             flush_period: habits.flush_period,
@@ -238,6 +240,7 @@ impl Collector {
             if due || self.uncut_bytes >= self.cut_bytes {
                 self.cut_all(horizon_ns, threads, stop);
             }
+            self.streams.log.print();
             if ordered {
                 flushed = wanted;
                 control.done(flushed);

@@ -44,6 +44,8 @@ extern "C" {
     fn mm_leave_fatal_signals();
     fn mm_catch_termination(signal: c_int, replace_handler: c_int) -> c_int;
     fn mm_die_by(signal: c_int);
+    fn mm_stderr_is_terminal() -> c_int;
+    fn mm_write_stderr(text: *const c_char, size: usize) -> c_int;
     fn mm_pool_prepare();
     fn mm_first_thread() -> *mut RawThread;
     fn mm_next_thread(thread: *const RawThread) -> *mut RawThread;
@@ -312,4 +314,15 @@ pub fn let_go(place: c_int, file: &File) {
 pub fn note_clock((ticks, nanoseconds): (u64, u64)) {
     // SAFETY: only the collector calls this.
     unsafe { mm_note_clock(ticks, nanoseconds) }
+}
+
+pub fn stderr_is_terminal() -> bool {
+    // SAFETY: asks about a file descriptor only.
+    unsafe { mm_stderr_is_terminal() != 0 }
+}
+
+/// Never waits. False: not all was taken.
+pub fn write_stderr(text: &[u8]) -> bool {
+    // SAFETY: the pointer and the length are those of a slice.
+    unsafe { mm_write_stderr(text.as_ptr().cast(), text.len()) != 0 }
 }

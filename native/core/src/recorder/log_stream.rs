@@ -1,11 +1,15 @@
 //! The log stream: events of all threads in the order of time, templates and values apart. Who decodes makes messages of them.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::blocks::{BlockWriter, Office, Properties, Stream};
+use super::console::Console;
 use super::descriptor::{Description, Descriptor};
 use super::layouts::StreamKind;
 use super::record::{Record, LOG_LITERAL, LOG_TEXT};
+use super::scrubber::Scrubber;
 use crate::codec::columns::push_values;
 use crate::message::finish_message;
 use crate::message::template::push_str;
@@ -38,23 +42,87 @@ enum Message {
     Values(Range<usize>, usize),
 }
 
+/// What happens to log events besides being sent.
+#[derive(Clone)]
+pub struct LogOutput {
+    /// The least severe level that is printed; 0: none.
+    pub console_level: u32,
+    pub scrubber: Arc<Scrubber>,
+}
+
+impl Default for LogOutput {
+    /// Prints nothing, and lets no secret pass.
+    fn default() -> Self {
+        Self {
+            console_level: 0,
+            scrubber: Arc::new(Scrubber::On(Vec::new())),
+        }
+    }
+}
+
+/// What a look for secrets in a template has told.
+#[derive(Clone, Copy)]
+enum Template {
+    Unknown,
+    Clean,
+    /// A value may become a secret by what stands around it.
+    Suspicious,
+    /// It holds a secret itself (the first text of an f-string, say).
+    Replaced,
+}
+
 pub struct LogStream {
     stream: Stream,
     writer: BlockWriter,
     pending: Vec<Pending>,
     texts: String,
     values: Vec<u8>,
+    scrubber: Arc<Scrubber>,
+    /// By descriptor index.
+    templates: Vec<Template>,
+    /// By descriptor index: what is told in the place of templates with secrets.
+    replacements: HashMap<usize, String>,
+    console: Option<Console>,
+    /// To be added to event times to get nanoseconds since the epoch.
+    wall_offset_ns: i64,
 }
 
 impl LogStream {
-    pub fn new(begin_ns: u64) -> Self {
+    pub fn new(begin_ns: u64, wall_offset_ns: i64, output: &LogOutput) -> Self {
         Self {
             stream: Stream::new(StreamKind::Log, Vec::new(), begin_ns),
             writer: BlockWriter::default(),
             pending: Vec::new(),
             texts: String::new(),
             values: Vec::new(),
+            scrubber: Arc::clone(&output.scrubber),
+            templates: Vec::new(),
+            replacements: HashMap::new(),
+            console: (output.console_level > 0).then(|| Console::new(output.console_level)),
+            wall_offset_ns,
         }
+    }
+
+    fn look_at_template(&mut self, descriptor: &'static Descriptor) -> Template {
+        if descriptor.index >= self.templates.len() {
+            self.templates.resize(descriptor.index + 1, Template::Unknown);
+        }
+        if !matches!(self.templates[descriptor.index], Template::Unknown) {
+            return self.templates[descriptor.index];
+        }
+        let mut found = Template::Clean;
+        if let Description::Log { template, .. } = &descriptor.description {
+            let mut text = template.text().to_owned();
+            if self.scrubber.is_suspicious(text.as_bytes()) {
+                found = Template::Suspicious;
+                if self.scrubber.scrub(&mut text, 0) {
+                    found = Template::Replaced;
+                    self.replacements.insert(descriptor.index, text);
+                }
+            }
+        }
+        self.templates[descriptor.index] = found;
+        found
     }
 
     pub fn is_empty(&self) -> bool {
@@ -66,47 +134,161 @@ impl LogStream {
     }
 
     pub fn add(&mut self, ns: u64, record: &Record<'_>) {
+        let look = self.look_at_template(record.descriptor);
+        let descriptor = record.descriptor;
         if record.kind == LOG_LITERAL {
-            return self.pending.push(Pending {
-                ns,
-                descriptor: record.descriptor,
-                message: Message::Literal,
-                properties: None,
-            });
+            return self.push(ns, descriptor, Message::Literal, None);
         }
         let (values, properties) = record.values();
+        let start = self.texts.len();
         let message = match (&record.descriptor.description, values.first()) {
             (_, Some(text)) if record.kind == LOG_TEXT => {
-                let start = self.texts.len();
                 push_str(text, &mut self.texts);
+                self.scrubber.scrub(&mut self.texts, start);
                 finish_message(&mut self.texts, start);
                 Message::Text(start..self.texts.len())
             }
             (Description::Log { template, .. }, _) => {
-                let start = self.values.len();
-                push_values(&values, &mut self.values);
-                Message::Values(start..self.values.len(), template.longest_message(&values))
+                let suspicious =
+                    !matches!(look, Template::Clean) || values.iter().any(|value| self.is_suspicious(value));
+                if suspicious && values.is_empty() {
+                    Message::Literal
+                } else if suspicious && self.push_scrubbed(look, template, &values) {
+                    Message::Text(start..self.texts.len())
+                } else {
+                    let start = self.values.len();
+                    push_values(&values, &mut self.values);
+                    Message::Values(start..self.values.len(), template.longest_message(&values))
+                }
             }
             _ => Message::Literal,
         };
+        // A literal has no place for properties.
+        let message = match message {
+            Message::Literal if !properties.is_empty() => {
+                self.texts.push_str(&self.shown_template(descriptor));
+                Message::Text(start..self.texts.len())
+            }
+            message => message,
+        };
+        let properties = (!properties.is_empty()).then(|| self.property_pairs(&properties));
+        if let (Message::Values(..), Description::Log { template, level }) = (&message, &descriptor.description) {
+            if self.console.as_ref().is_some_and(|console| console.wants(*level)) {
+                let mut made = String::new();
+                if values.is_empty() {
+                    made.push_str(template.text());
+                } else {
+                    template.write_message(&values, &mut made);
+                }
+                finish_message(&mut made, 0);
+                self.print_later(ns, descriptor, &made);
+            }
+        }
+        self.push(ns, descriptor, message, properties);
+    }
+
+    fn property_pairs(&self, values: &[Value<'_>]) -> Properties {
+        let text = |value: &Value<'_>| {
+            let mut text = String::new();
+            push_str(value, &mut text);
+            text
+        };
+        let mut pairs = Properties::new();
+        for pair in values.chunks_exact(2) {
+            put(&mut pairs, text(&pair[0]), text(&pair[1]));
+        }
+        for (name, value) in &mut pairs {
+            self.scrubber.scrub_property(name, value);
+            // Existing readers fail the whole block on a property `level` with any other word.
+            if name == "level" && !LEVELS.contains(&value.as_str()) {
+                name.push('_');
+            }
+        }
+        pairs
+    }
+
+    /// The template as readers may see it.
+    fn shown_template(&self, descriptor: &Descriptor) -> String {
+        match (self.replacements.get(&descriptor.index), &descriptor.description) {
+            (Some(replacement), _) => replacement.clone(),
+            (None, Description::Log { template, .. }) => template.text().to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    fn is_suspicious(&self, value: &Value<'_>) -> bool {
+        match value {
+            Value::Text(text) if text.width == 1 => self.scrubber.is_suspicious(text.units),
+            Value::Text(text) => {
+                let mut utf8 = String::new();
+                text.write_to(&mut utf8);
+                self.scrubber.is_suspicious(utf8.as_bytes())
+            }
+            Value::Utf8(text) => self.scrubber.is_suspicious(text.as_bytes()),
+            _ => false,
+        }
+    }
+
+    /// Makes the message, and leaves it in `texts` if a secret was taken out of it (or of its template).
+    fn push_scrubbed(
+        &mut self,
+        look: Template,
+        template: &crate::message::template::Template,
+        values: &[Value<'_>],
+    ) -> bool {
+        let start = self.texts.len();
+        template.write_message(values, &mut self.texts);
+        let changed = self.scrubber.scrub(&mut self.texts, start);
+        if changed || matches!(look, Template::Replaced) {
+            finish_message(&mut self.texts, start);
+            return true;
+        }
+        self.texts.truncate(start);
+        false
+    }
+
+    fn push(&mut self, ns: u64, descriptor: &'static Descriptor, message: Message, properties: Option<Properties>) {
+        match &message {
+            Message::Literal if self.console.is_some() => {
+                let text = self.shown_template(descriptor);
+                self.print_later(ns, descriptor, &text);
+            }
+            Message::Text(range) if self.console.is_some() => {
+                let text = self.texts[range.clone()].to_owned();
+                self.print_later(ns, descriptor, &text);
+            }
+            _ => {} // values: made to a message by who had them
+        }
         self.pending.push(Pending {
             ns,
-            descriptor: record.descriptor,
+            descriptor,
             message,
-            properties: (!properties.is_empty()).then(|| property_pairs(&properties)),
+            properties,
         });
+    }
+
+    fn print_later(&mut self, ns: u64, descriptor: &Descriptor, message: &str) {
+        if let (Some(console), Description::Log { level, .. }) = (&mut self.console, &descriptor.description) {
+            if console.wants(*level) {
+                let wall_ns = self.wall_offset_ns + ns as i64;
+                console.add(ns, wall_ns, *level, descriptor.target, message);
+            }
+        }
+    }
+
+    /// Prints what has been added, where that is wanted.
+    pub fn print(&mut self) {
+        if let Some(console) = &mut self.console {
+            console.print();
+        }
     }
 
     /// An event of the recorder itself.
     pub fn add_message(&mut self, ns: u64, descriptor: &'static Descriptor, message: &str) {
         let start = self.texts.len();
         self.texts.push_str(message);
-        self.pending.push(Pending {
-            ns,
-            descriptor,
-            message: Message::Text(start..self.texts.len()),
-            properties: None,
-        });
+        self.scrubber.scrub(&mut self.texts, start);
+        self.push(ns, descriptor, Message::Text(start..self.texts.len()), None);
     }
 
     /// Makes blocks of all that waits; the last one ends at `horizon_ns`, if no event is later.
@@ -123,7 +305,8 @@ impl LogStream {
                 message_bytes = 0;
             }
             last_ns = event.ns;
-            let id = self.writer.describe(event.descriptor);
+            let replacement = self.replacements.get(&event.descriptor.index).map(String::as_str);
+            let id = self.writer.describe_as(event.descriptor, replacement);
             match (event.message, event.properties) {
                 (Message::Literal, _) => self.writer.event(STATIC_EVENT, &[id, event.ns], &[]),
                 (Message::Values(range, longest), properties) => {
@@ -150,25 +333,6 @@ impl LogStream {
         self.stream
             .cut(&mut self.writer, first_ns, last_ns.max(horizon_ns), office);
     }
-}
-
-fn property_pairs(values: &[Value<'_>]) -> Properties {
-    let text = |value: &Value<'_>| {
-        let mut text = String::new();
-        push_str(value, &mut text);
-        text
-    };
-    let mut pairs = Properties::new();
-    for pair in values.chunks_exact(2) {
-        put(&mut pairs, text(&pair[0]), text(&pair[1]));
-    }
-    for (name, value) in &mut pairs {
-        // Existing readers fail the whole block on a property `level` with any other word.
-        if name == "level" && !LEVELS.contains(&value.as_str()) {
-            name.push('_');
-        }
-    }
-    pairs
 }
 
 /// A name keeps its place and gets the later value.

@@ -20,6 +20,8 @@ mod clock;
 #[cfg(feature = "python")]
 mod collector;
 #[cfg(feature = "python")]
+mod console;
+#[cfg(feature = "python")]
 mod cpu_stream;
 #[cfg(feature = "python")]
 mod credentials;
@@ -51,6 +53,7 @@ mod proxy;
 #[cfg(feature = "python")]
 pub mod python;
 mod record;
+mod scrubber;
 #[cfg(feature = "python")]
 mod session;
 #[cfg(feature = "python")]

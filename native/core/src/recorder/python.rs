@@ -13,7 +13,9 @@ use pyo3::types::{PyDict, PyModule};
 use super::encoding::Encoding;
 use super::endpoint::{checked_header, Endpoint, Wishes};
 use super::identity::clean;
+use super::log_stream::LogOutput;
 use super::losses::{Losses, CLASSES, REASONS};
+use super::scrubber::Scrubber;
 use super::session::{self, Delivering, Session, Settings};
 use super::span_sampling::SpanSampling;
 use super::spool::{self, SpoolFacts};
@@ -107,6 +109,9 @@ struct Decisions<'py> {
     buffer_bytes: u64,
     queue_bytes: usize,
     system_metrics: bool,
+    console_level: u32,
+    scrub: bool,
+    scrub_patterns: Vec<String>,
     encoding: String,
     /// None: no spool.
     spool_folder: Option<PathBuf>,
@@ -115,6 +120,16 @@ struct Decisions<'py> {
     span_sampling: (bool, Vec<(String, f64)>),
     monotonic_clock: bool,
     thread_namer: Bound<'py, PyAny>,
+}
+
+fn scrubber(on: bool, patterns: &[String]) -> PyResult<Scrubber> {
+    let pattern = |text: &String| {
+        regex_lite::Regex::new(text).map_err(|error| PyValueError::new_err(format!("scrub pattern {text:?}: {error}")))
+    };
+    Ok(match on {
+        true => Scrubber::On(patterns.iter().map(pattern).collect::<PyResult<_>>()?),
+        false => Scrubber::Off,
+    })
 }
 
 /// Starts recording and gives the process id.
@@ -142,6 +157,10 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
         buffer_bytes: decisions.buffer_bytes,
         queue_bytes: decisions.queue_bytes,
         system_metrics: decisions.system_metrics,
+        log_output: LogOutput {
+            console_level: decisions.console_level,
+            scrubber: Arc::new(scrubber(decisions.scrub, &decisions.scrub_patterns)?),
+        },
         encoding: Encoding::parse(&decisions.encoding).ok_or_else(|| {
             PyValueError::new_err(format!(
                 "encoding {:?}: neither auto nor transit nor columns",

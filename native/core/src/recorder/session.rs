@@ -19,6 +19,7 @@ use super::hotpath;
 use super::http::Header;
 use super::identity::new_id;
 use super::last_words;
+use super::log_stream::LogOutput;
 use super::losses::Losses;
 use super::outbox::{Delivery, Outbox};
 use super::span_sampling::SpanSampling;
@@ -38,6 +39,7 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Whether the machine, the process and the recorder are measured.
     pub system_metrics: bool,
+    pub log_output: LogOutput,
     pub encoding: Encoding,
     pub spool: SpoolFacts,
     pub span_sampling: SpanSampling,
@@ -227,6 +229,7 @@ impl Session {
                 buffer_bytes: session.settings.buffer_bytes,
                 system_metrics,
                 span_sampling: &session.settings.span_sampling,
+                log_output: &session.settings.log_output,
             },
         );
         if is_forked {

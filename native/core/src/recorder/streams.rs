@@ -9,7 +9,7 @@ use super::cpu_stream::CpuStream;
 use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
 use super::frames::Frames;
 use super::layouts::StreamKind;
-use super::log_stream::LogStream;
+use super::log_stream::{LogOutput, LogStream};
 use super::metric_stream::{Measure, MetricStream};
 use super::record::{self, Record};
 use super::span_sampling::{SpanSampler, SpanSampling};
@@ -44,10 +44,12 @@ pub struct Streams {
 }
 
 impl Streams {
-    pub fn new(office: Office, begin_ns: u64, span_sampling: &SpanSampling) -> Self {
+    pub fn new(office: Office, clock: &Clock, span_sampling: &SpanSampling, log_output: &LogOutput) -> Self {
+        let begin_ns = clock.start_ns();
+        let wall_offset_ns = clock.wall_ns(begin_ns) - begin_ns as i64;
         Self {
             office,
-            log: LogStream::new(begin_ns),
+            log: LogStream::new(begin_ns, wall_offset_ns, log_output),
             metrics: MetricStream::new(begin_ns),
             threads: HashMap::new(),
             frames: Frames::default(),

@@ -25,6 +25,7 @@ use crate::recorder::clock::Clock;
 use crate::recorder::credentials::Credentials;
 use crate::recorder::descriptor::{log_descriptor, Descriptor};
 use crate::recorder::hotpath;
+use crate::recorder::log_stream::LogOutput;
 use crate::recorder::outbox::{Block, Outbox, Remains, Subject};
 use crate::recorder::span_sampling::SpanSampling;
 use crate::recorder::streams::{Streams, ThreadFacts};
@@ -115,7 +116,7 @@ fn blocks_of(journal: &Journal, batches: &Batches, pages: &Pages) -> (Vec<Block>
     };
     let outbox = Arc::new(Outbox::new(0, Arc::new(Credentials::new(Vec::new(), false)), None));
     let office = Office::new(Arc::new(process), outbox, Arc::default(), &clock);
-    let mut streams = Streams::new(office, clock.start_ns(), &SpanSampling::All);
+    let mut streams = Streams::new(office, &clock, &SpanSampling::All, &LogOutput::default());
     // SAFETY: the streams, which keep what it gives, end with this function; the journal outlives it.
     let descriptor_at = |address| unsafe { journal.lexicon.at(address) };
     let threads: HashMap<u64, (u64, String)> = pages
