@@ -32,6 +32,8 @@ from micromegas.record.trace_context import remote_parent, traceparent
 from micromegas.record.tracing import trace
 
 __all__ = [
+    "AsgiMiddleware",
+    "WsgiMiddleware",
     "bind",
     "bound_properties",
     "capture_warnings",
@@ -76,6 +78,7 @@ __all__ = [
 TYPE_CHECKING = False  # for type checkers, which know the names, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas import testing
+    from micromegas.record.asgi import AsgiMiddleware
     from micromegas.record.auto_trace import trace_modules, untrace_modules
     from micromegas.record.frames import frame
     from micromegas.record.gauges import gauge
@@ -84,9 +87,12 @@ if TYPE_CHECKING:
     from micromegas.record.stdlib_logging import install_logging, rebind_logger, restore_logger, uninstall_logging
     from micromegas.record.task_spans import trace_tasks
     from micromegas.record.warnings_capture import capture_warnings
+    from micromegas.record.wsgi import WsgiMiddleware
 else:
     # What programs don't use costs them nothing.
     _WHEN_ASKED_FOR = {
+        "AsgiMiddleware": "micromegas.record.asgi",
+        "WsgiMiddleware": "micromegas.record.wsgi",
         "capture_warnings": "micromegas.record.warnings_capture",
         "frame": "micromegas.record.frames",
         "gauge": "micromegas.record.gauges",

@@ -68,7 +68,7 @@ def _traced(function: Any, name: str | None) -> Any:
     code = getattr(_innermost(function), "__code__", None)
     if isinstance(code, CodeType):
         _core.leave_code_alone(code)
-    return functools.update_wrapper(wrap(function, span), function)
+    return functools.update_wrapper(wrap(function, span), function)  # pyright: ignore[reportArgumentType]
 
 
 def _wrapper_of_suspending(function: Any) -> Callable[[Any, Span], Any] | None:
