@@ -250,7 +250,7 @@ def test_a_forked_child_reports_through_tls_of_its_own(run, server, authority):
         ({"url": "http://server.example:9000 "[:-1] + "\u00e9"}, "only printable ascii"),
         ({"proxy": f"socks5://user:{SECRET}@h"}, "neither http nor https"),
         ({"headers": {"content-length": "1"}}, "the recorder's own to say"),
-        ({"headers": {"x-key": f"{SECRET}\n"}}, "header x-key: only printable ascii"),
+        ({"headers": {"x-key": f"{SECRET}\n"}}, "the value of header x-key holds more than printable ascii"),
         ({"headers": {"x y": SECRET}}, "no name of a header"),
         ({"headers": {"Authorization": SECRET}, "api_key": SECRET}, "only one can be sent"),
         ({"api_key": SECRET + "\r\n"}, "only printable ascii"),
@@ -554,7 +554,10 @@ def test_a_key_that_is_refused_is_final(run, server):
         ("lambda: 5", "int is neither a token nor headers"),
         ("lambda: {}", "dict is neither a token nor headers"),
         ("lambda: ' '", "an empty token"),
-        (f"lambda: chr(10).join(['{SECRET}', 'x'])", "header authorization: only printable ascii"),
+        (
+            f"lambda: chr(10).join(['{SECRET}', 'x'])",
+            "the value of header authorization holds more than printable ascii",
+        ),
         (f"lambda: {{'host': '{SECRET}'}}", "header host: the recorder's own to say"),
     ],
 )
@@ -683,7 +686,11 @@ def test_forked_and_spawned_children_let_themselves_in(run, server, tokens):
         env=tokens.environment,
     )
     assert done.stdout == "0\n0\n"
-    assert sorted(server.captured.messages()) == ["fork", "parent", "spawn"]
+    # A child that leaves by os._exit may be told of by a later session, which finds its spool.
+    messages = [
+        text for text in server.captured.messages() if not text.startswith("the process ended without shutdown")
+    ]
+    assert sorted(messages) == ["fork", "parent", "spawn"]
     assert all((authorization or "").startswith("Bearer token-") for authorization in authorizations(server))
 
 

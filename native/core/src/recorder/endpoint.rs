@@ -115,7 +115,7 @@ pub fn checked_header(name: &str, value: String) -> Result<Header, String> {
         return Err(format!("header {name}: the recorder's own to say"));
     }
     if !is_value(&value) {
-        return Err(format!("header {name}: only printable ascii is possible in its value"));
+        return Err(format!("the value of header {name} holds more than printable ascii"));
     }
     Ok((name, value.trim().to_owned()))
 }
