@@ -208,10 +208,10 @@ def test_client_certificates(run, server, authority):
     done = run(FAIL, env=environment)
     arrived, error = json.loads(done.stdout)
     assert not arrived
-    assert "CertificateRequired" in error or "closed" in error or "reset" in error
+    assert any(sign in error for sign in ("CertificateRequired", "closed", "reset", "Broken pipe"))
     done = run(RECORD, env=environment | {"MICROMEGAS_CLIENT_CERTIFICATE": str(authority.issue("client.example"))})
     assert json.loads(done.stdout) == [True, None]
-    assert server.captured.measures("m") == [1]
+    assert set(server.captured.measures("m")) == {1}  # what the first program left in the spool may come along
 
 
 def test_a_forked_child_reports_through_tls_of_its_own(run, server, authority):
