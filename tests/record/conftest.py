@@ -1,6 +1,7 @@
 """A server that keeps what recorders send, and programs run against it in processes of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,6 +187,17 @@ class Finished:
     stderr: str
 
 
+@pytest.fixture(autouse=True)
+def own_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test finds what a program of another one left, nor leaves any, least of all in the user's own spool."""
+    monkeypatch.setenv("MICROMEGAS_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # of programs that get no variable of ours
+    yield
+    buffers = Path(f"/dev/shm/micromegas-{os.geteuid()}")
+    for lock in (*tmp_path.glob("spool/*/lock"), *tmp_path.glob("state/micromegas/spool/*/lock")):
+        shutil.rmtree(buffers / lock.parent.name, ignore_errors=True)
+
+
 @pytest.fixture
 def server() -> Iterator[CaptureServer]:
     capture = CaptureServer()
@@ -203,8 +216,8 @@ def run(server: CaptureServer, tmp_path: Any) -> Callable[..., Finished]:
         script.write_text("import micromegas as mm\n" + textwrap.dedent(text), encoding="utf-8")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MICROMEGAS_")}
         environment |= {"MICROMEGAS_TELEMETRY_URL": server.url, "PYTHONFAULTHANDLER": "1"}
+        environment["MICROMEGAS_SPOOL_DIR"] = os.environ["MICROMEGAS_SPOOL_DIR"]
         environment["MICROMEGAS_SYSTEM_METRICS"] = "off"  # what a program leaves is all there is
-        environment["MICROMEGAS_SPOOL_DIR"] = str(tmp_path / "spool")
         environment |= env or {}
         process = subprocess.run(
             [sys.executable, *args, str(script)],

@@ -234,10 +234,9 @@ def test_a_crash_without_a_server_does_not_hang(run):
 
 
 @pytest.mark.parametrize("end", ["os.abort()", "os.kill(os.getpid(), 15); time.sleep(60)"])
-def test_what_a_dying_process_cannot_send_is_sent_by_the_next(run, server, tmp_path, end):
-    spool = {"MICROMEGAS_SPOOL_DIR": str(tmp_path / "spool")}
+def test_what_a_dying_process_cannot_send_is_sent_by_the_next(run, server, end):
     server.answer = lambda route, number: 503
-    run(f"import os, time; mm.init(); mm.log.info('x'); {end}", returncode=None, env=spool)
+    run(f"import os, time; mm.init(); mm.log.info('x'); {end}", returncode=None)
     server.answer = lambda route, number: 200
     assert server.captured.messages() == []
     run(
@@ -248,8 +247,7 @@ def test_what_a_dying_process_cannot_send_is_sent_by_the_next(run, server, tmp_p
         while not mm.status()["recovered_processes"] and time.monotonic() < give_up:
             time.sleep(0.02)
         mm.log.info("next")
-        """,
-        env=spool,
+        """
     )
     messages = server.captured.messages()
     assert "x" in messages

@@ -77,6 +77,17 @@ def test_what_could_not_be_sent_at_exit_is_sent_by_the_next_start(run, server, t
     assert sessions(tmp_path) == []
 
 
+def test_a_removal_that_was_cut_short_is_finished_without_a_word(run, server, tmp_path):
+    """What a process leaves that is killed while it removes a session, all of which has arrived."""
+    left = tmp_path / "spool" / "5644dc59-4d87-48be-9dd9-17b650a4542a"
+    left.mkdir(parents=True, mode=0o700)
+    (tmp_path / "spool").chmod(0o700)
+    (left / "journal").write_bytes(b"anything")
+    run("mm.init()\nmm.log.info('x')\n" + WAIT_RECOVERED)
+    assert set(server.captured.messages()) <= {"x", "are you there"}
+    assert sessions(tmp_path) == []
+
+
 class Killed:
     """A run of `kill_writer.py`, killed after so many seconds, and what it had told by then."""
 

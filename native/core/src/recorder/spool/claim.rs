@@ -1,7 +1,7 @@
 //! Takes the folder of a session whose process has died, so that nobody else does.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Result;
+use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,13 @@ pub struct Claim {
 impl Claim {
     /// None: its process lives, or somebody else has it, or had it and is done.
     pub fn take(path: &Path) -> Result<Option<Self>> {
-        let lock = options().read(true).write(true).open(path.join("lock"))?;
+        let lock = match options().read(true).write(true).open(path.join("lock")) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let _other_is_at_it = remove_session(path);
+                return Ok(None);
+            }
+            opened => opened?,
+        };
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -37,7 +43,7 @@ impl Claim {
 
     /// Everything in it has arrived.
     pub fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.path)
+        remove_session(&self.path)
     }
 
     /// The buffers are not needed any more, or of no use.
@@ -55,6 +61,20 @@ impl Claim {
         let aside = self.path.with_file_name(name);
         let _older = fs::remove_dir_all(&aside);
         fs::rename(&self.path, aside)
+    }
+}
+
+/// Removes a session's folder, of which everything has arrived. The lock goes first: a folder without one (they come into
+/// being with it) is one whose removal was cut short, and whoever finds it goes on.
+pub fn remove_session(path: &Path) -> Result<()> {
+    fs::remove_file(path.join("lock")).or_else(unless_gone)?;
+    fs::remove_dir_all(path).or_else(unless_gone)
+}
+
+fn unless_gone(error: Error) -> Result<()> {
+    match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::claim::remove_session;
 use super::folder::{create_file, keeps_pages, pages_in_memory, private_folder};
 use super::journal::{self, CounterStart, Opening};
 use super::recovery::Recovered;
@@ -299,7 +300,7 @@ impl Home {
             }
         }
         if !waits {
-            let _left = fs::remove_dir_all(&self.path);
+            let _left = remove_session(&self.path);
         }
     }
 }
