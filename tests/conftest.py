@@ -8,16 +8,24 @@ from pathlib import Path
 
 import pytest
 
-# Helper modules of the tests (`servers`, `senders`) are found from here in every import mode.
+# Helper modules of the tests (`servers`, `senders`, `spools`) are found from here in every import mode.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from servers.postgres import PostgresServer, running_postgres
 from servers.s3 import S3Bucket, S3Server, running_s3
+from spools import spool_below
 
 from micromegas.config import LakeSettings
 from micromegas.lake import Lake
 
 LAKE_BACKENDS = ["sqlite+folder", "postgres+s3"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def spool_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test writes into the user's own spool, whatever it starts, and in whatever fixture."""
+    with spool_below(tmp_path_factory.mktemp("state")) as spool:
+        yield spool
 
 
 @pytest.fixture(scope="session")

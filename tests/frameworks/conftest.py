@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from record.conftest import Captured, CaptureServer
+from spools import spool_below
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -31,6 +32,13 @@ def frameworks_python() -> Path:
         subprocess.run([*pip, *files], check=True)
         installed.write_text(wanted, encoding="utf-8")
     return python
+
+
+@pytest.fixture(autouse=True)
+def own_spool(tmp_path: Path) -> Iterator[None]:
+    """No application finds what the one of another test left."""
+    with spool_below(tmp_path / "state"):
+        yield
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A server that keeps what recorders send, and programs run against it in processes of their own."""
 
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spools import forget_buffers, spool_below
 
 from micromegas import _core
 
@@ -189,13 +189,11 @@ class Finished:
 
 @pytest.fixture(autouse=True)
 def own_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test finds what a program of another one left, nor leaves any, least of all in the user's own spool."""
-    monkeypatch.setenv("MICROMEGAS_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # of programs that get no variable of ours
-    yield
-    buffers = Path(f"/dev/shm/micromegas-{os.geteuid()}")
-    for lock in (*tmp_path.glob("spool/*/lock"), *tmp_path.glob("state/micromegas/spool/*/lock")):
-        shutil.rmtree(buffers / lock.parent.name, ignore_errors=True)
+    """No test finds what a program of another one left, nor leaves any."""
+    with spool_below(tmp_path / "state"):
+        monkeypatch.setenv("MICROMEGAS_SPOOL_DIR", str(tmp_path / "spool"))
+        yield
+    forget_buffers(tmp_path / "spool")
 
 
 @pytest.fixture

@@ -10,13 +10,15 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from conftest import CaptureServer
+from record.conftest import CaptureServer
+from spools import forget_buffers
 
 FORKS = """
 import os, random, sys, threading
@@ -71,7 +73,11 @@ def run(server: CaptureServer, program: str, *arguments: str) -> int:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MICROMEGAS_")}
     environment |= {"MICROMEGAS_TELEMETRY_URL": server.url, "PYTHONFAULTHANDLER": "1"}
     command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
-    return subprocess.run(command, env=environment, timeout=600, check=False).returncode
+    with tempfile.TemporaryDirectory() as state:
+        environment["MICROMEGAS_SPOOL_DIR"] = f"{state}/spool"
+        returncode = subprocess.run(command, env=environment, timeout=600, check=False).returncode
+        forget_buffers(Path(state, "spool"))
+    return returncode
 
 
 def main() -> int:
