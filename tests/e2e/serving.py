@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,9 +39,20 @@ def lake_arguments(settings: LakeSettings) -> list[str]:
 
 
 class Service:
-    """A role of the product as a process. Context manager: ends it in order."""
+    """A role of the product as a process. Context manager: ends it in order.
 
-    def __init__(self, role: str, settings: LakeSettings, arguments: tuple[str, ...] = ()) -> None:
+    `environment`: variables that it has beside the inherited ones; `api_key` is presented by `query`.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        settings: LakeSettings,
+        arguments: tuple[str, ...] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+    ) -> None:
         self.http_port = free_port()
         self.flight_port = free_port()
         self._role = role
@@ -54,6 +65,8 @@ class Service:
         self._command = [str(PROGRAM), role, *lake_arguments(settings), *ports[role], *arguments]
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MICROMEGAS_", "AWS_"))}
         self._environment = inherited | {key.upper(): value for key, value in settings.object_store_options.items()}
+        self._environment |= environment or {}
+        self._api_key = api_key
         self._log = tempfile.NamedTemporaryFile(prefix="micromegas-test-", suffix=".log")  # noqa: SIM115
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -127,7 +140,7 @@ class Service:
 
     def query(self, sql: str, *, ranged: bool = False) -> pa.Table:
         """The answer to a statement, over a connection of its own; `ranged` sends a time range that holds all."""
-        with Client(f"grpc://127.0.0.1:{self.flight_port}") as client:
+        with Client(f"grpc://127.0.0.1:{self.flight_port}", api_key=self._api_key) as client:
             return client.query(sql, *ALL_TIME) if ranged else client.query(sql)
 
     def __enter__(self) -> Self:
@@ -145,9 +158,15 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(settings: LakeSettings, role: str = "serve", *arguments: str) -> Iterator[Service]:
+def serving(
+    settings: LakeSettings,
+    role: str = "serve",
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    api_key: str | None = None,
+) -> Iterator[Service]:
     """A started service that is ended at the end."""
-    with Service(role, settings, arguments) as service:
+    with Service(role, settings, arguments, environment=environment, api_key=api_key) as service:
         service.start()
         yield service
 
