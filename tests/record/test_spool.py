@@ -3,16 +3,14 @@
 import os
 import random
 import re
-import signal
 import struct
 import subprocess
 import sys
-import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from record.conftest import Captured
+from record.killed import Found, Killed
 
 SEEDS = [int(seed) for seed in os.environ.get("MICROMEGAS_TEST_KILL_SEEDS", "1 2 3 4").split()]
 KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
@@ -88,74 +86,21 @@ def test_a_removal_that_was_cut_short_is_finished_without_a_word(run, server, tm
     assert sessions(tmp_path) == []
 
 
-class Killed:
-    """A run of `kill_writer.py`, killed after so many seconds, and what it had told by then."""
-
-    def __init__(self, url: str, folder: Path, seed: int, seconds: float) -> None:
-        self.seed = seed
-        told = folder / f"told-{seed}"
-        told.write_bytes(bytes(8 * 10))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MICROMEGAS_")}
-        environment |= {
-            "MICROMEGAS_TELEMETRY_URL": url,
-            "MICROMEGAS_SPOOL_DIR": str(folder / "spool"),
-            "MICROMEGAS_SYSTEM_METRICS": "off",
-            "MICROMEGAS_PROCESS_PROPERTIES": f"seed={seed}",
-        }
-        program = Path(__file__).with_name("kill_writer.py")
-        process = subprocess.Popen([sys.executable, str(program), str(told), str(seed)], env=environment)
-        try:
-            deadline = time.monotonic() + 60
-            while not all(self.read(told)[slot] for slot in (0, 1, 2, 3, 4, 5, 8)):
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-            time.sleep(seconds)
-        finally:
-            process.kill()
-            child = self.read(told)[8]
-            if child:
-                os.kill(child, signal.SIGKILL)
-            process.wait()
-        self.told = self.read(told)
-
-    @staticmethod
-    def read(told: Path) -> tuple[int, ...]:
-        return struct.unpack("10q", told.read_bytes())
-
-    def check(self, captured: Captured) -> None:
-        mine = {
-            found["process_id"] for found in captured.processes if found["properties"].get("seed") == str(self.seed)
-        }
-        logs: dict[int, list[int]] = {}
-        measures: dict[int, list[int]] = {}
-        spans: Counter[str] = Counter()
-        counted = 0
-        for block in captured.blocks:
-            if block.process_id not in mine:
-                continue
-            for event in block.events:
-                if block.tag == "log":
-                    if found := re.fullmatch(r"(\d+) of (\d)", event.get("msg", "")):
-                        logs.setdefault(int(found[2]), []).append(int(found[1]))
-                elif block.tag == "metrics":
-                    name = event["desc"]["name"]
-                    if name == "c":
-                        counted += event["value"]
-                    elif name.startswith("m"):
-                        measures.setdefault(int(name[1:]), []).append(event["value"])
-                else:
-                    description = event.get("thread_span_desc") or event["span_desc"]
-                    spans[f"{event['$type'].startswith('Begin')} {description['name']}"] += 1
-        for slot in range(6):
-            told = self.told[slot]
-            # Each number once; at most one more than was told, since it is told after it was recorded.
-            assert sorted(logs[slot]) in (list(range(told)), list(range(told + 1))), (self.seed, slot)
-            assert sorted(measures[slot]) in (list(range(told)), list(range(told + 1))), (self.seed, slot)
-            for begins in (True, False):
-                assert spans[f"{begins} s{slot}"] in (told, told + 1), (self.seed, slot)
-        told = self.told[6] + self.told[7]
-        assert told <= counted <= told + 2, self.seed
+def found_of(killed: Killed, captured: Captured) -> Found:
+    mine = {found["process_id"] for found in captured.processes if found["properties"].get("seed") == str(killed.seed)}
+    found = Found()
+    for block in captured.blocks:
+        if block.process_id not in mine:
+            continue
+        for event in block.events:
+            if block.tag == "log":
+                found.add_log(event.get("msg", ""))
+            elif block.tag == "metrics":
+                found.add_measure(event["desc"]["name"], event["value"])
+            else:
+                description = event.get("thread_span_desc") or event["span_desc"]
+                found.spans[event["$type"].startswith("Begin"), description["name"]] += 1
+    return found
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -174,7 +119,7 @@ def test_killed_at_a_random_moment(run, server, tmp_path, seed):
     run(recover.replace("SECONDS", str(pace.random() * 0.1)), returncode=-9)
     run("mm.init()\n" + WAIT_RECOVERED)
     assert sessions(tmp_path) == []
-    killed.check(server.captured)
+    killed.check(found_of(killed, server.captured))
 
 
 def spool_command(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
