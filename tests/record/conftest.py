@@ -1,6 +1,7 @@
 """A server that keeps what recorders send, and programs run against it in processes of their own."""
 
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.authority import Authority
 from spools import forget_buffers, spool_below
 
 from micromegas import _core
@@ -171,6 +173,19 @@ class CaptureServer:
         self.server.server_close()
         self.thread.join()
 
+    def encrypt(self, certificate: Path, **settings: object) -> str:
+        """Speaks TLS from now on, with a context that has these settings; its url."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        for name, value in settings.items():
+            setattr(context, name, value)
+        if context.verify_mode == ssl.CERT_REQUIRED:
+            context.load_verify_locations(certificate.parent / "ca.pem")
+        # The handshake is the handler thread's business, or a client that makes none would stop all.
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.server.handle_error = lambda *_: None
+        return self.url.replace("http:", "https:")
+
     @property
     def captured(self) -> Captured:
         with self.lock:
@@ -201,6 +216,11 @@ def server() -> Iterator[CaptureServer]:
     capture = CaptureServer()
     yield capture
     capture.close()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
 
 
 @pytest.fixture

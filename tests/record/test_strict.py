@@ -5,11 +5,7 @@ from __future__ import annotations
 import cbor2
 import lz4.frame
 import pytest
-
-try:
-    from record import strict_reader
-except ModuleNotFoundError:  # without tests/conftest.py, on other Pythons
-    import strict_reader
+from record import strict_reader
 
 PROGRAM = r"""
 import asyncio, math, multiprocessing, os, threading, warnings

@@ -476,3 +476,23 @@ def test_what_matters_most_is_sent_first(run, server, tmp_path):
     logs, measures, spans = (sum(found) / len(found) for found in places.values())
     # In the order of recording they would be one apart. A few go out of turn: those that the server was tried with.
     assert logs + 5 < measures < spans - 5, order
+
+
+def test_trouble_that_lasts_is_also_a_log_and_that_once(run, server):
+    """The fourth failure, a second after the first, is worth telling; the fifth is nothing new."""
+
+    def answers(route: str, headers: dict[str, str], body: bytes) -> int | tuple[int, dict[str, str]]:
+        number = len(server.requests)
+        return 200 if number > 4 else (503, {"retry-after": "0"} if number >= 3 else {})
+
+    server.answer_request = answers
+    run(
+        """
+        mm.init(flush_period=0.02)
+        mm.log.info("x")
+        assert mm.flush(30)
+        mm.log.info("y")
+        assert mm.flush(30)
+        """
+    )
+    assert sorted(server.captured.messages()) == ["upload: insert_process: status 503: ", "x", "y"]

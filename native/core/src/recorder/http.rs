@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection};
 
 use super::proxy::Proxy;
-use super::tls::explained;
+use super::tls::{explained, tls_error};
+use super::tls_stream::TlsStream;
 use super::url::Url;
 
 /// More than this before the body is no answer.
@@ -369,6 +370,8 @@ impl Client {
         let came = connection.fill();
         let failure = match (&sent, &came) {
             (_, Ok(1..)) => None,
+            // what the peer says is wrong tells more than that it listens no longer
+            (_, Err(said)) if tls_error(said).is_some() => Some((connection.explain(said), said.kind())),
             (Err(error), _) | (Ok(()), Err(error)) => Some((connection.explain(error), error.kind())),
             (Ok(()), Ok(_)) => {
                 let text = "the connection was closed without an answer".to_owned();
@@ -482,18 +485,12 @@ fn encrypted(connection: Connection, tls: &Option<Arc<ClientConfig>>, url: &Url)
     let config = tls.as_ref().ok_or("https without certificates to trust")?;
     let name = ServerName::try_from(url.host.clone()).map_err(|_| format!("{}: no name of a certificate", url.host))?;
     let session = ClientConnection::new(Arc::clone(config), name).map_err(|error| error.to_string())?;
-    let mut stream = StreamOwned::new(session, connection.stream);
     let failed = |text: &str| format!("TLS with {}: {text}", url.place());
-    while stream.conn.is_handshaking() {
-        stream
-            .conn
-            .complete_io(&mut stream.sock)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => failed("the connection was closed in the handshake"),
-                io::ErrorKind::TimedOut => failed("no answer in time"),
-                _ => explained(&error, url),
-            })?;
-    }
+    let stream = TlsStream::handshake(session, connection.stream).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => failed("the connection was closed in the handshake"),
+        io::ErrorKind::TimedOut => failed("no answer in time"),
+        _ => explained(&error, url),
+    })?;
     Ok(Connection {
         stream: Box::new(stream),
         encrypted: true,

@@ -67,6 +67,7 @@ mod streams;
 mod system_monitor;
 #[cfg(feature = "python")]
 mod tls;
+mod tls_stream;
 #[cfg(feature = "python")]
 mod uploader;
 mod url;

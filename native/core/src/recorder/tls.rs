@@ -110,9 +110,14 @@ impl Trust {
     }
 }
 
+/// What TLS, not the socket, found wrong.
+pub fn tls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
 /// What went wrong with the connection, for people.
 pub fn explained(error: &io::Error, server: &Url) -> String {
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+    let Some(tls) = tls_error(error) else {
         return error.to_string();
     };
     let host = &server.host;
