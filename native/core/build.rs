@@ -28,6 +28,7 @@ const SOURCES: &[&str] = &[
     "site.c",
     "span.c",
     "stack.c",
+    "tagged_measure.c",
     "traceback.c",
     "traced.c",
     "value.c",

@@ -150,6 +150,10 @@ class Metric:
     """A measure with a name and a unit."""
 
     def record(self, value: SupportsIndex | SupportsFloat, /) -> None: ...
+    def record_with(
+        self, value: SupportsIndex | SupportsFloat, /, *, properties: object = ..., **named: object
+    ) -> None:
+        """Record one measure with properties of its own: values by name, which become text, or a set."""
 
 @final
 class Counter:
@@ -227,7 +231,14 @@ current_async_span: ContextVar[AsyncSpan | None]
 
 def make_span(name: str, target: bytes, file: bytes, line: int, /) -> Span: ...
 def make_metric(
-    name: str, unit: bytes, target: bytes, file: bytes, line: int, properties: tuple[bytes, ...], /
+    name: str,
+    unit: bytes,
+    target: bytes,
+    file: bytes,
+    line: int,
+    properties: tuple[bytes, ...],
+    with_context: bool,
+    /,
 ) -> Metric: ...
 def make_counter(
     name: str, unit: bytes, target: bytes, file: bytes, line: int, properties: tuple[bytes, ...], /

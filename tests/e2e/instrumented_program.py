@@ -34,10 +34,13 @@ def recursion(depth: int) -> int:
 
 def thread_main(name: str, hits: object) -> None:
     duration = mm.metric("duration", "ms", properties={"thread": name})
+    weight = mm.metric("weight", "kg", properties={"by": name}, context=True)
     for step in range(STEPS):
         with mm.span("step"):
             mm.log.info("step %d of %s", step, name, thread=name)
             duration.record(step / 2)
+            with mm.context(turn=step % 3):
+                weight.record_with(step, even=step % 2 == 0)
             hits.add(2)  # type: ignore[attr-defined]
             work(step)
     with mm.span_named(f"last of {name}"):

@@ -116,7 +116,10 @@ def test_logs(run: Run, when: str) -> None:
 
 
 def test_measures(run: Run) -> None:
-    rows = run.ask("SELECT * FROM measures WHERE process_id = '{process}' AND target = '__main__' ORDER BY time")
+    rows = run.ask(
+        "SELECT * FROM measures WHERE process_id = '{process}' AND target = '__main__' AND name <> 'weight' "
+        "ORDER BY time"
+    )
     values = {name: [row["value"] for row in rows if row["name"] == name] for name in ("sizes", "hits", "duration")}
     assert len(rows) == sum(map(len, values.values()))
     assert values["sizes"][:5] == [0.0, float(2**63 - 1), -1.0, 1.5, math.inf]
@@ -128,6 +131,19 @@ def test_measures(run: Run) -> None:
         assert [(row["name"], row["unit"], row["value"]) for row in of_thread] == [
             ("duration", "ms", step / 2) for step in range(STEPS)
         ]
+
+
+def test_measures_with_properties_of_their_own(run: Run) -> None:
+    rows = run.ask(
+        "SELECT property_get(properties, 'by') AS by, property_get(properties, 'turn') AS turn, "
+        "property_get(properties, 'even') AS even, unit, value FROM measures "
+        "WHERE process_id = '{process}' AND name = 'weight' ORDER BY by, time"
+    )
+    assert rows == [
+        {"by": name, "turn": str(step % 3), "even": str(step % 2 == 0), "unit": "kg", "value": float(step)}
+        for name in WORKERS
+        for step in range(STEPS)
+    ]
 
 
 def test_what_is_measured_beside_the_program(run: Run) -> None:

@@ -14,5 +14,6 @@ load("a").upper().encode()  # type: ignore[attr-defined]
 mm.init(urll="x")  # type: ignore[call-arg]
 mm.init(flush_period="1")  # type: ignore[arg-type]
 mm.metric("m").record("1")  # type: ignore[arg-type]
+mm.metric("m").record_with("1", user="ann")  # type: ignore[arg-type]
 mm.nothing  # type: ignore[attr-defined] # noqa: B018
 mm.log.shout("x")  # type: ignore[attr-defined]

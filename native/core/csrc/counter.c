@@ -110,7 +110,7 @@ PyObject *mm_make_counter(PyObject *module, PyObject *args)
 {
     (void)module;
     PyObject *name;
-    const void *descriptor = mm_metric_descriptor(args, &name);
+    const void *descriptor = mm_metric_descriptor(args, &name, NULL);
     if (PyErr_Occurred()) {
         return NULL;
     }

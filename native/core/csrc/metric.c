@@ -8,9 +8,10 @@ uint64_t mm_refused_values;
 typedef struct {
     PyObject_HEAD
     const void *descriptor;
-    /* Bytes that a measure needs. More than there can be when there were too many metrics, whose values are refused: so the
-     * hot path finds that out where it looks for room. */
+    /* Bytes that a measure needs. More than there can be when the hot path is not for this metric, because there were too
+     * many (its values are refused) or its measures have the context's properties: found out where it looks for room. */
     size_t room;
+    int with_context;
     PyObject *name;
 } mm_metric;
 
@@ -28,18 +29,29 @@ static __attribute__((noinline)) PyObject *refuse(void)
     Py_RETURN_NONE;
 }
 
-static __attribute__((noinline)) PyObject *record_slowly(const mm_metric *metric, enum mm_kind kind, uint64_t bits)
+static __attribute__((noinline)) PyObject *record_otherwise(const mm_metric *metric, enum mm_kind kind, uint64_t bits)
 {
-    if (metric->room != sizeof(measure)) {
+    if (!metric->descriptor) {
         return refuse();
     }
-    mm_block *block = mm_recording == MM_OFF ? NULL : mm_reserve(sizeof(measure), kind);
+    if (metric->with_context) {
+        return mm_measure_with(metric->descriptor, (mm_number){kind, bits}, 1, NULL, NULL);
+    }
+    mm_block *block = mm_reserve(sizeof(measure), kind);
     if (block) {
         mm_write_head(block, metric->descriptor, kind);
         ((measure *)block->cursor)->bits = bits;
         mm_commit(block, sizeof(measure));
     }
     Py_RETURN_NONE;
+}
+
+static __attribute__((noinline)) PyObject *record_slowly(const mm_metric *metric, enum mm_kind kind, uint64_t bits)
+{
+    if (mm_recording == MM_OFF && metric->descriptor) {
+        Py_RETURN_NONE; /* saves no registers */
+    }
+    return record_otherwise(metric, kind, bits);
 }
 
 static inline __attribute__((always_inline)) PyObject *record_number(const mm_metric *metric, enum mm_kind kind, uint64_t bits)
@@ -63,32 +75,36 @@ static inline uint64_t bits_of(double real)
     return bits;
 }
 
-/* Anything but a small int or a float: integers stay integers as far as 64 bits reach, the rest becomes a float. */
-static __attribute__((noinline)) PyObject *record_other(const mm_metric *metric, PyObject *value)
+/* Integers stay integers as far as 64 bits reach, the rest becomes a float. 0: it is no number; an exception may be set. */
+static int number_of(PyObject *value, mm_number *number)
 {
     if (PyIndex_Check(value)) {
         PyObject *integer = PyNumber_Index(value);
         if (!integer) {
-            return refuse();
+            return 0;
         }
         int overflow;
-        long long number = PyLong_AsLongLongAndOverflow(integer, &overflow);
-        double real = overflow ? PyLong_AsDouble(integer) : 0.0;
-        Py_DECREF(integer);
-        if (PyErr_Occurred()) {
-            return refuse();
+        long long small = PyLong_AsLongLongAndOverflow(integer, &overflow);
+        *number = (mm_number){MM_METRIC_INT, (uint64_t)small};
+        if (overflow) {
+            *number = (mm_number){MM_METRIC_FLOAT, bits_of(PyLong_AsDouble(integer))};
         }
-        return overflow ? record_number(metric, MM_METRIC_FLOAT, bits_of(real))
-                        : record_number(metric, MM_METRIC_INT, (uint64_t)number);
+        Py_DECREF(integer);
+        return !PyErr_Occurred();
     }
     if (PyUnicode_Check(value) || PyBytes_Check(value)) {
-        return refuse();
+        return 0;
     }
     double real = PyFloat_AsDouble(value);
-    if (real == -1.0 && PyErr_Occurred()) {
-        return refuse();
-    }
-    return record_number(metric, MM_METRIC_FLOAT, bits_of(real));
+    *number = (mm_number){MM_METRIC_FLOAT, bits_of(real)};
+    return real != -1.0 || !PyErr_Occurred();
+}
+
+/* Anything but a small int or a float. */
+static __attribute__((noinline)) PyObject *record_other(const mm_metric *metric, PyObject *value)
+{
+    mm_number number;
+    return number_of(value, &number) ? record_number(metric, number.kind, number.bits) : refuse();
 }
 
 static PyObject *metric_record(PyObject *self, PyObject *value)
@@ -108,6 +124,20 @@ static PyObject *metric_record(PyObject *self, PyObject *value)
     }
 #endif
     return record_other(metric, value);
+}
+
+static PyObject *metric_record_with(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    const mm_metric *metric = (const mm_metric *)self;
+    if (count != 1) {
+        PyErr_Format(PyExc_TypeError, "record_with() takes one value and properties by name (%zd values given)", count);
+        return NULL;
+    }
+    mm_number number;
+    if (!metric->descriptor || !number_of(args[0], &number)) {
+        return refuse();
+    }
+    return mm_measure_with(metric->descriptor, number, metric->with_context, args + 1, names);
 }
 
 const void *mm_descriptor_of_metric(PyObject *metric)
@@ -133,6 +163,8 @@ static PyObject *metric_repr(PyObject *self)
 
 static PyMethodDef metric_methods[] = {
     {"record", metric_record, METH_O, "(value, /): record one measure; integers stay integers"},
+    {"record_with", (PyCFunction)(void (*)(void))metric_record_with, METH_FASTCALL | METH_KEYWORDS,
+     "(value, /, *, properties, **named): record one measure with properties of its own"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -146,12 +178,14 @@ PyTypeObject mm_MetricType = {
     .tp_methods = metric_methods,
 };
 
-/* (name, unit, target, file, line, properties): texts as UTF-8 bytes but the name; properties a tuple name, value, … */
-const void *mm_metric_descriptor(PyObject *args, PyObject **name)
+/* (name, unit, target, file, line, properties[, with_context]): texts as UTF-8 bytes but the name; properties a tuple name,
+ * value, … */
+const void *mm_metric_descriptor(PyObject *args, PyObject **name, int *with_context)
 {
     PyObject *unit, *target, *file, *properties;
     unsigned int line;
-    if (!PyArg_ParseTuple(args, "USSSIO!", name, &unit, &target, &file, &line, &PyTuple_Type, &properties)) {
+    if (!PyArg_ParseTuple(args, with_context ? "USSSIO!p" : "USSSIO!", name, &unit, &target, &file, &line, &PyTuple_Type,
+                          &properties, with_context)) {
         return NULL;
     }
     Py_ssize_t count = PyTuple_GET_SIZE(properties);
@@ -184,14 +218,16 @@ PyObject *mm_make_metric(PyObject *module, PyObject *args)
 {
     (void)module;
     PyObject *name;
-    const void *descriptor = mm_metric_descriptor(args, &name);
+    int with_context;
+    const void *descriptor = mm_metric_descriptor(args, &name, &with_context);
     if (PyErr_Occurred()) {
         return NULL;
     }
     mm_metric *metric = PyObject_New(mm_metric, &mm_MetricType);
     if (metric) {
         metric->descriptor = descriptor;
-        metric->room = descriptor ? sizeof(measure) : SIZE_MAX;
+        metric->room = descriptor && !with_context ? sizeof(measure) : SIZE_MAX;
+        metric->with_context = with_context;
         metric->name = Py_NewRef(name);
     }
     return (PyObject *)metric;

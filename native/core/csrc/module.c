@@ -14,7 +14,7 @@ static PyMethodDef functions[] = {
     {"remote_span", mm_remote_span, METH_VARARGS, "(trace id, span id, /): stands for a span of another process"},
     {"async_parent", mm_async_parent, METH_NOARGS, "(): trace id, span id and depth that a span opened here would get"},
     {"make_span", mm_make_span, METH_VARARGS, "(name, target, file, line): a span described by its maker"},
-    {"make_metric", mm_make_metric, METH_VARARGS, "(name, unit, target, file, line, properties)"},
+    {"make_metric", mm_make_metric, METH_VARARGS, "(name, unit, target, file, line, properties, with_context)"},
     {"make_counter", mm_make_counter, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_frame", mm_make_frame, METH_VARARGS, "(metric, budget in ns)"},
     {"make_gc_callback", mm_make_gc_callback, METH_O, "(metrics, one per generation): a function for gc.callbacks"},

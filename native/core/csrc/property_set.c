@@ -10,7 +10,6 @@
 
 #define MM_MAX_INTERNED 65536
 #define MM_MAX_INTERNED_BYTES (32u << 20)
-#define MM_MAX_PROPERTY_UNITS 8192
 /* Room for the words that tell of a cut, so that a text that was cut is not cut again. */
 #define MM_CUT_UNITS 64
 

@@ -21,11 +21,15 @@ enum mm_kind {
     MM_NAMED_BEGIN = 9,        /* ticks, descriptor of the place, size of the record, the name as a value; ends by MM_SPAN_END */
     MM_ASYNC_NAMED_BEGIN = 10, /* ticks, descriptor of the place, size of the record, span id, parent, depth, name */
     MM_ASYNC_NAMED_END = 11,
+    MM_METRIC_WITH = 13,       /* ticks, descriptor, measure head, the number as a value, then properties as those of a log */
     MM_FRAME = 14, /* ticks, descriptor of the measure, budget in ns << 1 | whether the frame ends */
     MM_KINDS = 15,
 };
 
 /* Log head, one word: u32 size of the whole record, u16 values, u16 properties. */
+
+/* Measure head, one word: u32 size of the whole record, u16 properties of the context and the process, u16 properties in all:
+ * those come first. */
 
 /* A value is a word (tag in the low byte, count of code units above it) and its payload, padded to 8 bytes. */
 enum mm_tag {

@@ -167,6 +167,7 @@ PyObject *mm_text_of_object(PyObject *object);
 /* ---- property sets ----------------------------------------------------------------------------------------------------- */
 
 #define MM_MAX_SET_PROPERTIES 64
+#define MM_MAX_PROPERTY_UNITS 8192 /* of a text */
 
 /* What `mm.properties(user="alice")` gives. Immutable. Equal interned sets are one object, which lives for ever: its address
  * may serve as a key (of a metric's descriptor with these properties, for one). */
@@ -192,6 +193,17 @@ int mm_property_set_init(PyObject *module);
 PyObject *mm_make_properties(PyObject *module, PyObject *args);
 PyObject *mm_use_context(PyObject *module, PyObject *unused);
 PyObject *mm_set_global_properties(PyObject *module, PyObject *set);
+
+/* ---- measures ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    enum mm_kind kind; /* MM_METRIC_INT, MM_METRIC_FLOAT */
+    uint64_t bits;
+} mm_number;
+
+/* A measure with properties: those bound to the context and the process, if wanted, then those that a call gives by name.
+ * NULL with an exception set that must reach the program, else None. */
+PyObject *mm_measure_with(const void *descriptor, mm_number number, int with_context, PyObject *const *values, PyObject *names);
 
 /* ---- log events that happened elsewhere than the call ---------------------------------------------------------------------- */
 
@@ -260,7 +272,8 @@ int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame)
 extern size_t mm_open_blocks; /* how many there are */
 PyObject *mm_auto_trace(PyObject *module, PyObject *decider);
 PyObject *mm_monitoring_callbacks(PyObject *module, PyObject *disable);
-const void *mm_metric_descriptor(PyObject *args, PyObject **name); /* parses the arguments of make_metric and make_counter */
+/* Parses the arguments of make_metric, and of make_counter, which has no `with_context`. */
+const void *mm_metric_descriptor(PyObject *args, PyObject **name, int *with_context);
 PyObject *mm_make_logger(PyObject *module, PyObject *args);
 
 /* Values that could not be recorded (a metric's value that is no number …), counted for the native thread. */

@@ -55,7 +55,7 @@ class context:
 
     __slots__ = ("_tokens", "_values")
 
-    def __init__(self, **values: object) -> None:
+    def __init__(self, /, **values: object) -> None:
         self._values = values
         self._tokens: list[Token[PropertySet | None]] = []
 

@@ -24,12 +24,14 @@ def _declaration(
 ) -> tuple[str, bytes, bytes, bytes, int, tuple[bytes, ...]]:
     if target is None:
         target = str(caller.f_globals.get("__name__", ""))
-    # Sorted, so that equal sets are the same metric in whatever order they were written.
-    pairs = sorted((str(key), str(value)) for key, value in (properties or {}).items())
-    texts = tuple(_utf8(text) for pair in pairs for text in pair)
+    texts: tuple[bytes, ...] = ()
+    if properties:
+        # Sorted, so that equal sets are the same metric in whatever order they were written.
+        named = {_core.text_of(key): value for key, value in properties.items()}
+        texts = tuple(_utf8(text) for pair in _core.make_properties(named, False).pairs for text in pair)
     return (
-        str(name)[:_LONGEST_NAME],
-        _utf8(str(unit)[:_LONGEST_NAME]),
+        _core.text_of(name)[:_LONGEST_NAME],
+        _utf8(_core.text_of(unit)[:_LONGEST_NAME]),
         _utf8(target),
         _utf8(caller.f_code.co_filename),
         caller.f_lineno,
@@ -38,7 +40,12 @@ def _declaration(
 
 
 def metric(
-    name: str, unit: str = "", *, properties: Mapping[str, object] | None = None, target: str | None = None
+    name: str,
+    unit: str = "",
+    *,
+    properties: Mapping[str, object] | None = None,
+    target: str | None = None,
+    context: bool = False,
 ) -> "Metric":
     """Declare a metric; `record(value)` of the result records one measure with the time of the call.
 
@@ -46,8 +53,15 @@ def metric(
     `unit` is free text (`"ms"`, `"bytes"`, `"count"`). `properties` are fixed for all measures of the result; `target`
     is the name of the calling module unless given. Integers from 0 to 2**63 - 1 stay integers, others become floats.
     A value that is no number is refused and counted in `status()["refused_values"]`, never raised.
+
+    `record_with(value, user="ann")` gives one measure properties of its own, as many as 32, or a set made by
+    `mm.properties` as `properties=`; values become text of at most 8192 characters. With `context`, every measure also
+    gets what is bound to its context and the properties of the process, as log events do (see `bind`); among equal
+    names those of the call win over the metric's own, these over the context's, these over the process's. Readers take
+    properties called `name`, `unit` and `target` for those of the measure, so these are sent as `name_`, `unit_` and
+    `target_`.
     """
-    return declared_metric(name, unit, properties, target, sys._getframe(1))
+    return declared_metric(name, unit, properties, target, sys._getframe(1), context=context)
 
 
 def counter(
@@ -63,10 +77,16 @@ def counter(
 
 
 def declared_metric(
-    name: str, unit: str, properties: Mapping[str, object] | None, target: str | None, caller: FrameType
+    name: str,
+    unit: str,
+    properties: Mapping[str, object] | None,
+    target: str | None,
+    caller: FrameType,
+    *,
+    context: bool = False,
 ) -> "Metric":
     """A metric declared where `caller` is."""
-    return _core.make_metric(*_declaration(name, unit, properties, target, caller))
+    return _core.make_metric(*_declaration(name, unit, properties, target, caller), context)
 
 
 def declared_counter(

@@ -54,7 +54,7 @@ impl Losses {
         };
         for kind in 0..record::KINDS {
             let class = match kind {
-                record::METRIC_INT | record::METRIC_FLOAT | record::FRAME => 1,
+                record::METRIC_INT | record::METRIC_FLOAT | record::METRIC_WITH | record::FRAME => 1,
                 record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => 0,
                 _ => 2,
             };

@@ -16,6 +16,7 @@ pub const ASYNC_END: u8 = 8;
 pub const NAMED_BEGIN: u8 = 9;
 pub const ASYNC_NAMED_BEGIN: u8 = 10;
 pub const ASYNC_NAMED_END: u8 = 11;
+pub const METRIC_WITH: u8 = 13;
 pub const FRAME: u8 = 14;
 pub const KINDS: u8 = 15;
 
@@ -27,6 +28,30 @@ pub struct Record<'a> {
     pub kind: u8,
     pub descriptor: &'static Descriptor,
     body: &'a [u8],
+}
+
+/// The properties that a measure brings along.
+#[derive(Clone, Copy)]
+pub struct TaggedWith<'a> {
+    /// How many of them, the first ones, are the context's and the process's.
+    pub ambient: usize,
+    count: usize,
+    pub bytes: &'a [u8],
+}
+
+impl<'a> TaggedWith<'a> {
+    /// Names and values.
+    pub fn pairs(&self) -> Vec<(Value<'a>, Value<'a>)> {
+        let mut rest = self.bytes;
+        let mut pairs = Vec::new();
+        for _ in 0..self.count {
+            let (Some(name), Some(value)) = (Value::take(&mut rest), Value::take(&mut rest)) else {
+                break; // only a damaged file ends early
+            };
+            pairs.push((name, value));
+        }
+        pairs
+    }
 }
 
 impl<'a> Record<'a> {
@@ -43,6 +68,7 @@ impl<'a> Record<'a> {
         let size = match kind {
             SPAN_BEGIN | SPAN_END | LOG_LITERAL => HEAD,
             METRIC_INT | METRIC_FLOAT | FRAME => HEAD + 8,
+            METRIC_WITH if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 24),
             LOG_VALUES | LOG_TEXT if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 8),
             NAMED_BEGIN if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 16),
             ASYNC_NAMED_BEGIN | ASYNC_NAMED_END if run.len() >= HEAD + 8 => {
@@ -73,6 +99,19 @@ impl<'a> Record<'a> {
     /// The value's bits of a metric; span id, parent and depth of an async event.
     pub fn word(&self, index: usize) -> u64 {
         word(self.body, index)
+    }
+
+    /// Of a measure with properties: the number, and the properties as they are in the record: equal bytes are equal sets.
+    pub fn tagged_measure(&self) -> (Value<'a>, TaggedWith<'a>) {
+        let head = word(self.body, 0);
+        let mut rest = &self.body[8..];
+        let number = Value::take(&mut rest).unwrap_or(Value::None);
+        let with = TaggedWith {
+            ambient: (head >> 32 & 0xffff) as usize,
+            count: (head >> 48) as usize,
+            bytes: rest,
+        };
+        (number, with)
     }
 
     /// Values, and properties (name, value, name, value …) in the order of precedence: what comes later wins.

@@ -2,6 +2,7 @@
 //! for one that died and left its records.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::blocks::Office;
 use super::clock::Clock;
@@ -50,7 +51,7 @@ impl Streams {
         Self {
             office,
             log: LogStream::new(begin_ns, wall_offset_ns, log_output),
-            metrics: MetricStream::new(begin_ns),
+            metrics: MetricStream::new(begin_ns, Arc::clone(&log_output.scrubber)),
             threads: HashMap::new(),
             frames: Frames::default(),
             sampler: SpanSampler::new(span_sampling, begin_ns ^ (u64::from(std::process::id()) << 32)),
@@ -112,6 +113,7 @@ impl Streams {
                     let measure = Measure::Float(f64::from_bits(record.word(0)));
                     self.metrics.add(ns, record.descriptor, measure);
                 }
+                record::METRIC_WITH => self.metrics.add_tagged(ns, &record),
                 record::FRAME => {
                     let frame = (thread.serial, ns, record.descriptor, record.word(0));
                     if let Some((begin_ns, end_ns)) = self.frames.add(frame, &mut self.metrics) {
