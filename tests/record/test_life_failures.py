@@ -141,6 +141,41 @@ def test_exceptions_that_cannot_be_shown(run, server):
     assert "Bad" in message
 
 
+def test_reports_are_bounded(run, server):
+    """Whatever size the message has, the chain of causes, the traceback: the program prints all of it, we keep its ends."""
+    done = run(
+        """
+        import sys, threading
+        mm.init()
+        class Noisy:
+            def __del__(self): raise ValueError("destructor" + "d" * 1_000_000 + "end")
+        def chain(depth):
+            error = None
+            for number in range(depth):
+                error, cause = KeyError(f"{number} " + "k" * 1000), error
+                error.__cause__ = cause
+            raise error
+        def deep(depth): deep(depth - 1) if depth else 1 / 0
+        sys.setrecursionlimit(20_000)
+        for target, argument in ((chain, 400), (deep, 900)):
+            thread = threading.Thread(target=target, args=(argument,), name=target.__name__)
+            thread.start(); thread.join()
+        noisy = Noisy(); del noisy
+        raise RuntimeError("begin" + "x" * 10_000_000 + "end")
+        """,
+        returncode=1,
+    )
+    messages = dict(zip(("chain", "deep", "destructor", "main"), server.captured.messages(), strict=True))
+    assert len(done.stderr) > 11_000_000
+    assert all(len(message) < 70_000 for message in messages.values())
+    assert "KeyError: '399 k" in messages["chain"]
+    assert "[cut: " in messages["chain"]
+    assert messages["deep"].endswith("ZeroDivisionError: division by zero")
+    assert messages["destructor"].endswith("dddend")
+    assert "[cut: " in messages["main"]
+    assert messages["main"].endswith("xxxend")
+
+
 def test_endless_recursion(run, server):
     run("mm.init()\ndef f(): f()\nf()", returncode=1)
     [(level, message)] = levels_and_messages(server)

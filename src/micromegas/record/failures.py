@@ -10,6 +10,7 @@ from types import ModuleType, TracebackType
 
 from micromegas import _core
 from micromegas.record.after_import import AfterImport
+from micromegas.record.exceptions import describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,10 +72,9 @@ def _catch_in_loops(base_events: ModuleType) -> None:
     _hooks.append(_Hook(base_events.BaseEventLoop, "call_exception_handler", _in_loop))
 
 
-def _told(error: BaseException | None, kind: type[BaseException] | None, trace: TracebackType | None) -> str:
-    import traceback
-
-    return "".join(traceback.format_exception(kind, error, trace)).rstrip()
+def _told(error: BaseException | None, kind: type[BaseException] | None) -> str:
+    described = None if error is None else describe(error)
+    return described[0] if described is not None else f"{kind.__qualname__ if kind else None} without a value"
 
 
 def _place_of(trace: TracebackType | None) -> str:
@@ -92,7 +92,7 @@ def record_failure(where: str, error: BaseException) -> None:
     if isinstance(error, KeyboardInterrupt):
         _core.log.warn("interrupted in %s, %s", where, _place_of(error.__traceback__))
     elif not isinstance(error, SystemExit | GeneratorExit):
-        _core.log.fatal("unhandled exception in %s\n%s", where, _told(error, type(error), error.__traceback__))
+        _core.log.fatal("unhandled exception in %s\n%s", where, _told(error, type(error)))
 
 
 def _in_main_thread(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
@@ -103,14 +103,14 @@ def _in_main_thread(_: type[BaseException], error: BaseException, __: TracebackT
 def _in_thread(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_type is not SystemExit:
         name = failure.thread.name if failure.thread is not None else "that has ended"
-        text = _told(failure.exc_value, failure.exc_type, failure.exc_traceback)
+        text = _told(failure.exc_value, failure.exc_type)
         _core.log.error("unhandled exception in thread %s\n%s", name, text)
         _core.recorder_flush(0.0)
 
 
 def _unraisable(failure: "sys.UnraisableHookArgs") -> None:
     where = failure.err_msg or "Exception ignored in"
-    text = _told(failure.exc_value, failure.exc_type, failure.exc_traceback)
+    text = _told(failure.exc_value, failure.exc_type)
     _core.log.error("%s: %r\n%s", where, failure.object, text)
 
 
@@ -122,5 +122,5 @@ def _in_loop(_: object, context: "dict[str, Any]") -> None:
     if error is None:
         _core.log.error("%s (task: %s)", message, name)
     else:
-        _core.log.error("%s (task: %s)\n%s", message, name, _told(error, type(error), error.__traceback__))
+        _core.log.error("%s (task: %s)\n%s", message, name, _told(error, type(error)))
     _core.recorder_flush(0.0)
