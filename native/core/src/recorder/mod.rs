@@ -49,6 +49,7 @@ mod losses;
 mod metric_stream;
 #[cfg(feature = "python")]
 mod outbox;
+mod pacing;
 mod proxy;
 #[cfg(feature = "python")]
 pub mod python;
