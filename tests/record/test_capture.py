@@ -60,6 +60,23 @@ def test_metrics_and_counters():
     assert {type(m.value) for m in events.metrics} == {int, float}
 
 
+def test_what_was_counted_before_the_first_session_is_in_no_capture():
+    program = """
+        import micromegas as mm
+        from micromegas.testing import capture
+
+        hits = mm.counter("hits")
+        hits.add(1000)
+        with capture() as events:
+            hits.add(3)
+        print([measure.value for measure in events.metrics if measure.name == "hits"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[3]\n"
+
+
 def test_span_trees_of_threads():
     def work():
         with mm.span("outer"), mm.span("inner"):

@@ -95,6 +95,20 @@ def test_both_encodings_tell_the_same(server, run):
     assert [events(server, tag) for tag in ("log", "metrics", "cpu")] == transit
 
 
+@pytest.mark.parametrize("encoding", ["transit", "columns"])
+def test_status_tells_the_bytes_that_were_sent(server, run, encoding):
+    """Blocks wait in columns; what they were sent as has another length."""
+    told = run(f"""
+        mm.init(encoding="{encoding}")
+        for n in range(5000):
+            mm.log.info("%s has %d", f"user {{n}}", n)
+        assert mm.flush(30)
+        print(mm.status()["sent_requests"], mm.status()["sent_bytes"])
+    """)
+    requests, sent = map(int, told.stdout.split())
+    assert sent == sum(len(request.body) for request in server.captured.requests[:requests])
+
+
 def test_blocks_that_many_long_messages_would_overfill(server, run):
     """What is few bytes in columns must be no more than a reader takes."""
     run("""

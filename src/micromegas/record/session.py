@@ -321,8 +321,8 @@ def shutdown(timeout: float = 5.0) -> bool:
 def status() -> dict[str, object] | None:
     """What became of the events of this session, None when not recording.
 
-    `process_id`, `sent_requests`, `sent_events`, `sent_bytes` (compressed), `waiting_bytes` (compressed),
-    `lost_events` and `losses`, the same by reason (`buffers_full`, `queue_full`, `refused` by the server, `given_up`
+    `process_id`, `sent_requests`, `sent_events`, `sent_bytes` (compressed, as they were sent), `waiting_bytes`
+    (compressed), `lost_events` and `losses`, the same by reason (`buffers_full`, `queue_full`, `refused` by the server, `given_up`
     after its failures, `at_exit`) and class (`logs`, `measures`, `spans`), `refused_values`, `last_error` (the last
     failure to send, or None), `server_formats` (the encodings of blocks that the server reads; None before it has
     said), `spool` (the folder of this process, None: everything is in memory), `spool_bytes` (of its segments),

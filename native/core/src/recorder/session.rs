@@ -173,8 +173,9 @@ impl Session {
         });
         let announcement = process_body(&process, clock.wall_ns(clock.start_ns()), clock.start_ns());
         let mut sums = HashMap::new();
-        if CONTINUED.swap(true, Ordering::Relaxed) {
-            // In a forked child, or after a stop: what was added before belongs to another session.
+        if CONTINUED.swap(true, Ordering::Relaxed) || !settings.sends {
+            // In a forked child, or after a stop: what was added before belongs to another session. A capture has what
+            // was added while it was open, also when it is the first to look.
             sums.extend(
                 hotpath::counter_totals()
                     .iter()

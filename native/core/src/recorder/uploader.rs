@@ -70,7 +70,7 @@ impl Uploader {
             let outcome = if self.sends {
                 self.send(&mut client, &item)
             } else {
-                Outcome::Sent
+                Outcome::Sent { bytes: item.body.len() }
             };
             self.outbox.settle(item, outcome);
         }
@@ -101,7 +101,7 @@ impl Uploader {
                     self.negotiation.process_announced(process_id, &formats);
                     self.outbox.learn_formats(formats);
                 }
-                Outcome::Sent
+                Outcome::Sent { bytes: body.len() }
             }
             401 if self.credentials.refuse(number) => Outcome::NoPass(Some(refusal(route, &answer))),
             // 407 is a proxy's: nothing that the server has said about the item

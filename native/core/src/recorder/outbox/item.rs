@@ -99,7 +99,8 @@ impl Item {
 
 /// What came of trying to send an item.
 pub enum Outcome {
-    Sent,
+    /// The server took it, in so many bytes: another encoding than the queue's has another length.
+    Sent { bytes: usize },
     /// The server will never take it.
     Refused(String),
     /// The server failed at this one.

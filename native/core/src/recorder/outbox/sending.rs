@@ -91,7 +91,7 @@ impl Outbox {
         let mut done = None;
         state.requests.end(&item, now);
         match outcome {
-            Outcome::Sent => {
+            Outcome::Sent { bytes } => {
                 state.pacing.took();
                 state.has_sent = true;
                 state.queue.discount(&item);
@@ -100,7 +100,7 @@ impl Outbox {
                     state.queue.settle(announced);
                 }
                 state.delivery.sent_requests += 1;
-                state.delivery.sent_bytes += item.body.len() as u64;
+                state.delivery.sent_bytes += bytes as u64;
                 match &item.remains {
                     Some(remains) => {
                         remains.sent_events.fetch_add(item.subject.events(), Ordering::AcqRel);
