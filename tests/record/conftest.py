@@ -203,10 +203,13 @@ class Finished:
 
 
 @pytest.fixture(autouse=True)
-def own_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test finds what a program of another one left, nor leaves any."""
-    with spool_below(tmp_path / "state"):
-        monkeypatch.setenv("MICROMEGAS_SPOOL_DIR", str(tmp_path / "spool"))
+def own_spool(tmp_path: Path) -> Iterator[None]:
+    """No test finds what a program of another one left, nor leaves any.
+
+    With patches of its own: those of a test must be undone before what the test leaves is looked at.
+    """
+    with spool_below(tmp_path / "state"), pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MICROMEGAS_SPOOL_DIR", str(tmp_path / "spool"))
         yield
     forget_buffers(tmp_path / "spool")
 

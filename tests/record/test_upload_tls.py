@@ -156,7 +156,7 @@ def test_a_forked_child_reports_through_tls_of_its_own(run, server, authority):
         print({os.waitpid(pid, 0)[1] for pid in children})
         assert mm.flush(20)
         """,
-        env={"MICROMEGAS_TELEMETRY_URL": url, "MICROMEGAS_CA_FILE": authority.file},
+        env={"MICROMEGAS_TELEMETRY_URL": url, "MICROMEGAS_CA_FILE": authority.file, "MICROMEGAS_SPOOL": "off"},
     )
     assert done.stdout == "{0}\n"
     assert sorted(server.captured.messages()) == sorted([*(f"child {i}" for i in range(20)), "parent"])

@@ -107,22 +107,43 @@ static __attribute__((noinline)) int record_named(const void *descriptor, PyObje
     return 1;
 }
 
+typedef struct {
+    mm_record head;
+    uint64_t id, parent, depth;
+} async_record;
+
+static __attribute__((noinline)) int record_slowly(const void *descriptor, enum mm_kind kind, uint64_t id, uint64_t parent,
+                                                   uint64_t depth)
+{
+    mm_block *block = mm_reserve(sizeof(async_record), kind);
+    if (!block) {
+        return 0;
+    }
+    mm_write_head(block, descriptor, kind);
+    async_record *record = (async_record *)block->cursor;
+    record->id = id;
+    record->parent = parent;
+    record->depth = depth;
+    mm_commit(block, sizeof *record);
+    return 1;
+}
+
+/* 0: it could not be recorded. */
 static inline int record(const void *descriptor, PyObject *name, enum mm_kind kind, uint64_t id, uint64_t parent, uint64_t depth)
 {
     if (__builtin_expect(name != NULL, 0)) {
         return record_named(descriptor, name, kind, id, parent, depth, 0);
     }
-    const size_t size = sizeof(mm_record) + 24;
-    mm_block *block = mm_reserve(size, kind);
-    if (!block) {
-        return 0;
+    mm_block *block = mm_current;
+    if (!mm_is_ready(block, sizeof(async_record))) {
+        return record_slowly(descriptor, kind, id, parent, depth);
     }
-    mm_write_head(block, descriptor, kind);
-    uint64_t *words = (uint64_t *)(block->cursor + sizeof(mm_record));
-    words[0] = id;
-    words[1] = parent;
-    words[2] = depth;
-    mm_commit(block, size);
+    async_record *record = (async_record *)block->cursor;
+    mm_write_head_at_once(&record->head, mm_tagged(descriptor, kind));
+    record->id = id;
+    record->parent = parent;
+    record->depth = depth;
+    __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
     return 1;
 }
 

@@ -173,6 +173,11 @@ static void release_block(mm_block *block)
     }
 }
 
+static void open_block(mm_block *block)
+{
+    block->limit = mm_clock_is_short() ? block->end : MM_BLOCK_DATA(block);
+}
+
 static mm_block *block_with_room(size_t size, mm_thread *thread, int is_first)
 {
     mm_block *block = NULL;
@@ -194,7 +199,8 @@ static mm_block *block_with_room(size_t size, mm_thread *thread, int is_first)
     }
     if (block) {
         block->cursor = block->read = MM_BLOCK_DATA(block);
-        block->limit = block->end = (uint8_t *)block + block->bytes;
+        block->end = (uint8_t *)block + block->bytes;
+        open_block(block);
         block->next = NULL;
         block->thread = thread;
         block->sequence = ++thread->sequence;
@@ -339,7 +345,7 @@ mm_block *mm_make_room(size_t size, enum mm_kind kind)
         block = register_thread(size);
     }
     else {
-        block->limit = block->end; /* recording may have been off when the limit was set */
+        open_block(block); /* recording may have been off when the limit was set */
         int is_of_another_session = block->extent->generation != generation;
         if (is_of_another_session || (size_t)(block->end - block->cursor) < size) {
             mm_buffers_want_folder();
@@ -379,7 +385,7 @@ void mm_set_recording(int recording)
         for (mm_thread *thread = threads; thread; thread = thread->next) {
             int state = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE);
             if (state == MM_LIVE || state == MM_STARTING) {
-                thread->tail->limit = thread->tail->cursor;
+                thread->tail->limit = MM_BLOCK_DATA(thread->tail);
             }
         }
         pthread_mutex_unlock(&recycling);

@@ -27,7 +27,8 @@ struct mm_thread;
  * process has died (src/recorder/spool/pages.rs reads it). */
 typedef struct mm_block {
     uint8_t *cursor; /* end of the committed records; stored last, with release order */
-    uint8_t *limit;  /* producer only: end of the room, or `cursor` while recording is off */
+    uint8_t *limit;  /* producer only: end of the room for events written at once; before `cursor` when there are none such:
+                      * recording is off, or the clock takes a call */
     uint8_t *end;    /* end of the memory */
     uint8_t *read;   /* consumer only */
     struct mm_block *next; /* stored by the producer once this block gets no more records */
@@ -58,13 +59,18 @@ extern int mm_recording __attribute__((visibility("hidden")));
 /* Makes room for `size` bytes and returns the block, or NULL when the event is not to be recorded. Needs the GIL. */
 mm_block *mm_make_room(size_t size, enum mm_kind kind);
 
+/* Whether an event of `size` bytes can be written at once, its time read from the counter. What can't is for a function of
+ * its own, not inlined and called last: so the hot path saves no register, keeps no stack frame and calls nothing.
+ * Sizes up to half of what an address can be. */
+static inline int mm_is_ready(const mm_block *block, size_t size)
+{
+    return __builtin_expect((uintptr_t)block->cursor + size <= (uintptr_t)block->limit, 1);
+}
+
 static inline mm_block *mm_reserve(size_t size, enum mm_kind kind)
 {
     mm_block *block = mm_current;
-    if (__builtin_expect((size_t)(block->limit - block->cursor) < size, 0)) {
-        block = mm_make_room(size, kind);
-    }
-    return block;
+    return mm_is_ready(block, size) ? block : mm_make_room(size, kind);
 }
 
 static inline void mm_commit(mm_block *block, size_t size)
@@ -72,18 +78,24 @@ static inline void mm_commit(mm_block *block, size_t size)
     __atomic_store_n(&block->cursor, block->cursor + size, __ATOMIC_RELEASE);
 }
 
+/* The second word of a record. */
+static inline uint64_t mm_tagged(const void *descriptor, enum mm_kind kind)
+{
+    return (uint64_t)(uintptr_t)descriptor | (uint64_t)kind;
+}
+
 static inline void mm_write_head(mm_block *block, const void *descriptor, enum mm_kind kind)
 {
     mm_record *record = (mm_record *)block->cursor;
     record->ticks = mm_ticks();
-    record->tagged_descriptor = (uint64_t)(uintptr_t)descriptor | (uint64_t)kind;
+    record->tagged_descriptor = mm_tagged(descriptor, kind);
 }
 
-/* Whether an event of `size` bytes can be written at once, with a counter's ticks. What can't is for a function of its own,
- * not inlined and called last: so the hot path saves no register, keeps no stack frame and calls nothing. */
-static inline int mm_is_ready(const mm_block *block, size_t size)
+/* The same where mm_is_ready said so. */
+static inline void mm_write_head_at_once(mm_record *record, uint64_t tagged_descriptor)
 {
-    return MM_HAS_COUNTER && __builtin_expect((size_t)(block->limit - block->cursor) >= size && mm_clock_uses_counter, 1);
+    mm_store_counter(&record->ticks);
+    record->tagged_descriptor = tagged_descriptor;
 }
 
 /* The slow way of `mm_emit`. */
@@ -98,8 +110,7 @@ static inline void mm_emit(const void *descriptor, enum mm_kind kind)
         return;
     }
     mm_record *record = (mm_record *)block->cursor;
-    record->ticks = mm_ticks();
-    record->tagged_descriptor = (uint64_t)(uintptr_t)descriptor | (uint64_t)kind;
+    mm_write_head_at_once(record, mm_tagged(descriptor, kind));
     __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
 }
 

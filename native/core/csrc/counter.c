@@ -66,17 +66,10 @@ static PyObject *counter_add(PyObject *self, PyObject *amount)
     if (__builtin_expect(!sum, 0)) {
         return refuse();
     }
-#if PY_VERSION_HEX >= 0x030C0000
-    if (PyLong_CheckExact(amount) && PyUnstable_Long_IsCompact((PyLongObject *)amount)) {
-        add_integer(sum, PyUnstable_Long_CompactValue((PyLongObject *)amount));
+    if (mm_is_small_int(amount)) {
+        add_integer(sum, mm_small_int(amount));
         Py_RETURN_NONE;
     }
-#else
-    if (PyLong_CheckExact(amount) && Py_SIZE(amount) >= -1 && Py_SIZE(amount) <= 1) {
-        add_integer(sum, Py_SIZE(amount) * (int64_t)((PyLongObject *)amount)->ob_digit[0]);
-        Py_RETURN_NONE;
-    }
-#endif
     return add_other(sum, amount);
 }
 

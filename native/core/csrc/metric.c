@@ -61,8 +61,7 @@ static inline __attribute__((always_inline)) PyObject *record_number(const mm_me
         return record_slowly(metric, kind, bits);
     }
     measure *record = (measure *)block->cursor;
-    record->head.ticks = mm_ticks();
-    record->head.tagged_descriptor = (uint64_t)(uintptr_t)metric->descriptor | (uint64_t)kind;
+    mm_write_head_at_once(&record->head, mm_tagged(metric->descriptor, kind));
     record->bits = bits;
     __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
     Py_RETURN_NONE;
@@ -100,7 +99,7 @@ static int number_of(PyObject *value, mm_number *number)
     return real != -1.0 || !PyErr_Occurred();
 }
 
-/* Anything but a small int or a float. */
+/* Anything but a small positive int or a float. */
 static __attribute__((noinline)) PyObject *record_other(const mm_metric *metric, PyObject *value)
 {
     mm_number number;
@@ -110,19 +109,12 @@ static __attribute__((noinline)) PyObject *record_other(const mm_metric *metric,
 static PyObject *metric_record(PyObject *self, PyObject *value)
 {
     const mm_metric *metric = (const mm_metric *)self;
+    if (mm_is_small_int(value)) {
+        return record_number(metric, MM_METRIC_INT, (uint64_t)mm_small_int(value));
+    }
     if (PyFloat_CheckExact(value)) {
         return record_number(metric, MM_METRIC_FLOAT, bits_of(PyFloat_AS_DOUBLE(value)));
     }
-#if PY_VERSION_HEX >= 0x030C0000
-    if (PyLong_CheckExact(value) && PyUnstable_Long_IsCompact((PyLongObject *)value)) {
-        return record_number(metric, MM_METRIC_INT, (uint64_t)(int64_t)PyUnstable_Long_CompactValue((PyLongObject *)value));
-    }
-#else
-    if (PyLong_CheckExact(value) && Py_SIZE(value) >= -1 && Py_SIZE(value) <= 1) {
-        int64_t number = Py_SIZE(value) * (int64_t)((PyLongObject *)value)->ob_digit[0];
-        return record_number(metric, MM_METRIC_INT, (uint64_t)number);
-    }
-#endif
     return record_other(metric, value);
 }
 
@@ -226,7 +218,7 @@ PyObject *mm_make_metric(PyObject *module, PyObject *args)
     mm_metric *metric = PyObject_New(mm_metric, &mm_MetricType);
     if (metric) {
         metric->descriptor = descriptor;
-        metric->room = descriptor && !with_context ? sizeof(measure) : SIZE_MAX;
+        metric->room = descriptor && !with_context ? sizeof(measure) : SIZE_MAX / 2;
         metric->with_context = with_context;
         metric->name = Py_NewRef(name);
     }

@@ -170,6 +170,7 @@ PyObject *mm_use_context(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     mm_log_extras |= 1;
+    mm_log_hot_sites_clear();
     Py_RETURN_NONE;
 }
 
@@ -182,6 +183,7 @@ PyObject *mm_set_global_properties(PyObject *module, PyObject *set)
     }
     int is_empty = set == Py_None || ((mm_property_set *)set)->count == 0;
     mm_log_extras = (mm_log_extras & ~(uintptr_t)2) | (is_empty ? 0 : 2);
+    mm_log_hot_sites_clear();
     Py_XSETREF(mm_global_properties, is_empty ? NULL : (mm_property_set *)Py_NewRef(set));
     Py_RETURN_NONE;
 }

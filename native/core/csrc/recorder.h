@@ -86,7 +86,6 @@ mm_text mm_text_of(PyObject *utf8_bytes);
 
 typedef struct mm_site {
     uintptr_t key;
-    PyObject *hot;          /* `text` while this site's events are recorded, else NULL */
     const void *descriptor; /* of the literal */
     int conversion_count;   /* -1: the message must be formatted by the caller */
     int muted;              /* by the level of its target */
@@ -128,12 +127,41 @@ static inline mm_site *mm_site_find(uintptr_t key)
     }
 }
 
+/* Forgets which sites may take the shortest way: something has changed that this way does not ask for. */
+void mm_log_hot_sites_clear(void);
+
 /* Adds a site; NULL when the table is full or memory is short. Steals nothing. */
 mm_site *mm_site_add(uintptr_t key, PyObject *text, PyObject *code);
 void mm_sites_each(void (*act)(mm_site *));
 size_t mm_site_count(void);
 
 /* ---- values ------------------------------------------------------------------------------------------------------------ */
+
+/* Whether a value is an exact int of which one comparison tells that it is small: from 1 to 2^30 - 1, as most are. */
+static inline int mm_is_small_int(PyObject *object)
+{
+    if (!PyLong_CheckExact(object)) {
+        return 0;
+    }
+#if PY_VERSION_HEX < 0x030C0000
+    return Py_SIZE(object) == 1;
+#elif PY_VERSION_HEX < 0x030E0000
+    return ((PyLongObject *)object)->long_value.lv_tag == 1 << 3; /* one digit, positive */
+#else
+    return PyUnstable_Long_IsCompact((PyLongObject *)object);
+#endif
+}
+
+static inline int64_t mm_small_int(PyObject *object)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    return (int64_t)((PyLongObject *)object)->ob_digit[0];
+#elif PY_VERSION_HEX < 0x030E0000
+    return (int64_t)((PyLongObject *)object)->long_value.ob_digit[0];
+#else
+    return (int64_t)PyUnstable_Long_CompactValue((PyLongObject *)object);
+#endif
+}
 
 typedef struct {
     PyObject *text; /* the text to copy: borrowed from the caller, or equal to `owned` */

@@ -101,7 +101,7 @@ static void write_frames(int fd, PyThreadState *thread)
             return;
         }
         PyCodeObject *code = (PyCodeObject *)object;
-        int line = PyCode_Addr2Line(code, _PyInterpreterFrame_LASTI(frame) * (int)sizeof(_Py_CODEUNIT));
+        int line = PyCode_Addr2Line(code, _PyInterpreterFrame_LASTI((mm_frame *)frame) * (int)sizeof(_Py_CODEUNIT));
         mm_write_text(fd, "  File \"");
         write_string(fd, code->co_filename);
         mm_write_text(fd, "\", line ");
