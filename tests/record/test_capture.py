@@ -221,24 +221,23 @@ def test_an_exception_passes_and_leaves_nothing_behind():
     assert [log.message for log in seen[0].logs] == ["before"]
 
 
-def test_a_program_may_init_and_shut_down_inside():
+def test_a_program_may_init_and_shut_down_inside(monkeypatch):
     """Nothing is sent: the address is one that nobody answers at, and a session that sends would say so."""
-    with pytest.MonkeyPatch.context() as patch:  # undone before the environment is looked at
-        patch.setenv("MICROMEGAS_TELEMETRY_URL", "http://127.0.0.1:9")
-        with capture() as events:
-            mm.log.info("early")
-            process_id = mm.init(process_name="app", level="info")
-            assert mm.status()["process_id"] == process_id
-            mm.log.info("one")
-            mm.log.debug("below the level")
-            with pytest.raises(RuntimeError, match="already started"):
-                mm.init()
-            assert mm.flush()
-            assert mm.shutdown()
-            mm.log.info("nobody records")
+    monkeypatch.setenv("MICROMEGAS_TELEMETRY_URL", "http://127.0.0.1:9")
+    with capture() as events:
+        mm.log.info("early")
+        process_id = mm.init(process_name="app", level="info")
+        assert mm.status()["process_id"] == process_id
+        mm.log.info("one")
+        mm.log.debug("below the level")
+        with pytest.raises(RuntimeError, match="already started"):
             mm.init()
-            mm.log.info("two")
-            assert mm.status()["last_error"] is None
+        assert mm.flush()
+        assert mm.shutdown()
+        mm.log.info("nobody records")
+        mm.init()
+        mm.log.info("two")
+        assert mm.status()["last_error"] is None
     assert [log.message for log in events.logs] == ["early", "one", "two"]
 
 
