@@ -142,7 +142,7 @@ def test_exceptions_that_cannot_be_shown(run, server):
 
 
 def test_reports_are_bounded(run, server):
-    """Whatever size the message has, the chain of causes, the traceback: the program prints all of it, we keep its ends."""
+    """Whatever size message, chain of causes and traceback have: the program prints all of it, we keep its ends."""
     done = run(
         """
         import sys, threading

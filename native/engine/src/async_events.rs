@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::{Dependencies, Place, Record, RecordType, Result, WireError};
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen};
 use crate::block_source::BlockSource;
 use crate::call_tree::scope_hash;
 use crate::clock::Clock;
-use crate::columns::{column, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
+use crate::columns::{column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
 use crate::event_builder::event_builder;
 use crate::scopes::{is_span_type, BlockScopes, ScopePlan};
 
@@ -134,18 +134,12 @@ impl Rows {
     }
 
     fn largest_column(&self) -> usize {
-        let bytes = self.dictionaries().map(DictionaryColumn::value_bytes);
-        bytes.into_iter().max().unwrap_or(0)
+        DictionaryColumn::largest(self.dictionaries())
     }
 
     fn bytes(&self) -> usize {
         let plain = 2 * size_of::<i64>() + 3 * size_of::<u32>();
-        let dictionaries = self
-            .dictionaries()
-            .into_iter()
-            .map(DictionaryColumn::bytes)
-            .sum::<usize>();
-        self.time.bytes() + self.time.rows() * plain + dictionaries
+        self.time.bytes() + self.time.rows() * plain + DictionaryColumn::all_bytes(self.dictionaries())
     }
 
     fn fill(&mut self, source: &BlockSource, rows: usize) -> std::result::Result<(), String> {
@@ -155,21 +149,19 @@ impl Rows {
     }
 
     fn take(mut self) -> std::result::Result<RecordBatch, String> {
-        let wide = |values: &mut Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(std::mem::take(values))) };
-        let narrow = |values: &mut Vec<u32>| -> ArrayRef { Arc::new(UInt32Array::from(std::mem::take(values))) };
         let columns = vec![
             self.stream_id.take_texts("stream_id")?,
             self.block_id.take_texts("block_id")?,
             self.time.take(),
             self.event_type.take_texts("event_type")?,
-            wide(&mut self.span_id),
-            wide(&mut self.parent_span_id),
-            narrow(&mut self.depth),
-            narrow(&mut self.hash),
+            take_wide(&mut self.span_id),
+            take_wide(&mut self.parent_span_id),
+            take_narrow(&mut self.depth),
+            take_narrow(&mut self.hash),
             self.name.take_texts("name")?,
             self.filename.take_texts("filename")?,
             self.target.take_texts("target")?,
-            narrow(&mut self.line),
+            take_narrow(&mut self.line),
         ];
         RecordBatch::try_new(schema(), columns).map_err(|error| error.to_string())
     }

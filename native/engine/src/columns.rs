@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, StringArray, TimestampNanosecondArray};
+use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampNanosecondArray, UInt32Array};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, TimeUnit};
 
@@ -33,6 +33,14 @@ pub fn column(name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, false)
 }
 
+pub fn take_wide(values: &mut Vec<i64>) -> ArrayRef {
+    Arc::new(Int64Array::from(std::mem::take(values)))
+}
+
+pub fn take_narrow(values: &mut Vec<u32>) -> ArrayRef {
+    Arc::new(UInt32Array::from(std::mem::take(values)))
+}
+
 /// A dictionary column of texts, or of JSONB objects.
 #[derive(Default)]
 pub struct DictionaryColumn {
@@ -60,6 +68,16 @@ impl DictionaryColumn {
 
     pub fn bytes(&self) -> usize {
         self.keys.len() * size_of::<i32>() + self.values.value_bytes()
+    }
+
+    /// Bytes of several columns.
+    pub fn all_bytes<const N: usize>(columns: [&Self; N]) -> usize {
+        columns.map(Self::bytes).into_iter().sum()
+    }
+
+    /// Bytes of the distinct values of the one of several columns that has most.
+    pub fn largest<const N: usize>(columns: [&Self; N]) -> usize {
+        columns.map(Self::value_bytes).into_iter().max().unwrap_or(0)
     }
 
     pub fn take_texts(&mut self, what: &str) -> Result<ArrayRef, String> {
@@ -203,7 +221,7 @@ impl ProcessColumns {
             &self.computer,
             &self.properties,
         ];
-        dictionaries.into_iter().map(DictionaryColumn::bytes).sum::<usize>() + self.insert_time.bytes()
+        DictionaryColumn::all_bytes(dictionaries) + self.insert_time.bytes()
     }
 
     pub fn take_leading(&mut self) -> Result<Vec<ArrayRef>, String> {

@@ -24,6 +24,7 @@ pub mod net_spans;
 pub mod net_stack;
 pub mod parse_block;
 pub mod properties;
+pub mod property_sets;
 pub mod scopes;
 pub mod thread_spans;
 

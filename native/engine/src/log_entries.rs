@@ -11,9 +11,7 @@ use micromegas_core::codec::{
 };
 use pyo3::prelude::*;
 
-use crate::block_reader::{
-    encode_property_set, for_each_event, LayoutCache, PerDependency, Problems, Seen, ValueBudget,
-};
+use crate::block_reader::{for_each_event, LayoutCache, PerDependency, Problems, Seen, ValueBudget};
 use crate::block_source::BlockSource;
 use crate::clock::Clock;
 use crate::columns::{
@@ -21,6 +19,7 @@ use crate::columns::{
     TimeColumn,
 };
 use crate::event_builder::event_builder;
+use crate::property_sets::{PropertySet, PropertySets};
 
 fn schema() -> SchemaRef {
     let mut fields = ProcessColumns::leading_fields();
@@ -92,10 +91,9 @@ struct Description {
     level: i32,
 }
 
-/// A property set: its key in the column, and what it says of the row.
-#[derive(Clone, Copy)]
-struct PropertySet {
-    key: i32,
+/// What a property set says of other columns.
+#[derive(Clone, Copy, Default)]
+struct Said {
     target: Option<i32>,
     level: Option<i32>,
 }
@@ -164,8 +162,7 @@ struct BlockRows<'r, 'd, 'a> {
     descriptions: PerDependency<Description>,
     messages: PerDependency<&'d str>,
     targets: PerDependency<i32>,
-    property_sets: PerDependency<PropertySet>,
-    no_properties: i32,
+    property_sets: PropertySets<Said>,
     budget: ValueBudget,
 }
 
@@ -177,8 +174,7 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
         mut budget: ValueBudget,
     ) -> Result<Self> {
         let count = dependencies.len();
-        let empty = encode_property_set(std::iter::empty(), &mut budget)?;
-        let no_properties = rows.properties.values.intern(&empty);
+        let property_sets = PropertySets::new(dependencies, &mut rows.properties, &mut budget)?;
         Ok(Self {
             rows,
             dependencies,
@@ -186,8 +182,7 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
             descriptions: PerDependency::new(count),
             messages: PerDependency::new(count),
             targets: PerDependency::new(count),
-            property_sets: PerDependency::new(count),
-            no_properties,
+            property_sets,
             budget,
         })
     }
@@ -219,33 +214,17 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
         targets.get(index, || Ok(rows.target.values.intern_str(dependencies.text(index)?)))
     }
 
-    fn property_set(&mut self, id: u64) -> Result<PropertySet> {
-        let Self {
-            rows,
-            dependencies,
-            property_sets,
-            budget,
-            ..
-        } = self;
-        let index = dependencies.find(id)?;
-        property_sets.get(index, || {
-            let pairs = dependencies.property_set_at(index)?;
-            let encoded = encode_property_set(pairs.clone(), budget)?;
-            let mut set = PropertySet {
-                key: rows.properties.values.intern(&encoded),
-                target: None,
-                level: None,
-            };
-            for (name, value) in pairs {
-                match name {
-                    "target" => set.target = Some(rows.target.values.intern_str(value)),
-                    // the last of a name counts, and an unknown word says nothing about the level
-                    "level" => set.level = level_of_word(value),
-                    _ => {}
-                }
-            }
-            Ok(set)
-        })
+    fn property_set(&mut self, id: u64) -> Result<PropertySet<Said>> {
+        let index = self.dependencies.find(id)?;
+        let Rows { properties, target, .. } = &mut *self.rows;
+        let say = |said: &mut Said, name: &str, value: &str| match name {
+            "target" => said.target = Some(target.values.intern_str(value)),
+            // an unknown word says nothing about the level
+            "level" => said.level = level_of_word(value),
+            _ => {}
+        };
+        self.property_sets
+            .get(self.dependencies, index, properties, &mut self.budget, say)
     }
 
     fn push(&mut self, ticks: i64, target: i32, level: i32, message: &str, properties: i32) -> Result<()> {
@@ -267,7 +246,7 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
                 let message = self
                     .messages
                     .get(index, || dependencies.object(index)?.text("fmt_str"))?;
-                self.push(time.i64(record.body), target, level, message, self.no_properties)?;
+                self.push(time.i64(record.body), target, level, message, self.property_sets.none())?;
             }
             Plan::StaticInterop {
                 time,
@@ -279,7 +258,7 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
                 let message = dependencies.text(dependencies.find(message.reference(record.body))?)?;
                 let target = self.target(target.reference(record.body))?;
                 let level = level_of_number(level.u32(record.body));
-                self.push(time.i64(record.body), target, level, message, self.no_properties)?;
+                self.push(time.i64(record.body), target, level, message, self.property_sets.none())?;
             }
             Plan::Text { form, overrides } => {
                 let TextEvent {
@@ -295,13 +274,13 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
                     }
                     TextOrigin::Inline { level, target } => (self.target(target)?, level_of_number(level)),
                 };
-                let mut key = self.no_properties;
+                let mut key = self.property_sets.none();
                 if let Some(id) = properties {
                     let set = self.property_set(id)?;
                     key = set.key;
                     if *overrides {
-                        target = set.target.unwrap_or(target);
-                        level = set.level.unwrap_or(level);
+                        target = set.said.target.unwrap_or(target);
+                        level = set.said.level.unwrap_or(level);
                     }
                 }
                 self.push(time, target, level, &message, key)?;

@@ -8,15 +8,14 @@ use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::{Dependencies, DependencyIndex, Place, PlaceKind, Record, RecordType, Result, WireError};
 use pyo3::prelude::*;
 
-use crate::block_reader::{
-    encode_property_set, for_each_event, LayoutCache, PerDependency, Problems, Seen, ValueBudget,
-};
+use crate::block_reader::{for_each_event, LayoutCache, PerDependency, Problems, Seen, ValueBudget};
 use crate::block_source::BlockSource;
 use crate::clock::Clock;
 use crate::columns::{
     column, jsonb_dictionary_type, text_dictionary_type, time_type, DictionaryColumn, ProcessColumns, TimeColumn,
 };
 use crate::event_builder::event_builder;
+use crate::property_sets::{PropertySet, PropertySets};
 
 /// Integer measures of this unit are told in seconds.
 const TICKS: &str = "ticks";
@@ -93,10 +92,18 @@ struct Description {
     unit: Unit,
 }
 
-/// A property set: its key in the column, and what it says of the row.
-#[derive(Clone, Copy)]
-struct PropertySet {
-    key: i32,
+impl Unit {
+    fn of(text: &str, column: &mut DictionaryColumn) -> Self {
+        Self {
+            key: column.values.intern_str(text),
+            is_ticks: text == TICKS,
+        }
+    }
+}
+
+/// What a property set says of other columns.
+#[derive(Clone, Copy, Default)]
+struct Said {
     target: Option<i32>,
     name: Option<i32>,
     unit: Option<Unit>,
@@ -119,19 +126,14 @@ impl Rows {
     }
 
     fn largest_column(&self) -> usize {
-        let bytes = self.dictionaries().map(DictionaryColumn::value_bytes);
-        bytes.into_iter().max().unwrap_or(0)
+        DictionaryColumn::largest(self.dictionaries())
     }
 
     fn bytes(&self) -> usize {
         self.process.bytes()
             + self.time.bytes()
             + self.value.len() * size_of::<f64>()
-            + self
-                .dictionaries()
-                .into_iter()
-                .map(DictionaryColumn::bytes)
-                .sum::<usize>()
+            + DictionaryColumn::all_bytes(self.dictionaries())
     }
 
     fn fill(&mut self, source: &BlockSource, rows: usize) -> std::result::Result<(), String> {
@@ -149,13 +151,6 @@ impl Rows {
         columns.push(self.process.take_properties()?);
         RecordBatch::try_new(schema(), columns).map_err(|error| error.to_string())
     }
-
-    fn unit(&mut self, text: &str) -> Unit {
-        Unit {
-            key: self.unit.values.intern_str(text),
-            is_ticks: text == TICKS,
-        }
-    }
 }
 
 /// One block while it is read: what its dependencies became in the columns of the row group.
@@ -164,8 +159,7 @@ struct BlockRows<'r, 'd, 'a> {
     dependencies: &'d Dependencies<'a>,
     clock: Clock,
     descriptions: PerDependency<Description>,
-    property_sets: PerDependency<PropertySet>,
-    no_properties: i32,
+    property_sets: PropertySets<Said>,
     budget: ValueBudget,
 }
 
@@ -176,16 +170,13 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
         clock: Clock,
         mut budget: ValueBudget,
     ) -> Result<Self> {
-        let count = dependencies.len();
-        let empty = encode_property_set(std::iter::empty(), &mut budget)?;
-        let no_properties = rows.properties.values.intern(&empty);
+        let property_sets = PropertySets::new(dependencies, &mut rows.properties, &mut budget)?;
         Ok(Self {
             rows,
             dependencies,
             clock,
-            descriptions: PerDependency::new(count),
-            property_sets: PerDependency::new(count),
-            no_properties,
+            descriptions: PerDependency::new(dependencies.len()),
+            property_sets,
             budget,
         })
     }
@@ -203,39 +194,27 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
             Ok(Description {
                 target: rows.target.values.intern_str(target),
                 name: rows.name.values.intern_str(name),
-                unit: rows.unit(unit),
+                unit: Unit::of(unit, &mut rows.unit),
             })
         })
     }
 
-    fn property_set(&mut self, index: DependencyIndex) -> Result<PropertySet> {
-        let Self {
-            rows,
-            dependencies,
-            property_sets,
-            budget,
+    fn property_set(&mut self, index: DependencyIndex) -> Result<PropertySet<Said>> {
+        let Rows {
+            properties,
+            target,
+            name,
+            unit,
             ..
-        } = self;
-        property_sets.get(index, || {
-            let pairs = dependencies.property_set_at(index)?;
-            let encoded = encode_property_set(pairs.clone(), budget)?;
-            let key = rows.properties.values.intern(&encoded);
-            let mut set = PropertySet {
-                key,
-                target: None,
-                name: None,
-                unit: None,
-            };
-            for (name, value) in pairs {
-                match name {
-                    "target" => set.target = Some(rows.target.values.intern_str(value)),
-                    "name" => set.name = Some(rows.name.values.intern_str(value)),
-                    "unit" => set.unit = Some(rows.unit(value)),
-                    _ => {}
-                }
-            }
-            Ok(set)
-        })
+        } = &mut *self.rows;
+        let say = |said: &mut Said, key: &str, value: &str| match key {
+            "target" => said.target = Some(target.values.intern_str(value)),
+            "name" => said.name = Some(name.values.intern_str(value)),
+            "unit" => said.unit = Some(Unit::of(value, unit)),
+            _ => {}
+        };
+        self.property_sets
+            .get(self.dependencies, index, properties, &mut self.budget, say)
     }
 
     fn event(&mut self, plan: &Plan, record: &Record<'_>) -> Result<Seen> {
@@ -254,13 +233,13 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
             mut name,
             mut unit,
         } = self.description(self.dependencies.find(description.reference(record.body))?)?;
-        let mut key = self.no_properties;
+        let mut key = self.property_sets.none();
         if let Some(properties) = properties {
             let set = self.property_set(self.dependencies.find(properties.reference(record.body))?)?;
             key = set.key;
-            target = set.target.unwrap_or(target);
-            name = set.name.unwrap_or(name);
-            unit = set.unit.unwrap_or(unit);
+            target = set.said.target.unwrap_or(target);
+            name = set.said.name.unwrap_or(name);
+            unit = set.said.unit.unwrap_or(unit);
         }
         let mut value = match value_field.kind {
             PlaceKind::F64 => value_field.f64(record.body),
@@ -269,7 +248,7 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
         };
         if unit.is_ticks && !matches!(value_field.kind, PlaceKind::F64) {
             value /= self.clock.frequency() as f64;
-            unit = self.rows.unit(SECONDS);
+            unit = Unit::of(SECONDS, &mut self.rows.unit);
         }
         self.rows.time.push(self.clock.time_of(time.i64(record.body)));
         self.rows.target.push(target);

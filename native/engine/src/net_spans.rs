@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::{Dependencies, DependencyIndex, Place, Record, RecordType, Result, WireError};
 use pyo3::prelude::*;
@@ -14,7 +14,7 @@ use crate::arrow_py::{value_error, ArrowBatch};
 use crate::block_reader::{check_room, for_each_event, LayoutCache, PerDependency, Problems, Seen};
 use crate::block_source::BlockSource;
 use crate::clock::Clock;
-use crate::columns::{column, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
+use crate::columns::{column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
 use crate::net_stack::{ClosedSpan, Kind, NetStack};
 
 /// Spans that may be open at once. Real ones nest four deep; this bounds what a sender who never ends one can hold.
@@ -138,11 +138,7 @@ impl Rows {
 
     fn bytes(&self) -> usize {
         let plain = 5 * size_of::<i64>() + size_of::<u32>() + size_of::<bool>();
-        let dictionaries = self
-            .dictionaries()
-            .into_iter()
-            .map(DictionaryColumn::bytes)
-            .sum::<usize>();
+        let dictionaries = DictionaryColumn::all_bytes(self.dictionaries());
         self.begin_time.bytes() + self.end_time.bytes() + self.rows() * plain + dictionaries
     }
 
@@ -163,20 +159,19 @@ impl Rows {
     }
 
     fn take(&mut self) -> std::result::Result<RecordBatch, String> {
-        let wide = |values: &mut Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(std::mem::take(values))) };
         let columns = vec![
             self.process_id.take_texts("process_id")?,
             self.stream_id.take_texts("stream_id")?,
-            wide(&mut self.span_id),
-            wide(&mut self.parent_span_id),
-            Arc::new(UInt32Array::from(std::mem::take(&mut self.depth))),
+            take_wide(&mut self.span_id),
+            take_wide(&mut self.parent_span_id),
+            take_narrow(&mut self.depth),
             self.kind.take_texts("kind")?,
             self.name.take_texts("name")?,
             self.connection_name.take_texts("connection_name")?,
             Arc::new(BooleanArray::from(std::mem::take(&mut self.is_outgoing))),
-            wide(&mut self.begin_bits),
-            wide(&mut self.end_bits),
-            wide(&mut self.bit_size),
+            take_wide(&mut self.begin_bits),
+            take_wide(&mut self.end_bits),
+            take_wide(&mut self.bit_size),
             self.begin_time.take(),
             self.end_time.take(),
         ];
@@ -339,13 +334,7 @@ impl NetSpansBuilder {
     }
 
     fn append(&mut self, py: Python<'_>, block: BlockSource) -> PyResult<Vec<String>> {
-        let largest = self
-            .rows
-            .dictionaries()
-            .into_iter()
-            .map(DictionaryColumn::value_bytes)
-            .max();
-        check_room(largest.unwrap_or(0))?;
+        check_room(DictionaryColumn::largest(self.rows.dictionaries()))?;
         Ok(py.detach(|| self.append_block(&block)))
     }
 

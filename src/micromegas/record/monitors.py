@@ -6,6 +6,7 @@ Both begin when asked to and end with the recording, or by `close()` of what the
 import contextlib
 import gc
 import sys
+from abc import ABC, abstractmethod
 
 from micromegas import _core
 from micromegas.record.metrics import declared_metric
@@ -19,7 +20,7 @@ GENERATIONS = 3
 LOOP_PERIOD = 0.1
 
 
-class Monitor:
+class Monitor(ABC):
     """Something that is watched until `close()`, or until recording ends."""
 
     def __init__(self) -> None:
@@ -31,8 +32,9 @@ class Monitor:
             _open.remove(self)
             self._end()
 
+    @abstractmethod
     def _end(self) -> None:
-        raise NotImplementedError
+        """Takes out of the interpreter what was put into it."""
 
 
 _open: list[Monitor] = []

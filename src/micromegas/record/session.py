@@ -179,7 +179,7 @@ def init(
         "scrub_patterns": [] if scrub is None or isinstance(scrub, bool) else [str(pattern) for pattern in scrub],
         "encoding": encoding or os.environ.get("MICROMEGAS_ENCODING") or "auto",
         "queue_bytes": queue_bytes if queue_bytes is not None else _bytes_from("MICROMEGAS_QUEUE_BYTES"),
-        "system_metrics": system_metrics if system_metrics is not None else _switch("MICROMEGAS_SYSTEM_METRICS"),
+        "system_metrics": system_metrics if system_metrics is not None else _is_wanted("MICROMEGAS_SYSTEM_METRICS"),
         "spool_folder": _spool_folder(spool, spool_dir),
         "spool_bytes": spool_bytes if spool_bytes is not None else _bytes_from("MICROMEGAS_SPOOL_BYTES", 512 << 20),
         "span_sampling": _span_sampling(
@@ -200,7 +200,7 @@ def init(
 
 
 def _is_wanted(variable: str) -> bool:
-    """Unless it says no."""
+    """Unless the environment says no."""
     return os.environ.get(variable, "").strip().lower() not in ("0", "false", "no", "off")
 
 
@@ -225,7 +225,7 @@ def _install_logging(_: object) -> None:
 def _spool_folder(wanted: bool | None, folder: str | os.PathLike[str] | None) -> str | None:
     from micromegas.record.spool import spool_folder
 
-    if not (_switch("MICROMEGAS_SPOOL") if wanted is None else wanted):
+    if not (_is_wanted("MICROMEGAS_SPOOL") if wanted is None else wanted):
         return None
     return os.path.abspath(folder) if folder is not None else spool_folder(os.environ)
 
@@ -322,10 +322,10 @@ def status() -> dict[str, object] | None:
     """What became of the events of this session, None when not recording.
 
     `process_id`, `sent_requests`, `sent_events`, `sent_bytes` (compressed, as they were sent), `waiting_bytes`
-    (compressed), `lost_events` and `losses`, the same by reason (`buffers_full`, `queue_full`, `refused` by the server, `given_up`
-    after its failures, `at_exit`) and class (`logs`, `measures`, `spans`), `refused_values`, `last_error` (the last
-    failure to send, or None), `server_formats` (the encodings of blocks that the server reads; None before it has
-    said), `spool` (the folder of this process, None: everything is in memory), `spool_bytes` (of its segments),
+    (compressed), `lost_events` and `losses`, the same by reason (`buffers_full`, `queue_full`, `refused` by the server,
+    `given_up` after its failures, `at_exit`) and class (`logs`, `measures`, `spans`), `refused_values`, `last_error`
+    (the last failure to send, or None), `server_formats` (the encodings of blocks that the server reads; None before it
+    has said), `spool` (the folder of this process, None: everything is in memory), `spool_bytes` (of its segments),
     `spool_error` (what went wrong last, or None), `private_buffers` (made that a crash would lose),
     `recovered_processes` and `recovered_events` (sent for processes that had died).
     """
@@ -363,11 +363,6 @@ def _span_sampling(given: "str | float | Mapping[str, float]") -> tuple[bool, li
     if not all(0.0 <= share <= 1.0 for _, share in pairs):
         raise ValueError(f"span sampling {given!r}: neither 'spikes' nor shares from 0 to 1")
     return False, [] if pairs == [("*", 1.0)] else pairs
-
-
-def _switch(variable: str) -> bool:
-    """On unless the environment says no."""
-    return os.environ.get(variable, "").strip().lower() not in ("0", "false", "no", "off")
 
 
 def _bytes_from(variable: str, default: int = _DEFAULT_BYTES) -> int:

@@ -34,6 +34,18 @@ def optional(name: str, data_type: pa.DataType) -> pa.Field:
     return pa.field(name, data_type, nullable=True)
 
 
+LEADING_COLUMNS = (
+    required("process_id", DICT_STRING),
+    required("stream_id", DICT_STRING),
+    required("block_id", DICT_STRING),
+    required("insert_time", TIMESTAMP),
+    required("exe", DICT_STRING),
+    required("username", DICT_STRING),
+    required("computer", DICT_STRING),
+)
+"""What rows that were made of single events begin with: whence the event came."""
+
+
 def canonical_type(data_type: pa.DataType) -> str:
     """Text of an Arrow type, the same in all versions of the libraries; `TypeError` for a type that no view uses."""
     if data_type in _LEAVES:

@@ -5,19 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 
 from micromegas._engine import LogEntriesBuilder
-from micromegas.views.arrow_types import DICT_JSONB, DICT_STRING, TIMESTAMP, required
+from micromegas.views.arrow_types import DICT_JSONB, DICT_STRING, LEADING_COLUMNS, TIMESTAMP, required
 from micromegas.views.block_rows import BlockRows, EventRows, RowsRequest
 from micromegas.views.view_set import DecodedFrom, InstanceKind, ViewSet
 
 SCHEMA = pa.schema(
     [
-        required("process_id", DICT_STRING),
-        required("stream_id", DICT_STRING),
-        required("block_id", DICT_STRING),
-        required("insert_time", TIMESTAMP),
-        required("exe", DICT_STRING),
-        required("username", DICT_STRING),
-        required("computer", DICT_STRING),
+        *LEADING_COLUMNS,
         required("time", TIMESTAMP),
         required("target", DICT_STRING),
         required("level", pa.int32()),

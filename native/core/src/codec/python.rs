@@ -1,11 +1,12 @@
 //! The codec's functions in `micromegas._core`. Documentation for their users is in `_core.pyi`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use pyo3::create_exception;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyModule};
+use pyo3::types::{PyBytes, PyList, PyModule};
 
 use super::columns::Encoder;
 use super::envelope::{BlockEnvelope, ProcessEnvelope, StreamEnvelope};
@@ -48,7 +49,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(transit_payload, module)?)
 }
 
-type ProcessFields<'py> = (
+type ProcessFields = (
     String,
     String,
     String,
@@ -60,17 +61,13 @@ type ProcessFields<'py> = (
     i64,
     i64,
     Option<String>,
-    Bound<'py, PyDict>,
+    BTreeMap<String, String>,
 );
 
 #[pyfunction]
 #[pyo3(signature = (body, /))]
-fn parse_process<'py>(py: Python<'py>, body: &[u8]) -> PyResult<ProcessFields<'py>> {
+fn parse_process(body: &[u8]) -> PyResult<ProcessFields> {
     let process = ProcessEnvelope::parse(body).map_err(|error| error.within("insert_process"))?;
-    let properties = PyDict::new(py);
-    for (name, value) in &process.properties {
-        properties.set_item(name, value)?;
-    }
     Ok((
         process.process_id,
         process.exe,
@@ -83,7 +80,7 @@ fn parse_process<'py>(py: Python<'py>, body: &[u8]) -> PyResult<ProcessFields<'p
         process.start_time,
         process.start_ticks,
         process.parent_process_id,
-        properties,
+        process.properties,
     ))
 }
 
@@ -93,7 +90,7 @@ type StreamFields<'py> = (
     Bound<'py, PyBytes>,
     Bound<'py, PyBytes>,
     Vec<String>,
-    Bound<'py, PyDict>,
+    BTreeMap<String, String>,
     String,
 );
 
@@ -101,17 +98,13 @@ type StreamFields<'py> = (
 #[pyo3(signature = (body, /))]
 fn parse_stream<'py>(py: Python<'py>, body: &[u8]) -> PyResult<StreamFields<'py>> {
     let stream = StreamEnvelope::parse(body).map_err(|error| error.within("insert_stream"))?;
-    let properties = PyDict::new(py);
-    for (name, value) in &stream.properties {
-        properties.set_item(name, value)?;
-    }
     Ok((
         stream.process_id,
         stream.stream_id,
         PyBytes::new(py, &stream.dependencies_metadata),
         PyBytes::new(py, &stream.objects_metadata),
         stream.tags,
-        properties,
+        stream.properties,
         stream.format,
     ))
 }

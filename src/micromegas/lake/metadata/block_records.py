@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
-from micromegas.lake.metadata.blocks import block_filter, block_order
+from micromegas.lake.metadata.blocks import BlockConditions, block_filter, block_order
 from micromegas.lake.metadata.part import MetadataPart
 
 TIMESTAMP = pa.timestamp("ns", "+00:00")
@@ -76,32 +76,13 @@ class BlockRecords(MetadataPart):
     """The reading half for joined blocks."""
 
     def block_record_batches(
-        self,
-        *,
-        tag: str | None = None,
-        process_id: str | None = None,
-        stream_id: str | None = None,
-        insert_begin: int | None = None,
-        insert_end: int | None = None,
-        event_begin: int | None = None,
-        event_end: int | None = None,
-        limit: int | None = None,
-        batch_rows: int = 8192,
+        self, *, limit: int | None = None, batch_rows: int = 8192, **conditions: Unpack[BlockConditions]
     ) -> Iterator[pa.RecordBatch]:
         """Visible blocks as batches of `BLOCK_RECORD_SCHEMA`, ordered by (insert_time, block_id).
 
-        Conditions as in `Metadata.blocks`. Holds a read transaction until exhausted or closed.
+        Holds a read transaction until exhausted or closed.
         """
         blocks, streams, processes = schema.blocks, schema.streams, schema.processes
-        conditions = block_filter(
-            tag=tag,
-            process_id=process_id,
-            stream_id=stream_id,
-            insert_begin=insert_begin,
-            insert_end=insert_end,
-            event_begin=event_begin,
-            event_end=event_end,
-        )
         statement = (
             sa.select(*_selected_columns())
             .select_from(
@@ -109,7 +90,7 @@ class BlockRecords(MetadataPart):
                     processes, processes.c.process_id == blocks.c.process_id
                 )
             )
-            .where(*conditions)
+            .where(*block_filter(conditions))
             .order_by(*block_order("insert"))
             .limit(limit)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -15,38 +15,46 @@ BLOCK_COLUMNS = [schema.blocks.c[name] for name in BlockRow.__dataclass_fields__
 BlockOrder = Literal["insert", "event"]
 
 
-def block_filter(
-    *,
-    tag: str | None,
-    process_id: str | None,
-    stream_id: str | None,
-    insert_begin: int | None,
-    insert_end: int | None,
-    event_begin: int | None,
-    event_end: int | None,
-) -> list[sa.ColumnElement[bool]]:
-    """The conditions on `blocks` that select what `BlockReads.blocks` describes."""
+class BlockConditions(TypedDict, total=False):
+    """Which visible blocks are meant: those that meet every condition given (None is none).
+
+    * `insert_begin`, `insert_end`: half-open range of insert time (ns).
+    * `event_begin`, `event_end`: the block's `[begin_time, end_time]` meets this inclusive range (ns).
+    * `tag`: a tag of the block's stream.
+    """
+
+    tag: str | None
+    process_id: str | None
+    stream_id: str | None
+    insert_begin: int | None
+    insert_end: int | None
+    event_begin: int | None
+    event_end: int | None
+
+
+def block_filter(conditions: BlockConditions) -> list[sa.ColumnElement[bool]]:
+    """The conditions as expressions on `blocks`."""
     blocks = schema.blocks.c
-    conditions: list[sa.ColumnElement[bool]] = []
-    if insert_begin is None and insert_end is None:
+    filters: list[sa.ColumnElement[bool]] = []
+    if conditions.get("insert_begin") is None and conditions.get("insert_end") is None:
         # Pending blocks are few: adding 0 keeps SQLite from walking the index of insert times to leave them out.
-        conditions.append((blocks.insert_time + 0).is_not(None))
-    if tag is not None:
+        filters.append((blocks.insert_time + 0).is_not(None))
+    if (tag := conditions.get("tag")) is not None:
         tags = schema.stream_tags.c
-        conditions.append(sa.exists().where(tags.stream_id == blocks.stream_id, tags.tag == tag))
-    if process_id is not None:
-        conditions.append(blocks.process_id == process_id)
-    if stream_id is not None:
-        conditions.append(blocks.stream_id == stream_id)
-    if insert_begin is not None:
-        conditions.append(blocks.insert_time >= insert_begin)
-    if insert_end is not None:
-        conditions.append(blocks.insert_time < insert_end)
-    if event_begin is not None:
-        conditions.append(blocks.end_time >= event_begin)
-    if event_end is not None:
-        conditions.append(blocks.begin_time <= event_end)
-    return conditions
+        filters.append(sa.exists().where(tags.stream_id == blocks.stream_id, tags.tag == tag))
+    if (process_id := conditions.get("process_id")) is not None:
+        filters.append(blocks.process_id == process_id)
+    if (stream_id := conditions.get("stream_id")) is not None:
+        filters.append(blocks.stream_id == stream_id)
+    if (insert_begin := conditions.get("insert_begin")) is not None:
+        filters.append(blocks.insert_time >= insert_begin)
+    if (insert_end := conditions.get("insert_end")) is not None:
+        filters.append(blocks.insert_time < insert_end)
+    if (event_begin := conditions.get("event_begin")) is not None:
+        filters.append(blocks.end_time >= event_begin)
+    if (event_end := conditions.get("event_end")) is not None:
+        filters.append(blocks.begin_time <= event_end)
+    return filters
 
 
 def block_order(order: BlockOrder) -> list[sa.ColumnElement[object]]:
@@ -63,40 +71,14 @@ class BlockReads(MetadataPart):
     """The reading half for blocks."""
 
     def blocks(
-        self,
-        *,
-        tag: str | None = None,
-        process_id: str | None = None,
-        stream_id: str | None = None,
-        insert_begin: int | None = None,
-        insert_end: int | None = None,
-        event_begin: int | None = None,
-        event_end: int | None = None,
-        order: BlockOrder = "insert",
-        limit: int | None = None,
+        self, *, order: BlockOrder = "insert", limit: int | None = None, **conditions: Unpack[BlockConditions]
     ) -> list[BlockRow]:
-        """Visible blocks that meet every condition given.
+        """Visible blocks that meet the conditions.
 
-        * `insert_begin`, `insert_end`: half-open range of insert time (ns).
-        * `event_begin`, `event_end`: the block's `[begin_time, end_time]` meets this inclusive range (ns).
-        * `tag`: a tag of the block's stream.
-        * `order`: `insert` = (insert_time, block_id), `event` = (begin_ticks, end_ticks, block_id).
+        `order`: `insert` = (insert_time, block_id), `event` = (begin_ticks, end_ticks, block_id).
         """
         statement = (
-            sa.select(*BLOCK_COLUMNS)
-            .where(
-                *block_filter(
-                    tag=tag,
-                    process_id=process_id,
-                    stream_id=stream_id,
-                    insert_begin=insert_begin,
-                    insert_end=insert_end,
-                    event_begin=event_begin,
-                    event_end=event_end,
-                )
-            )
-            .order_by(*block_order(order))
-            .limit(limit)
+            sa.select(*BLOCK_COLUMNS).where(*block_filter(conditions)).order_by(*block_order(order)).limit(limit)
         )
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
