@@ -485,14 +485,17 @@ uint64_t mm_dropped_events(int kind)
 
 /* ---- fork ------------------------------------------------------------------------------------------------------- */
 
-static void hold_extents(void)
+/* No other thread is within what the child will use. */
+static void hold_locks(void)
 {
+    mm_descriptors_hold();
     pthread_mutex_lock(&extents_lock);
 }
 
-static void let_go_of_extents(void)
+static void let_go_of_locks(void)
 {
     pthread_mutex_unlock(&extents_lock);
+    mm_descriptors_let_go();
 }
 
 /* In the child only the forking thread lives on. What the parent had not sent yet is the parent's to send, and the pages
@@ -515,7 +518,7 @@ static void forget_parent(void)
         }
         free(extent);
     }
-    pthread_mutex_unlock(&extents_lock);
+    let_go_of_locks();
     pool = NULL;
     pool_count = 0;
     memory_in_use = 0;
@@ -532,7 +535,7 @@ int mm_buffers_init(PyObject *namer, uint64_t limit)
         mm_the_control();
         nowhere.cursor = nowhere.limit = MM_BLOCK_DATA(&nowhere);
         if (pthread_key_create(&ending_key, thread_ends) != 0 || 
-            pthread_atfork(hold_extents, let_go_of_extents, forget_parent) != 0) {
+            pthread_atfork(hold_locks, let_go_of_locks, forget_parent) != 0) {
             PyErr_SetString(PyExc_RuntimeError, "recorder: no thread key left in this process");
             return -1;
         }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
+#include "signals.h"
 
 #define REGION_BYTES (MM_CONTROL_BYTES + MM_MAX_SUMS * sizeof(mm_sum))
 #define REGION_STEP (64u << 10)
@@ -67,14 +68,25 @@ static void file_name(char *name, size_t size, uint64_t number)
     snprintf(name, size, "buffer-%llu", (unsigned long long)number);
 }
 
+/* Makes sure of the room of a file's first bytes: 0, or -1 with errno. Not posix_fallocate: where the file system can't
+ * allocate, that one would only pretend. */
+static int allocate(int file, size_t bytes)
+{
+    mm_hushed hushed;
+    mm_hush(&hushed);
+    int reason = fallocate(file, 0, 0, (off_t)bytes) == 0 ? 0 : errno;
+    mm_unhush(&hushed);
+    errno = reason;
+    return reason ? -1 : 0;
+}
+
 static int make_file(const char *name, size_t bytes)
 {
     int file = openat(mm_pages_folder, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (file < 0) {
         return -1;
     }
-    /* Not posix_fallocate: where the file system can't allocate, that one would only pretend. */
-    if (fallocate(file, 0, 0, (off_t)bytes) != 0) {
+    if (allocate(file, bytes) != 0) {
         int reason = errno;
         close(file);
         unlinkat(mm_pages_folder, name, 0);
@@ -122,7 +134,7 @@ void mm_pages_unmap(void *address, size_t bytes, uint64_t number)
 /* Puts the file behind the next part of the region. */
 static int extend_region(int file, size_t to)
 {
-    if (fallocate(file, 0, 0, (off_t)to) != 0) {
+    if (allocate(file, to) != 0) {
         return -1;
     }
     size_t length = to - region_in_file;

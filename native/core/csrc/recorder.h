@@ -36,6 +36,10 @@ int mm_recorder_restart(void);
 void mm_spool_make_folder(void);
 /* Stops writing to the journal, if this is its file. */
 void mm_journal_end(int descriptor);
+
+/* Around a fork: nobody makes a descriptor meanwhile. */
+void mm_descriptors_hold(void);
+void mm_descriptors_let_go(void);
 /* Changes whenever records, or what describes them, are laid out differently. */
 extern const uint64_t mm_record_layout;
 

@@ -1,11 +1,12 @@
 //! Descriptors: what all events of one call site, metric or span have in common. Made once, interned, never freed.
 //!
-//! Callers make them under the GIL (the lock below is never contended and never held across a fork); the collector
-//! only follows the addresses that it finds in records.
+//! Callers make them under the GIL, the collector a few of its own; otherwise it only follows the addresses that it finds in
+//! records.
 
+use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 #[cfg(feature = "python")]
 use super::spool::journal;
@@ -104,6 +105,30 @@ impl Registry {
         journal::append(&journal::descriptor_entry(descriptor));
         Some(descriptor)
     }
+}
+
+/// The registry's lock during a fork: the child must not find it held by a thread that it does not have.
+struct AtFork(UnsafeCell<Option<MutexGuard<'static, Registry>>>);
+
+// SAFETY: only touched by the thread that holds the registry's lock.
+unsafe impl Sync for AtFork {}
+
+static AT_FORK: AtFork = AtFork(UnsafeCell::new(None));
+
+/// Called by csrc/buffer.c before a fork.
+#[no_mangle]
+extern "C" fn mm_descriptors_hold() {
+    let registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: we hold the lock.
+    unsafe { *AT_FORK.0.get() = Some(registry) };
+}
+
+/// Called by csrc/buffer.c after it, by the same thread: in the parent, and in the child.
+#[no_mangle]
+extern "C" fn mm_descriptors_let_go() {
+    // SAFETY: this thread holds the lock until the value is dropped, which is the last that it does with the cell.
+    let registry = unsafe { (*AT_FORK.0.get()).take() };
+    drop(registry);
 }
 
 /// Gives all descriptors so far; no other is made before it returns.

@@ -42,22 +42,12 @@ enum Message {
     Values(Range<usize>, usize),
 }
 
-/// What happens to log events besides being sent.
-#[derive(Clone)]
+/// What happens to log events besides being sent. By default they are not printed, and no secret passes.
+#[derive(Clone, Default)]
 pub struct LogOutput {
     /// The least severe level that is printed; 0: none.
     pub console_level: u32,
     pub scrubber: Arc<Scrubber>,
-}
-
-impl Default for LogOutput {
-    /// Prints nothing, and lets no secret pass.
-    fn default() -> Self {
-        Self {
-            console_level: 0,
-            scrubber: Arc::new(Scrubber::On(Vec::new())),
-        }
-    }
 }
 
 /// What a look for secrets in a template has told.

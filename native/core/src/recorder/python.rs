@@ -122,16 +122,6 @@ struct Decisions<'py> {
     thread_namer: Bound<'py, PyAny>,
 }
 
-fn scrubber(on: bool, patterns: &[String]) -> PyResult<Scrubber> {
-    let pattern = |text: &String| {
-        regex_lite::Regex::new(text).map_err(|error| PyValueError::new_err(format!("scrub pattern {text:?}: {error}")))
-    };
-    Ok(match on {
-        true => Scrubber::On(patterns.iter().map(pattern).collect::<PyResult<_>>()?),
-        false => Scrubber::Off,
-    })
-}
-
 /// Starts recording and gives the process id.
 #[pyfunction]
 fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> {
@@ -159,7 +149,9 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
         system_metrics: decisions.system_metrics,
         log_output: LogOutput {
             console_level: decisions.console_level,
-            scrubber: Arc::new(scrubber(decisions.scrub, &decisions.scrub_patterns)?),
+            scrubber: Arc::new(
+                Scrubber::new(decisions.scrub, &decisions.scrub_patterns).map_err(PyValueError::new_err)?,
+            ),
         },
         encoding: Encoding::parse(&decisions.encoding).ok_or_else(|| {
             PyValueError::new_err(format!(

@@ -264,7 +264,33 @@ fn look_closer(text: &[u8], begin: usize, beginning: &(&str, Kind)) -> Match {
     }
 }
 
+impl Default for Scrubber {
+    fn default() -> Self {
+        Self::On(Vec::new())
+    }
+}
+
 impl Scrubber {
+    /// With patterns of the program's own. Err: the one that is none, and why.
+    pub fn new(on: bool, patterns: &[String]) -> Result<Self, String> {
+        let pattern = |text: &String| Regex::new(text).map_err(|error| format!("scrub pattern {text:?}: {error}"));
+        Ok(match on {
+            true => Self::On(patterns.iter().map(pattern).collect::<Result<_, _>>()?),
+            false => Self::Off,
+        })
+    }
+
+    /// What `new` was given.
+    pub fn decision(&self) -> (bool, Vec<String>) {
+        match self {
+            Self::Off => (false, Vec::new()),
+            Self::On(patterns) => (
+                true,
+                patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
+            ),
+        }
+    }
+
     /// Whether `scrub` could change such a text; quick, and true too often rather than too seldom.
     pub fn is_suspicious(&self, text: &[u8]) -> bool {
         match self {

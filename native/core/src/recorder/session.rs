@@ -182,6 +182,7 @@ impl Session {
                     .map(|total| (total.address(), (total.integers, total.floats))),
             );
         }
+        let (scrubs, scrub_patterns) = settings.log_output.scrubber.decision();
         let opening = Opening {
             layout: RECORD_LAYOUT,
             process_id: process.id.to_string(),
@@ -194,6 +195,8 @@ impl Session {
             start_ns: clock.start_ns(),
             start_wall_ns: clock.wall_ns(clock.start_ns()),
             dropped: hotpath::all_dropped_events(),
+            scrubs,
+            scrub_patterns,
         };
         let counters = sums.iter().map(|(&descriptor, &(integers, floats))| CounterStart {
             descriptor,

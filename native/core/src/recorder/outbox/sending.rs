@@ -145,6 +145,9 @@ impl Outbox {
                 }
             }
         }
+        // Bodies that were only in the spool are read to be sent: those that come back may be more than fits.
+        let surplus = state.queue.memory.saturating_sub(self.limit_bytes);
+        state.queue.unload(surplus);
         self.unlock(state);
         if let Some(stored) = done {
             stored.settle(false);

@@ -49,8 +49,8 @@ impl Claim {
     /// The buffers are not needed any more, or of no use.
     pub fn remove_pages(&self) {
         pages::remove_from(&self.path);
-        if let Some(name) = self.path.file_name() {
-            let _gone = fs::remove_dir_all(folder::pages_in_memory().join(name));
+        if let Some(id) = folder::id_in(&self.path) {
+            let _gone = fs::remove_dir_all(folder::pages_in_memory().join(id));
         }
     }
 

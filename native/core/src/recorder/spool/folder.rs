@@ -101,15 +101,39 @@ pub fn pages_in_memory() -> PathBuf {
     PathBuf::from(format!("/dev/shm/micromegas-{}", user()))
 }
 
+/// What the name of a session's folder begins with while it is being made.
+const UNNAMED: &str = "new-";
+
+/// Where the folder of a session is made.
+pub fn unnamed(spool: &Path, process_id: &str) -> PathBuf {
+    spool.join(format!("{UNNAMED}{process_id}"))
+}
+
+/// The id of the process whose folder it is, named or not.
+pub fn id_in(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?;
+    Some(name.strip_prefix(UNNAMED).unwrap_or(name))
+}
+
 /// The folders of sessions, living and dead, in a spool. Anything else there is none of ours.
 pub fn sessions(spool: &Path) -> Result<Vec<PathBuf>> {
+    folders(spool, "")
+}
+
+/// The folders of sessions that are being made, or were when their processes died.
+pub fn all_unnamed(spool: &Path) -> Result<Vec<PathBuf>> {
+    folders(spool, UNNAMED)
+}
+
+fn folders(spool: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(spool)? {
         let entry = entry?;
         let is_session = entry
             .file_name()
             .to_str()
-            .is_some_and(|name| parse_uuid(name).as_deref() == Ok(name));
+            .and_then(|name| name.strip_prefix(prefix))
+            .is_some_and(|id| parse_uuid(id).as_deref() == Ok(id));
         if is_session && entry.file_type()?.is_dir() {
             found.push(entry.path());
         }

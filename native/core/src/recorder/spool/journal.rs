@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, RawFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use twox_hash::XxHash64;
 
@@ -16,6 +17,7 @@ use crate::codec::bytes::ByteReader;
 use crate::codec::error::{wire_error, Result};
 use crate::message::template::Template;
 use crate::recorder::descriptor::{Description, Descriptor};
+use crate::recorder::hotpath;
 
 const OPENING: u8 = 1;
 const LOG: u8 = 2;
@@ -28,6 +30,11 @@ const MOST_BYTES: u64 = 256 << 20;
 
 /// The journal of this process's session, or -1. Closed by csrc/pages.c in a forked child, which then has none.
 static CURRENT: AtomicI32 = AtomicI32::new(-1);
+
+/// What found no room in the journal, to be appended before the next entry. Locked within the registry of descriptors.
+static UNWRITTEN: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// Whether there is any.
+static IS_BEHIND: AtomicBool = AtomicBool::new(false);
 
 /// The first entry.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -46,6 +53,9 @@ pub struct Opening {
     pub start_wall_ns: i64,
     /// What had been dropped before the session.
     pub dropped: Vec<u64>,
+    /// Which secrets its events must not show: none when not `scrubs`, else what looks like one, and these patterns.
+    pub scrubs: bool,
+    pub scrub_patterns: Vec<String>,
 }
 
 /// What a counter had come to when the session began.
@@ -111,6 +121,11 @@ pub fn opening_entry(opening: &Opening) -> Vec<u8> {
     for count in &opening.dropped {
         payload.u64(*count);
     }
+    payload.u64(u64::from(opening.scrubs));
+    payload.u64(opening.scrub_patterns.len() as u64);
+    for pattern in &opening.scrub_patterns {
+        payload.bytes(pattern.as_bytes());
+    }
     entry(OPENING, &payload.0)
 }
 
@@ -127,9 +142,18 @@ fn read_opening(mut reader: ByteReader<'_>) -> Result<Opening> {
         start_ns: reader.u64()?,
         start_wall_ns: reader.i64()?,
         dropped: Vec::new(),
+        scrubs: true,
+        scrub_patterns: Vec::new(),
     };
     for _ in 0..reader.u64()? {
         opening.dropped.push(reader.u64()?);
+    }
+    if reader.rest().is_empty() {
+        return Ok(opening); // of an older core
+    }
+    opening.scrubs = reader.u64()? != 0;
+    for _ in 0..reader.u64()? {
+        opening.scrub_patterns.push(text(&mut reader)?);
     }
     Ok(opening)
 }
@@ -169,17 +193,38 @@ pub fn descriptor_entry(descriptor: &'static Descriptor) -> Vec<u8> {
     entry(kind, &payload.0)
 }
 
-/// Appends to the journal of this process's session, if there is one. A failure shows when the session is recovered.
+/// Appends to the journal of this process's session, if there is one. What finds no room is kept in memory and appended
+/// with the next entry, or by `catch_up`. Called within the registry of descriptors.
 pub fn append(entry: &[u8]) {
     let descriptor = CURRENT.load(Ordering::Acquire);
-    if descriptor >= 0 {
-        // SAFETY: the descriptor is open as long as it is `CURRENT`, and is not closed by this.
-        let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
-        let _unwritten = file.write_all(entry);
+    if descriptor < 0 {
+        return;
     }
+    let mut unwritten = UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    unwritten.extend_from_slice(entry);
+    // SAFETY: the descriptor is open as long as it is `CURRENT`, and is not closed by this.
+    let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
+    let _hushed = hotpath::hush();
+    let mut written = 0;
+    while written < unwritten.len() {
+        match file.write(&unwritten[written..]) {
+            Ok(0) | Err(_) => break,
+            Ok(more) => written += more,
+        }
+    }
+    unwritten.drain(..written);
+    IS_BEHIND.store(!unwritten.is_empty(), Ordering::Release);
 }
 
+/// Whether descriptions wait in memory for room in the journal.
+pub fn is_behind() -> bool {
+    IS_BEHIND.load(Ordering::Acquire)
+}
+
+/// From now on entries go to that file. Called within the registry of descriptors.
 pub fn begin(descriptor: RawFd) {
+    UNWRITTEN.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    IS_BEHIND.store(false, Ordering::Release);
     CURRENT.store(descriptor, Ordering::Release);
 }
 

@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::io::{Read, Result};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use super::folder::open_file;
 use super::segments::CounterMark;
@@ -18,9 +19,11 @@ const MOST_BUFFER_BYTES: u64 = 1 << 30;
 const CONTROL_MAGIC: u64 = 0x31_4c52_5443_4d4d;
 const CONTROL_BYTES: usize = 4096;
 const SUM_BYTES: usize = 32;
+/// With all the sums that a process may have.
+const MOST_CONTROL_BYTES: u64 = 4 << 20;
 const KIND_SLOTS: usize = 16;
 
-/// A block of a thread's chain.
+/// A block of a thread's chain. Its records stay in the file until they are asked for: all buffers together may be large.
 pub struct Buffer {
     pub serial: u64,
     pub sequence: u64,
@@ -28,15 +31,17 @@ pub struct Buffer {
     pub name: String,
     /// Where records begin that were not handed on.
     begin: u64,
-    end: u64,
-    content: Vec<u8>,
+    pub end: u64,
+    path: PathBuf,
 }
 
 impl Buffer {
     /// The records from an offset on, counted from the block's head.
-    pub fn records(&self, from: u64) -> &[u8] {
+    pub fn records(&self, from: u64) -> Result<Vec<u8>> {
         let from = from.max(self.begin).min(self.end);
-        &self.content[from as usize..self.end as usize]
+        let mut records = vec![0; (self.end - from) as usize];
+        open_file(&self.path)?.read_exact_at(&mut records, from)?;
+        Ok(records)
     }
 }
 
@@ -57,30 +62,33 @@ pub struct Pages {
     pub damaged: u64,
 }
 
-fn read_whole(path: &Path, most: u64) -> Result<Vec<u8>> {
+fn begin_of(path: &Path, most: u64) -> Result<(Vec<u8>, u64)> {
+    let file = open_file(path)?;
+    let bytes = file.metadata()?.len();
     let mut content = Vec::new();
-    open_file(path)?.take(most).read_to_end(&mut content)?;
-    Ok(content)
+    file.take(most).read_to_end(&mut content)?;
+    Ok((content, bytes))
 }
 
 /// None: a free block. Err: not a block.
-fn buffer_in(content: Vec<u8>, layout: u64) -> std::result::Result<Option<Buffer>, ()> {
-    if content.len() < BLOCK_HEAD {
+fn buffer_in(path: &Path, layout: u64) -> std::result::Result<Option<Buffer>, ()> {
+    let (head, file_bytes) = begin_of(path, BLOCK_HEAD as u64).map_err(drop)?;
+    if head.len() < BLOCK_HEAD {
         return Err(());
     }
-    let at = |index| word(&content, index);
+    let at = |index| word(&head, index);
     let (cursor, bytes, serial, sequence) = (at(0), at(6), at(8), at(9));
     let (address, committed, native_id) = (at(10), at(11), at(12));
     if serial == 0 {
-        return Ok(None);
+        return Ok(None); // also a file that was just made
     }
     let end = cursor.wrapping_sub(address);
     let begin = committed.max(BLOCK_HEAD as u64);
-    if at(13) != layout || bytes != content.len() as u64 || end > bytes || begin > end {
+    if at(13) != layout || bytes != file_bytes || bytes > MOST_BUFFER_BYTES || end > bytes || begin > end {
         return Err(());
     }
     let name_bytes = at(15).min(NAME_BYTES) as usize;
-    let name = String::from_utf8_lossy(&content[NAME_AT..NAME_AT + name_bytes]).into_owned();
+    let name = String::from_utf8_lossy(&head[NAME_AT..NAME_AT + name_bytes]).into_owned();
     Ok(Some(Buffer {
         serial,
         sequence,
@@ -88,7 +96,7 @@ fn buffer_in(content: Vec<u8>, layout: u64) -> std::result::Result<Option<Buffer
         name,
         begin,
         end,
-        content,
+        path: path.to_owned(),
     }))
 }
 
@@ -124,22 +132,15 @@ pub fn read(folder: &Path, layout: u64) -> Pages {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         if name == "control" {
-            match read_whole(&entry.path(), MOST_BUFFER_BYTES)
-                .ok()
-                .and_then(|content| control_in(&content))
-            {
+            let content = begin_of(&entry.path(), MOST_CONTROL_BYTES).ok();
+            match content.and_then(|(content, _)| control_in(&content)) {
                 Some(control) => pages.control = control,
                 None => pages.damaged += 1,
             }
         } else if name.starts_with("buffer-") {
-            // A file that was just made: its head is not there yet.
-            match read_whole(&entry.path(), MOST_BUFFER_BYTES) {
-                Ok(content) if content.len() >= BLOCK_HEAD && word(&content, 8) == 0 => {}
-                Ok(content) => match buffer_in(content, layout) {
-                    Ok(buffer) => pages.buffers.extend(buffer),
-                    Err(()) => pages.damaged += 1,
-                },
-                Err(_) => pages.damaged += 1,
+            match buffer_in(&entry.path(), layout) {
+                Ok(buffer) => pages.buffers.extend(buffer),
+                Err(()) => pages.damaged += 1,
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Sends what processes left that died: turns the records in their buffers into the blocks that they would have made, keeps
 //! these with the others, and sends all of them as theirs.
 //!
-//! The first part ends with one append to the dead session's segments, so whoever is killed in the middle of a recovery
-//! leaves a session that can be recovered.
+//! What is made of the buffers is appended to the dead session's segments together with how far they were read, so whoever
+//! is killed in the middle of a recovery leaves a session that can be recovered.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,6 +10,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::claim::Claim;
 use super::folder;
@@ -27,10 +28,15 @@ use crate::recorder::descriptor::{log_descriptor, Descriptor};
 use crate::recorder::hotpath;
 use crate::recorder::log_stream::LogOutput;
 use crate::recorder::outbox::{Block, Outbox, Remains, Subject};
+use crate::recorder::scrubber::Scrubber;
 use crate::recorder::span_sampling::SpanSampling;
 use crate::recorder::streams::{Streams, ThreadFacts};
 
 const WARN: u32 = 3;
+/// Bytes of buffers of which blocks are made at a time.
+const PART_BYTES: usize = 4 << 20;
+/// How long nobody takes for making a session's folder, which is a matter of milliseconds.
+const LONGEST_MAKING: Duration = Duration::from_secs(60);
 /// Folders that could not be read are kept for a look, but not without end.
 const MOST_SET_ASIDE: usize = 8;
 
@@ -106,8 +112,22 @@ fn clock_of(opening: &Opening, pages: &Pages) -> Clock {
     Clock::of_the_dead(opening.uses_counter, anchor, opening.start_wall_ns, later)
 }
 
-/// Makes blocks of what is in the buffers, as the process itself would have.
-fn blocks_of(journal: &Journal, batches: &Batches, pages: &Pages) -> (Vec<Block>, Marks, u64, u64) {
+/// What was made of the buffers of a session.
+#[derive(Default)]
+struct Emptied {
+    events: u64,
+    /// Parts that could not be read.
+    damaged: u64,
+}
+
+/// Makes blocks of what is in the buffers, as the process itself would have, and keeps them; a part at a time, each with
+/// how far that is, so that neither memory nor the work of a recovery that is killed grows with the buffers.
+fn empty_buffers(
+    journal: &Journal,
+    batches: &Batches,
+    pages: &Pages,
+    segments: &Arc<Segments>,
+) -> std::io::Result<Emptied> {
     let opening = &journal.opening;
     let clock = clock_of(opening, pages);
     let process = Process {
@@ -116,7 +136,7 @@ fn blocks_of(journal: &Journal, batches: &Batches, pages: &Pages) -> (Vec<Block>
     };
     let outbox = Arc::new(Outbox::new(0, Arc::new(Credentials::new(Vec::new(), false)), None));
     let office = Office::new(Arc::new(process), outbox, Arc::default(), &clock);
-    let mut streams = Streams::new(office, &clock, &SpanSampling::All, &LogOutput::default());
+    let mut streams = Streams::new(office, &clock, &SpanSampling::All, &log_output_of(opening));
     // SAFETY: the streams, which keep what it gives, end with this function; the journal outlives it.
     let descriptor_at = |address| unsafe { journal.lexicon.at(address) };
     let threads: HashMap<u64, (u64, String)> = pages
@@ -130,20 +150,17 @@ fn blocks_of(journal: &Journal, batches: &Batches, pages: &Pages) -> (Vec<Block>
         descriptor_at,
     );
 
-    let positions: HashMap<u64, Position> = batches
+    let mut positions: HashMap<u64, Position> = batches
         .marks
         .positions
         .iter()
         .map(|mark| (mark.serial, *mark))
         .collect();
-    let mut marks = Marks {
-        positions: batches.marks.positions.clone(),
-        counters: pages.control.sums.clone(),
-        dropped: pages.control.dropped.clone(),
-        is_sealed: true,
-        ..Marks::default()
+    let mut emptied = Emptied {
+        events: 0,
+        damaged: pages.damaged,
     };
-    let (mut events, mut damaged, mut last_ns) = (0, pages.damaged, clock.start_ns());
+    let (mut last_ns, mut uncut_bytes) = (clock.start_ns(), 0);
     for buffer in &pages.buffers {
         let from = match positions.get(&buffer.serial) {
             Some(read) if buffer.sequence < read.sequence => continue,
@@ -155,10 +172,34 @@ fn blocks_of(journal: &Journal, batches: &Batches, pages: &Pages) -> (Vec<Block>
             native_id: buffer.native_id,
             name: &buffer.name,
         };
-        let run = streams.read(&facts, buffer.records(from), &clock, descriptor_at);
-        events += run.events;
-        damaged += u64::from(run.unreadable > 0);
+        let records = buffer.records(from)?;
+        let run = streams.read(&facts, &records, &clock, descriptor_at);
+        emptied.events += run.events;
+        emptied.damaged += u64::from(run.unreadable > 0);
         last_ns = last_ns.max(run.last_ns);
+        positions.insert(
+            buffer.serial,
+            Position {
+                serial: buffer.serial,
+                sequence: buffer.sequence,
+                offset: buffer.end,
+            },
+        );
+        uncut_bytes += records.len();
+        if uncut_bytes >= PART_BYTES {
+            // Threads are read one after the other, so the next events may be earlier than these: no block ends later
+            // than its last event.
+            streams.cut(0, false, |_| false);
+            let marks = Marks {
+                positions: positions.values().copied().collect(),
+                streams: streams.marks(),
+                counters: batches.marks.counters.clone(),
+                dropped: batches.marks.dropped.clone(),
+                is_sealed: false,
+            };
+            keep(segments, &marks, &streams.office.take_cut())?;
+            uncut_bytes = 0;
+        }
     }
     let mut before: HashMap<u64, (i64, f64)> = journal
         .counters
@@ -181,13 +222,35 @@ fn blocks_of(journal: &Journal, batches: &Batches, pages: &Pages) -> (Vec<Block>
     tell_end(
         &mut streams,
         last_ns,
-        events,
+        emptied.events,
         dropped_since(opening, batches, pages),
-        damaged,
+        emptied.damaged,
     );
     streams.cut(last_ns, false, |_| false);
-    marks.streams = streams.marks();
-    (streams.office.take_cut(), marks, events, damaged)
+    let marks = Marks {
+        positions: positions.values().copied().collect(),
+        streams: streams.marks(),
+        counters: pages.control.sums.clone(),
+        dropped: pages.control.dropped.clone(),
+        is_sealed: true,
+    };
+    keep(segments, &marks, &streams.office.take_cut())?;
+    Ok(emptied)
+}
+
+fn keep(segments: &Arc<Segments>, marks: &Marks, blocks: &[Block]) -> std::io::Result<()> {
+    let kept: Vec<_> = blocks.iter().map(Block::kept).collect();
+    segments.append(marks, &kept).map(drop)
+}
+
+/// What the process had decided about secrets.
+fn log_output_of(opening: &Opening) -> LogOutput {
+    // Patterns that this core does not take are of another one, whose buffers it does not read either.
+    let scrubber = Scrubber::new(opening.scrubs, &opening.scrub_patterns);
+    LogOutput {
+        scrubber: Arc::new(scrubber.unwrap_or_default()),
+        ..LogOutput::default()
+    }
 }
 
 /// Events for which no buffer was found and which the process could not tell any more.
@@ -241,12 +304,10 @@ fn seal(claim: &Claim) -> std::result::Result<Sealed, Trouble> {
                 .as_deref()
                 .map(|place| pages::read(place, RECORD_LAYOUT))
                 .unwrap_or_default();
-            let (blocks, marks, events, damaged_pages) = blocks_of(&journal, &batches, &pages);
-            let kept: Vec<_> = blocks.iter().map(Block::kept).collect();
-            segments.append(&marks, &kept).map_err(not_now)?;
+            let emptied = empty_buffers(&journal, &batches, &pages, &segments).map_err(not_now)?;
             batches = Segments::new(&claim.path).find().map_err(not_now)?;
-            recovered_events = events;
-            damaged += damaged_pages;
+            recovered_events = emptied.events;
+            damaged += emptied.damaged;
         } else {
             damaged += 1;
         }
@@ -302,9 +363,26 @@ fn recover(claim: Claim, outbox: &Outbox) -> std::result::Result<Option<Recovere
     Ok(Some(result))
 }
 
+/// Removes the folders of processes that were killed while they made them, before their first event.
+fn remove_unnamed(spool: &Path) {
+    for path in folder::all_unnamed(spool).unwrap_or_default() {
+        let made = fs::metadata(&path).and_then(|found| found.modified());
+        let age = made.ok().and_then(|made| made.elapsed().ok());
+        if age.is_none_or(|age| age < LONGEST_MAKING) {
+            continue; // between being made and being locked, perhaps
+        }
+        // Without a lock it is removed by this, too.
+        if let Ok(Some(claim)) = Claim::take(&path) {
+            claim.remove_pages();
+            let _somebody_else_did = claim.remove();
+        }
+    }
+}
+
 /// Turns the buffers of dead sessions, which are in memory, into blocks, which are not; keeps what was left below a number
 /// of bytes by removing the oldest. Needs no server, so that a program that dies again and again fills neither.
 pub fn tidy(spool: &Path, most_bytes: u64) -> Option<String> {
+    remove_unnamed(spool);
     let sessions = folder::private_folder(spool)
         .and_then(|()| folder::sessions(spool))
         .ok()?;

@@ -2,18 +2,21 @@
 //! log event, and the session goes on in private memory.
 
 use std::fs::{self, File};
-use std::io::{Error, Result, Write};
+use std::io::{Error, ErrorKind, Result, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::claim::remove_session;
-use super::folder::{create_file, keeps_pages, pages_in_memory, private_folder};
+use super::folder::{self, create_file, keeps_pages, pages_in_memory, private_folder};
 use super::journal::{self, CounterStart, Opening};
 use super::recovery::Recovered;
 use super::segments::{Kept, Marks, Segments, Stored};
 use crate::recorder::{descriptor, hotpath};
+
+/// How often a folder is made that somebody takes away in the making.
+const MOST_TRIES: u32 = 3;
 
 /// What `init()` decided.
 #[derive(Clone, Default)]
@@ -103,6 +106,7 @@ impl SessionSpool {
             return;
         }
         let Some(folder) = &self.facts.folder else { return };
+        let _hushed = hotpath::hush();
         match self.make(folder) {
             Ok(home) => {
                 if home.pages.is_none() {
@@ -120,18 +124,22 @@ impl SessionSpool {
     fn make(&self, spool: &Path) -> Result<Home> {
         private_folder(spool)?;
         let path = spool.join(&self.opening.process_id);
-        // Nobody looks at a folder of another name, so nobody finds it before it is locked.
-        let unnamed = spool.join(format!("new-{}", self.opening.process_id));
-        private_folder(&unnamed)?;
-        let made = self.fill(&unnamed, &path).and_then(|home| {
-            fs::rename(&unnamed, &path)?;
-            Ok(home)
-        });
-        if let Err(error) = &made {
+        // Nobody takes a folder of another name for a session, so nobody finds it before it is locked.
+        let unnamed = folder::unnamed(spool, &self.opening.process_id);
+        let mut tries = MOST_TRIES;
+        loop {
+            let made = private_folder(&unnamed)
+                .and_then(|()| self.fill(&unnamed, &path))
+                .and_then(|home| fs::rename(&unnamed, &path).map(|()| home));
+            let Err(error) = made else { return made };
             let _left = fs::remove_dir_all(&unnamed);
-            return Err(within(&path, error));
+            tries -= 1;
+            // After a pause of a minute, not locked yet, it was taken for one that was left (`recovery::tidy`).
+            let was_taken = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::WouldBlock);
+            if tries == 0 || !was_taken {
+                return Err(within(&path, &error));
+            }
         }
-        made
     }
 
     fn fill(&self, unnamed: &Path, path: &Path) -> Result<Home> {
@@ -191,6 +199,13 @@ impl SessionSpool {
             Phase::Open(home) => Arc::clone(&home.segments),
             _ => return None,
         };
+        if journal::is_behind() {
+            descriptor::with_all(|_| journal::append(&[]));
+            if journal::is_behind() {
+                self.lock()
+                    .tell("journal: no room for the descriptions of events".to_owned());
+            }
+        }
         match segments.append(marks, blocks) {
             Ok(stored) => Some(stored),
             Err(error) => {
