@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -15,7 +16,10 @@ from typing import Any
 import pytest
 from record.conftest import CaptureServer
 
+import micromegas
+
 PAGE = Path(__file__).parent.parent / "docs" / "instrumentation.md"
+SOURCE = Path(micromegas.__file__).parent
 MARKS = {"arrives", "needs", "fragment"}
 
 
@@ -54,6 +58,13 @@ def examples(page: str) -> Iterator[Example]:
             marks = {}
         elif line.strip():
             marks = {}
+
+
+def names_of_ours(page: str) -> str:
+    """The page without what other libraries call things: the middle cells of the last section's tables."""
+    before, heading, tables = page.partition("## What the Rust and Unreal libraries have")
+    here = [line.split(" | ")[-1] if line.startswith("| ") else line for line in tables.splitlines()]
+    return before + heading + "\n".join(here)
 
 
 EXAMPLES = list(examples(PAGE.read_text(encoding="utf-8")))
@@ -110,3 +121,20 @@ def test_example(example: Example, tmp_path: Path) -> None:
         return
     assert events, "nothing arrived"
     assert set(example.arrives) <= {text for event in events for text in names_in(event)}
+
+
+def test_what_the_page_names_exists_and_what_exists_is_named() -> None:
+    page = names_of_ours(PAGE.read_text(encoding="utf-8"))
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (SOURCE / "record").rglob("*.py"))
+    variables = set(re.findall(r"\bMICROMEGAS_[A-Z_]*[A-Z]\b", sources))
+    variables |= {f"MICROMEGAS_OIDC_{name}" for name in re.findall(r"\bvariable\(\"([A-Z_]+)\"\)", sources)}
+    settings = set(inspect.signature(micromegas.init).parameters)
+
+    calls = re.findall(r"\binit\(([^()]*)\)", page)
+    assert {name for call in calls for name in re.findall(r"(?:^|, )(\w+)=", call)} <= settings
+    assert {name for name in re.findall(r"\bmm\.(\w+)", page) if not hasattr(micromegas, name)} == set()
+    assert set(re.findall(r"\bMICROMEGAS_[A-Z_]*[A-Z]\b", page)) <= variables
+
+    assert {name for name in micromegas.__all__ if not re.search(rf"\b{name}\b", page)} == set()
+    assert {name for name in settings if not re.search(rf"\b{name}\b", page)} == set()
+    assert {name for name in variables if name not in page} == set()
