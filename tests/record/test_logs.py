@@ -292,6 +292,53 @@ def test_call_sites(run, server):
     assert {event["desc"]["file"] for event in events[-3:]} == {f"generated-{i}" for i in range(3)}
 
 
+def test_more_call_sites_than_the_shortest_way_remembers(run, server):
+    """They take turns, in any order and with any number of values, while levels and contexts change under way."""
+    done = run(
+        """
+        import random
+        mm.init(level="debug")
+        random.seed(7)
+        values = ["", ", 0", ", -5, 'text'", ", 1, 2.5, None", ", 1, True, 'x' * 70, 2 ** 40, 3"]
+        lines = ["def f(i):"]
+        for i in range(3000):
+            given = values[i % 5]
+            names = ", name=i" if i % 7 == 0 else ""
+            template = " ".join([f"site {i} of %d"] + ["%s"] * (given.count(",")))
+            lines.append(f"    if i == {i}: mm.log.info('{template}', i{given}{names})")
+        exec(chr(10).join(lines))
+        for round in range(3):
+            for i in random.sample(range(3000), 3000):
+                f(i)
+            if round == 0:
+                mm.set_log_level("warn")
+                f(17)
+                mm.set_log_level("debug")
+            if round == 1:
+                with mm.context(user="ann"):
+                    f(18)
+                    f(18)
+        try:
+            mm.log.info()
+        except TypeError:
+            print("refused")
+        """
+    )
+    assert done.stdout == "refused\n"
+    rest = ["", " 0", " -5 text", " 1 2.5 None", f" 1 True {'x' * 70} {2**40} 3"]
+    expected = [f"site {i} of {i}{rest[i % 5]}" for i in range(3000)]
+    events = server.captured.events("log")
+    messages = [event["msg"] for event in events]
+    assert sorted(messages) == sorted(expected * 3 + [expected[18]] * 2)
+    with_user = 0
+    for event, message in zip(events, messages, strict=True):
+        properties = dict(event.get("properties", []))
+        with_user += properties.pop("user", None) == "ann"
+        i = int(message.split()[1])
+        assert properties == ({"name": str(i)} if i % 7 == 0 else {})
+    assert with_user == 2
+
+
 def test_wrong_calls_are_type_errors(run):
     done = run(
         """
