@@ -239,6 +239,8 @@ pub extern "C" fn mm_journal_end(descriptor: c_int) {
 pub struct Lexicon {
     texts: HashMap<String, *mut str>,
     descriptors: HashMap<u64, *mut Descriptor>,
+    /// Those addresses by ours.
+    theirs: HashMap<u64, u64>,
 }
 
 impl Lexicon {
@@ -249,6 +251,11 @@ impl Lexicon {
         self.descriptors
             .get(&address)
             .map(|&descriptor| unsafe { &*descriptor })
+    }
+
+    /// The address there of one that `at` gave, by its address here.
+    pub fn theirs(&self, ours: u64) -> Option<u64> {
+        self.theirs.get(&ours).copied()
     }
 
     fn text(&mut self, reader: &mut ByteReader<'_>) -> Result<&'static str> {
@@ -296,7 +303,9 @@ impl Lexicon {
             line,
             description,
         };
-        self.descriptors.insert(address, Box::into_raw(Box::new(descriptor)));
+        let kept = Box::into_raw(Box::new(descriptor));
+        self.descriptors.insert(address, kept);
+        self.theirs.insert(kept as u64, address);
         Ok(())
     }
 }

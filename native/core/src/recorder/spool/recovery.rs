@@ -16,7 +16,7 @@ use super::claim::Claim;
 use super::folder;
 use super::journal::{self, Journal, Opening};
 use super::pages::{self, Pages};
-use super::segments::{Batches, Marks, Position, Segments, Stored};
+use super::segments::{Batches, Marks, Position, Segments, Stored, StreamMark};
 use super::session_spool::boot_id;
 use super::RECORD_LAYOUT;
 use crate::codec::error::{wire_error, Result, WireError};
@@ -192,7 +192,7 @@ fn empty_buffers(
             streams.cut(0, false, |_| false);
             let marks = Marks {
                 positions: positions.values().copied().collect(),
-                streams: streams.marks(),
+                streams: marks_of(&mut streams, journal),
                 counters: batches.marks.counters.clone(),
                 dropped: batches.marks.dropped.clone(),
                 is_sealed: false,
@@ -229,13 +229,22 @@ fn empty_buffers(
     streams.cut(last_ns, false, |_| false);
     let marks = Marks {
         positions: positions.values().copied().collect(),
-        streams: streams.marks(),
+        streams: marks_of(&mut streams, journal),
         counters: pages.control.sums.clone(),
         dropped: pages.control.dropped.clone(),
         is_sealed: true,
     };
     keep(segments, &marks, &streams.office.take_cut())?;
     Ok(emptied)
+}
+
+/// Where the streams stand, in the words of the process that died: its addresses.
+fn marks_of(streams: &mut Streams, journal: &Journal) -> Vec<StreamMark> {
+    let mut marks = streams.marks();
+    for span in marks.iter_mut().flat_map(|mark| &mut mark.open) {
+        span.descriptor = journal.lexicon.theirs(span.descriptor).unwrap_or_default();
+    }
+    marks
 }
 
 fn keep(segments: &Arc<Segments>, marks: &Marks, blocks: &[Block]) -> std::io::Result<()> {
