@@ -100,7 +100,8 @@ def test_interned_sets(run, server):
         ("no set", {"properties": "text"}),
         ("none", {}),
         ("beyond", {"i": "69999"}),
-    ]
+    ] + [(message, {}) for message in server.captured.messages() if message.startswith("too many property sets: ")]
+    assert len(properties_of(server)) == 7
 
 
 def test_hostile_properties(run, server):

@@ -357,14 +357,22 @@ def test_logs_of_new_sites_when_descriptions_are_used_up(run, server):
     run(
         """
         mm.init(level="trace")
-        for i in range(70_000): mm.metric(f"m{i}")
+        for part in range(70):
+            exec(compile("mm.log.debug('one of many')\\n" * 1000, f"part-{part}", "exec"))
         mm.log.info("literal")
         mm.log.error("value %d", 1)
         mm.log.trace("trace")
+        assert mm.flush(60)
+        assert mm.status()["limits_reached"] == ["log_sites"]
         """
     )
-    assert server.captured.messages() == ["literal", "value 1", "trace"]
-    assert [event["desc"]["level"] for event in server.captured.events("log")] == [4, 2, 6]
+    events = server.captured.events("log")
+    messages = server.captured.messages()
+    assert messages[:70_000] == ["one of many"] * 70_000
+    assert messages[70_000:70_003] == ["literal", "value 1", "trace"]
+    assert [event["desc"]["level"] for event in events[70_000:70_003]] == [4, 2, 6]
+    [told] = messages[70_003:]
+    assert told.startswith("too many places of log calls: ")
 
 
 def test_a_huge_text_is_no_template(run, server):

@@ -5,11 +5,12 @@
 #include "recorder.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
 typedef struct {
     PyObject_HEAD
-    mm_sum *sum; /* never freed: the native thread follows the list; NULL when there were too many counters */
+    mm_sum *sum;      /* never freed: the native thread follows the list; NULL when there were too many counters */
+    PyObject *events; /* then: the metric that each addition is a measure of */
     PyObject *name;
 } mm_counter;
 
@@ -60,11 +61,25 @@ static __attribute__((noinline)) PyObject *add_other(mm_sum *sum, PyObject *amou
     Py_RETURN_NONE;
 }
 
+static __attribute__((noinline)) PyObject *add_as_event(PyObject *metric, PyObject *amount)
+{
+    mm_number number;
+    if (!mm_number_of(amount, &number)) {
+        return refuse();
+    }
+    double real;
+    memcpy(&real, &number.bits, 8);
+    if (number.kind == MM_METRIC_FLOAT && (!isfinite(real) || PyIndex_Check(amount))) {
+        return refuse(); /* as a sum would */
+    }
+    return mm_metric_record_number(metric, number);
+}
+
 static PyObject *counter_add(PyObject *self, PyObject *amount)
 {
     mm_sum *sum = ((mm_counter *)self)->sum;
     if (__builtin_expect(!sum, 0)) {
-        return refuse();
+        return add_as_event(((mm_counter *)self)->events, amount);
     }
     if (mm_is_small_int(amount)) {
         add_integer(sum, mm_small_int(amount));
@@ -75,6 +90,7 @@ static PyObject *counter_add(PyObject *self, PyObject *amount)
 
 static void counter_dealloc(PyObject *self)
 {
+    Py_XDECREF(((mm_counter *)self)->events);
     Py_XDECREF(((mm_counter *)self)->name);
     Py_TYPE(self)->tp_free(self);
 }
@@ -99,28 +115,44 @@ PyTypeObject mm_CounterType = {
     .tp_methods = counter_methods,
 };
 
-PyObject *mm_make_counter(PyObject *module, PyObject *args)
+/* The sum of the counter that is described so; NULL: there are too many. */
+static mm_sum *sum_of(const void *descriptor)
 {
-    (void)module;
-    PyObject *name;
-    const void *descriptor = mm_metric_descriptor(args, &name, NULL);
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    mm_counter *counter = PyObject_New(mm_counter, &mm_CounterType);
-    if (!counter) {
-        return NULL;
-    }
-    counter->name = Py_NewRef(name);
     mm_sum *sum = sums;
     while (sum && sum->descriptor != descriptor) {
         sum = sum->next; /* the same counter declared again adds to the same sum */
     }
-    if (!sum && descriptor && (sum = mm_new_sum())) {
+    if (!sum && (sum = mm_new_sum())) {
         sum->descriptor = descriptor;
         sum->next = sums;
         __atomic_store_n(&sums, sum, __ATOMIC_RELEASE);
     }
-    counter->sum = descriptor ? sum : NULL;
+    return sum;
+}
+
+PyObject *mm_make_counter(PyObject *module, PyObject *args)
+{
+    (void)module;
+    mm_declaration declaration;
+    if (mm_declare(args, 0, &declaration) < 0) {
+        return NULL;
+    }
+    mm_sum *sum = declaration.descriptor ? sum_of(declaration.descriptor) : NULL;
+    PyObject *events = NULL;
+    if (!sum) {
+        mm_limit_reached(MM_COUNTERS);
+        events = mm_metric_of(&declaration);
+        if (!events) {
+            return NULL;
+        }
+    }
+    mm_counter *counter = PyObject_New(mm_counter, &mm_CounterType);
+    if (!counter) {
+        Py_XDECREF(events);
+        return NULL;
+    }
+    counter->name = Py_NewRef(declaration.name);
+    counter->sum = sum;
+    counter->events = events;
     return (PyObject *)counter;
 }

@@ -17,7 +17,7 @@ typedef struct {
 
 static void record_boundary(const mm_frame *frame, uint64_t is_end)
 {
-    mm_block *block = frame->descriptor ? mm_reserve(sizeof(boundary), MM_FRAME) : NULL;
+    mm_block *block = mm_reserve(sizeof(boundary), MM_FRAME);
     if (block) {
         mm_write_head(block, frame->descriptor, MM_FRAME);
         ((boundary *)block->cursor)->budget_and_end = frame->budget_ns << 1 | is_end;

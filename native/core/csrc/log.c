@@ -338,6 +338,7 @@ PyObject *mm_make_logger(PyObject *module, PyObject *args)
         return NULL;
     }
     if (logger_count >= MM_MAX_LOGGERS) {
+        mm_limit_reached(MM_LOGGERS);
         Py_RETURN_NONE;
     }
     return new_logger(target, is_stdlib);

@@ -8,12 +8,16 @@ uint64_t mm_refused_values;
 typedef struct {
     PyObject_HEAD
     const void *descriptor;
-    /* Bytes that a measure needs. More than there can be when the hot path is not for this metric, because there were too
-     * many (its values are refused) or its measures have the context's properties: found out where it looks for room. */
+    /* Bytes that a measure needs. More than there can be when the hot path is not for this metric, because its measures have
+     * properties of the context or `own` ones: found out where it looks for room. */
     size_t room;
     int with_context;
+    /* Of a metric beyond the limit of descriptions, or NULL: name, unit, target, then the declared properties. */
+    mm_property_set *own;
     PyObject *name;
 } mm_metric;
+
+static const void *beyond; /* the descriptor that metrics beyond the limit share (METRIC_BEYOND in src/recorder/descriptor.rs) */
 
 typedef struct {
     mm_record head;
@@ -31,11 +35,9 @@ static __attribute__((noinline)) PyObject *refuse(void)
 
 static __attribute__((noinline)) PyObject *record_otherwise(const mm_metric *metric, enum mm_kind kind, uint64_t bits)
 {
-    if (!metric->descriptor) {
-        return refuse();
-    }
-    if (metric->with_context) {
-        return mm_measure_with(metric->descriptor, (mm_number){kind, bits}, 1, NULL, NULL);
+    if (metric->room != sizeof(measure)) {
+        mm_number number = {kind, bits};
+        return mm_measure_with(metric->descriptor, metric->own, metric->with_context, number, NULL, NULL);
     }
     mm_block *block = mm_reserve(sizeof(measure), kind);
     if (block) {
@@ -48,7 +50,7 @@ static __attribute__((noinline)) PyObject *record_otherwise(const mm_metric *met
 
 static __attribute__((noinline)) PyObject *record_slowly(const mm_metric *metric, enum mm_kind kind, uint64_t bits)
 {
-    if (mm_recording == MM_OFF && metric->descriptor) {
+    if (mm_recording == MM_OFF) {
         Py_RETURN_NONE; /* saves no registers */
     }
     return record_otherwise(metric, kind, bits);
@@ -74,8 +76,8 @@ static inline uint64_t bits_of(double real)
     return bits;
 }
 
-/* Integers stay integers as far as 64 bits reach, the rest becomes a float. 0: it is no number; an exception may be set. */
-static int number_of(PyObject *value, mm_number *number)
+/* Integers stay integers as far as 64 bits reach, the rest becomes a float. */
+int mm_number_of(PyObject *value, mm_number *number)
 {
     if (PyIndex_Check(value)) {
         PyObject *integer = PyNumber_Index(value);
@@ -103,7 +105,7 @@ static int number_of(PyObject *value, mm_number *number)
 static __attribute__((noinline)) PyObject *record_other(const mm_metric *metric, PyObject *value)
 {
     mm_number number;
-    return number_of(value, &number) ? record_number(metric, number.kind, number.bits) : refuse();
+    return mm_number_of(value, &number) ? record_number(metric, number.kind, number.bits) : refuse();
 }
 
 static PyObject *metric_record(PyObject *self, PyObject *value)
@@ -126,10 +128,10 @@ static PyObject *metric_record_with(PyObject *self, PyObject *const *args, Py_ss
         return NULL;
     }
     mm_number number;
-    if (!metric->descriptor || !number_of(args[0], &number)) {
+    if (!mm_number_of(args[0], &number)) {
         return refuse();
     }
-    return mm_measure_with(metric->descriptor, number, metric->with_context, args + 1, names);
+    return mm_measure_with(metric->descriptor, metric->own, metric->with_context, number, args + 1, names);
 }
 
 const void *mm_descriptor_of_metric(PyObject *metric)
@@ -142,8 +144,14 @@ void mm_metric_record_integer(PyObject *metric, int64_t value)
     Py_XDECREF(record_number((const mm_metric *)metric, MM_METRIC_INT, (uint64_t)value));
 }
 
+PyObject *mm_metric_record_number(PyObject *metric, mm_number number)
+{
+    return record_number((const mm_metric *)metric, number.kind, number.bits);
+}
+
 static void metric_dealloc(PyObject *self)
 {
+    Py_XDECREF(((mm_metric *)self)->own);
     Py_XDECREF(((mm_metric *)self)->name);
     Py_TYPE(self)->tp_free(self);
 }
@@ -170,57 +178,103 @@ PyTypeObject mm_MetricType = {
     .tp_methods = metric_methods,
 };
 
-/* (name, unit, target, file, line, properties[, with_context]): texts as UTF-8 bytes but the name; properties a tuple name,
- * value, … */
-const void *mm_metric_descriptor(PyObject *args, PyObject **name, int *with_context)
+int mm_declare(PyObject *args, int is_metric, mm_declaration *declaration)
 {
-    PyObject *unit, *target, *file, *properties;
-    unsigned int line;
-    if (!PyArg_ParseTuple(args, with_context ? "USSSIO!p" : "USSSIO!", name, &unit, &target, &file, &line, &PyTuple_Type,
-                          &properties, with_context)) {
-        return NULL;
+    mm_declaration *to = declaration;
+    to->with_context = 0;
+    if (!PyArg_ParseTuple(args, is_metric ? "USSSIO!p" : "USSSIO!", &to->name, &to->unit, &to->target, &to->file, &to->line,
+                          &PyTuple_Type, &to->properties, &to->with_context)) {
+        return -1;
     }
-    Py_ssize_t count = PyTuple_GET_SIZE(properties);
+    Py_ssize_t count = PyTuple_GET_SIZE(to->properties);
     mm_text *texts = PyMem_Calloc((size_t)count + 1, sizeof *texts);
     if (!texts) {
         PyErr_NoMemory();
-        return NULL;
+        return -1;
     }
     for (Py_ssize_t index = 0; index < count; index++) {
-        PyObject *text = PyTuple_GET_ITEM(properties, index);
+        PyObject *text = PyTuple_GET_ITEM(to->properties, index);
         if (!PyBytes_Check(text)) {
             PyMem_Free(texts);
             PyErr_SetString(PyExc_TypeError, "metric: properties must be bytes");
-            return NULL;
+            return -1;
         }
         texts[index] = mm_text_of(text);
     }
-    const void *descriptor = NULL;
-    PyObject *name_utf8 = mm_utf8(*name);
-    if (name_utf8) {
-        descriptor = mm_describe_metric(mm_text_of(name_utf8), mm_text_of(unit), mm_text_of(target), mm_text_of(file), line,
-                                        texts, (size_t)count);
-        Py_DECREF(name_utf8);
-    }
+    PyObject *name = mm_utf8(to->name);
+    to->descriptor = name ? mm_describe_metric(mm_text_of(name), mm_text_of(to->unit), mm_text_of(to->target),
+                                               mm_text_of(to->file), to->line, texts, (size_t)count)
+                          : NULL;
+    Py_XDECREF(name);
     PyMem_Free(texts);
-    return descriptor;
+    return 0;
+}
+
+static PyObject *decoded(PyObject *utf8)
+{
+    return PyUnicode_DecodeUTF8(PyBytes_AS_STRING(utf8), PyBytes_GET_SIZE(utf8), "replace");
+}
+
+/* What a description would have told, as properties of which readers take the first three for the measure's own. */
+static mm_property_set *own_properties(const mm_declaration *declaration)
+{
+    Py_ssize_t declared = PyTuple_GET_SIZE(declaration->properties) / 2;
+    PyObject *pairs = PyTuple_New(3 + declared);
+    for (Py_ssize_t index = 0; pairs && index < 3 + declared; index++) {
+        PyObject *pair;
+        if (index < 3) {
+            static const char *const names[] = {"name", "unit", "target"};
+            PyObject *value = index == 0   ? Py_NewRef(declaration->name)
+                              : index == 1 ? decoded(declaration->unit)
+                                           : decoded(declaration->target);
+            pair = value ? Py_BuildValue("sN", names[index], value) : NULL;
+        }
+        else {
+            PyObject *name = decoded(PyTuple_GET_ITEM(declaration->properties, 2 * (index - 3)));
+            PyObject *value = decoded(PyTuple_GET_ITEM(declaration->properties, 2 * (index - 3) + 1));
+            pair = name && value ? PyTuple_Pack(2, name, value) : NULL;
+            Py_XDECREF(name);
+            Py_XDECREF(value);
+        }
+        if (pair) {
+            PyTuple_SET_ITEM(pairs, index, pair);
+        }
+        else {
+            Py_CLEAR(pairs);
+        }
+    }
+    PyObject *set = pairs ? mm_new_property_set(pairs) : NULL;
+    Py_XDECREF(pairs);
+    return (mm_property_set *)set;
+}
+
+PyObject *mm_metric_of(const mm_declaration *declaration)
+{
+    mm_property_set *own = declaration->descriptor ? NULL : own_properties(declaration);
+    mm_metric *metric = declaration->descriptor || own ? PyObject_New(mm_metric, &mm_MetricType) : NULL;
+    if (!metric) {
+        Py_XDECREF(own);
+        return NULL;
+    }
+    metric->descriptor = own ? beyond : declaration->descriptor;
+    metric->with_context = declaration->with_context;
+    metric->room = own || declaration->with_context ? SIZE_MAX / 2 : sizeof(measure);
+    metric->own = own;
+    metric->name = Py_NewRef(declaration->name);
+    return (PyObject *)metric;
 }
 
 PyObject *mm_make_metric(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *name;
-    int with_context;
-    const void *descriptor = mm_metric_descriptor(args, &name, &with_context);
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    mm_metric *metric = PyObject_New(mm_metric, &mm_MetricType);
-    if (metric) {
-        metric->descriptor = descriptor;
-        metric->room = descriptor && !with_context ? sizeof(measure) : SIZE_MAX / 2;
-        metric->with_context = with_context;
-        metric->name = Py_NewRef(name);
-    }
-    return (PyObject *)metric;
+    mm_declaration declaration;
+    return mm_declare(args, 1, &declaration) < 0 ? NULL : mm_metric_of(&declaration);
+}
+
+int mm_metric_init(void)
+{
+    static const char name[] = "(metric beyond the limit of descriptions)", target[] = "micromegas.recorder";
+    mm_text empty = {"", 0};
+    beyond = mm_describe_metric((mm_text){name, sizeof name - 1}, empty, (mm_text){target, sizeof target - 1}, empty, 0, &empty, 0);
+    return beyond ? 0 : -1;
 }

@@ -42,7 +42,7 @@ static PyMethodDef functions[] = {
 static int make_shared(void)
 {
     static int made;
-    if (!made && (mm_span_init() < 0 || mm_async_span_init() < 0 || mm_mark_init() < 0)) {
+    if (!made && (mm_span_init() < 0 || mm_metric_init() < 0 || mm_async_span_init() < 0 || mm_mark_init() < 0)) {
         return -1;
     }
     made = 1;

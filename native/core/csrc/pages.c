@@ -13,8 +13,9 @@
 #include "recorder.h"
 #include "signals.h"
 
-#define REGION_BYTES (MM_CONTROL_BYTES + MM_MAX_SUMS * sizeof(mm_sum))
 #define REGION_STEP (64u << 10)
+/* Whole steps: what lies behind the region is not ours to map the file over. */
+#define REGION_BYTES ((MM_CONTROL_BYTES + MM_MAX_SUMS * sizeof(mm_sum) + REGION_STEP - 1) / REGION_STEP * REGION_STEP)
 
 int mm_pages_folder = -1;
 

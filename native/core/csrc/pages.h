@@ -22,7 +22,7 @@ typedef struct {
 } mm_control;
 
 #define MM_CONTROL_BYTES 4096u
-#define MM_MAX_SUMS 65536u
+#define MM_MAX_SUMS 4096u /* each is looked at once per flush period, and by every declaration of a counter */
 
 /* Never NULL: private memory as long as no session has a folder. */
 mm_control *mm_the_control(void);

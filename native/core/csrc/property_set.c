@@ -105,7 +105,7 @@ static int encode(mm_property_set *set)
     return 0;
 }
 
-static PyObject *new_set(PyObject *pairs)
+PyObject *mm_new_property_set(PyObject *pairs)
 {
     mm_property_set *set = PyObject_New(mm_property_set, &mm_PropertySetType);
     if (set) {
@@ -130,13 +130,16 @@ static PyObject *interned_set(PyObject *pairs)
     if (known || PyErr_Occurred()) {
         return Py_XNewRef(known);
     }
-    PyObject *set = new_set(pairs);
+    PyObject *set = mm_new_property_set(pairs);
     if (set && PyDict_GET_SIZE(interned) < MM_MAX_INTERNED && interned_bytes < MM_MAX_INTERNED_BYTES) {
         ((mm_property_set *)set)->interned = 1;
         interned_bytes += ((mm_property_set *)set)->size;
         if (PyDict_SetItem(interned, pairs, set) < 0) {
             Py_CLEAR(set);
         }
+    }
+    else if (set) {
+        mm_limit_reached(MM_PROPERTY_SETS);
     }
     return set;
 }
@@ -150,7 +153,7 @@ PyObject *mm_make_properties(PyObject *module, PyObject *args)
         return NULL;
     }
     PyObject *pairs = pairs_of(mapping);
-    PyObject *set = pairs ? (kept ? interned_set(pairs) : new_set(pairs)) : NULL;
+    PyObject *set = pairs ? (kept ? interned_set(pairs) : mm_new_property_set(pairs)) : NULL;
     Py_XDECREF(pairs);
     return set;
 }

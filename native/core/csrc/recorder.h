@@ -28,6 +28,9 @@ const void *mm_describe_log(uint32_t level, uint32_t line, mm_text template_text
 const void *mm_describe_metric(mm_text name, mm_text unit, mm_text target, mm_text file, uint32_t line,
                                const mm_text *properties, size_t property_texts);
 const void *mm_describe_span(mm_text name, mm_text target, mm_text file, uint32_t line);
+/* Tells, once per session, that the program made too many of these. */
+enum mm_limit { MM_LOG_SITES = 0, MM_SPANS = 1, MM_METRICS = 2, MM_COUNTERS = 3, MM_PROPERTY_SETS = 4, MM_LOGGERS = 5 };
+void mm_limit_reached(uint32_t limit);
 /* The target that a descriptor was made with. */
 mm_text mm_described_target(const void *descriptor);
 /* Starts the native thread of a forked child. Returns 0 when that failed; recording is off then. */
@@ -221,6 +224,8 @@ extern mm_property_set *mm_global_properties; /* borrowed; NULL: none */
 mm_property_set *mm_context_properties(void);
 
 PyObject *mm_safe_text(PyObject *module, PyObject *object);
+/* Of a tuple of (name, value), both str, in their order; not interned. */
+PyObject *mm_new_property_set(PyObject *pairs);
 int mm_property_set_init(PyObject *module);
 PyObject *mm_make_properties(PyObject *module, PyObject *args);
 PyObject *mm_use_context(PyObject *module, PyObject *unused);
@@ -233,9 +238,29 @@ typedef struct {
     uint64_t bits;
 } mm_number;
 
-/* A measure with properties: those bound to the context and the process, if wanted, then those that a call gives by name.
- * NULL with an exception set that must reach the program, else None. */
-PyObject *mm_measure_with(const void *descriptor, mm_number number, int with_context, PyObject *const *values, PyObject *names);
+/* 0: it is no number; an exception may be set. */
+int mm_number_of(PyObject *value, mm_number *number);
+
+/* What metrics and counters are declared with; borrowed. */
+typedef struct {
+    PyObject *name;                   /* str */
+    PyObject *unit, *target, *file;   /* UTF-8 bytes */
+    unsigned int line;
+    PyObject *properties;             /* tuple of UTF-8 bytes: name, value, … */
+    int with_context;
+    const void *descriptor;           /* NULL: there are too many */
+} mm_declaration;
+
+/* Parses the arguments of make_metric, and of make_counter, which has no `with_context`. Returns 0, or -1 with an error. */
+int mm_declare(PyObject *args, int is_metric, mm_declaration *declaration);
+PyObject *mm_metric_of(const mm_declaration *declaration);
+int mm_metric_init(void); /* now, because later there may be too many descriptors */
+PyObject *mm_metric_record_number(PyObject *metric, mm_number number);
+
+/* A measure with properties: those bound to the context and the process, if wanted, then `own`, which may be NULL, then those
+ * that a call gives by name. NULL with an exception set that must reach the program, else None. */
+PyObject *mm_measure_with(const void *descriptor, mm_property_set *own, int with_context, mm_number number,
+                          PyObject *const *values, PyObject *names);
 
 /* ---- log events that happened elsewhere than the call ---------------------------------------------------------------------- */
 
@@ -304,8 +329,6 @@ int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame)
 extern size_t mm_open_blocks; /* how many there are */
 PyObject *mm_auto_trace(PyObject *module, PyObject *decider);
 PyObject *mm_monitoring_callbacks(PyObject *module, PyObject *disable);
-/* Parses the arguments of make_metric, and of make_counter, which has no `with_context`. */
-const void *mm_metric_descriptor(PyObject *args, PyObject **name, int *with_context);
 PyObject *mm_make_logger(PyObject *module, PyObject *args);
 
 /* Values that could not be recorded (a metric's value that is no number …), counted for the native thread. */

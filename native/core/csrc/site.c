@@ -53,7 +53,11 @@ static int make_room(void)
 
 mm_site *mm_site_add(uintptr_t key, PyObject *text, PyObject *code)
 {
-    if (key == 0 || site_count >= MM_MAX_SITES || !make_room()) {
+    if (site_count >= MM_MAX_SITES) {
+        mm_limit_reached(MM_LOG_SITES);
+        return NULL;
+    }
+    if (key == 0 || !make_room()) {
         return NULL;
     }
     mm_site *site = calloc(1, sizeof *site);

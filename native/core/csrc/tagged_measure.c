@@ -9,7 +9,8 @@
 typedef struct {
     mm_property_set *ambient[2]; /* strong, as all below: of the process, of the context */
     size_t ambient_count;
-    mm_property_set *given; /* `properties=` of the call, or NULL */
+    mm_property_set *declared; /* borrowed; or NULL */
+    mm_property_set *given;    /* `properties=` of the call, or NULL */
     mm_value own[2 * MM_MAX_VALUES]; /* name, value, name, value … */
     size_t own_count;
 } properties;
@@ -85,8 +86,12 @@ static void write_tagged(const void *descriptor, mm_number number, const propert
         size += all->ambient[index]->size;
         ambient += all->ambient[index]->count;
     }
-    size_t count = ambient + all->own_count / 2 + (all->given ? all->given->count : 0);
-    size += all->given ? all->given->size : 0;
+    size_t count = ambient + all->own_count / 2;
+    for (int index = 0; index < 2; index++) {
+        const mm_property_set *set = index ? all->given : all->declared;
+        size += set ? set->size : 0;
+        count += set ? set->count : 0;
+    }
     for (size_t index = 0; index < all->own_count; index++) {
         size += all->own[index].size;
     }
@@ -107,6 +112,9 @@ static void write_tagged(const void *descriptor, mm_number number, const propert
     for (size_t index = 0; index < all->ambient_count; index++) {
         to = write_set(to, all->ambient[index]);
     }
+    if (all->declared) {
+        to = write_set(to, all->declared);
+    }
     if (all->given) {
         to = write_set(to, all->given);
     }
@@ -116,13 +124,15 @@ static void write_tagged(const void *descriptor, mm_number number, const propert
     mm_commit(block, size);
 }
 
-PyObject *mm_measure_with(const void *descriptor, mm_number number, int with_context, PyObject *const *values, PyObject *names)
+PyObject *mm_measure_with(const void *descriptor, mm_property_set *own, int with_context, mm_number number,
+                          PyObject *const *values, PyObject *names)
 {
     if (mm_recording == MM_OFF) {
         Py_RETURN_NONE;
     }
     properties all;
     all.ambient_count = all.own_count = 0;
+    all.declared = own;
     all.given = NULL;
     if (with_context && mm_log_extras) {
         if (mm_global_properties) {

@@ -323,9 +323,11 @@ def status() -> dict[str, object] | None:
 
     `process_id`, `sent_requests`, `sent_events`, `sent_bytes` (compressed, as they were sent), `waiting_bytes`
     (compressed), `lost_events` and `losses`, the same by reason (`buffers_full`, `queue_full`, `refused` by the server,
-    `given_up` after its failures, `at_exit`) and class (`logs`, `measures`, `spans`), `refused_values`, `last_error`
-    (the last failure to send, or None), `server_formats` (the encodings of blocks that the server reads; None before it
-    has said), `spool` (the folder of this process, None: everything is in memory), `spool_bytes` (of its segments),
+    `given_up` after its failures, `at_exit`) and class (`logs`, `measures`, `spans`), `refused_values`,
+    `limits_reached` (of what the program makes too many of, mostly names made of data: `log_sites`, `spans`, `metrics`,
+    `counters`, `property_sets`, `loggers`), `last_error` (the last failure to send, or None), `server_formats` (the
+    encodings of blocks that the server reads; None before it has said), `spool` (the folder of this process, None:
+    everything is in memory), `spool_bytes` (of its segments),
     `spool_error` (what went wrong last, or None), `private_buffers` (made that a crash would lose),
     `recovered_processes` and `recovered_events` (sent for processes that had died).
     """

@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
 use super::hotpath::{self, ProgramThread};
 use super::last_words::{self, LastWords};
+use super::limits;
 use super::log_stream::LogOutput;
 use super::losses::Losses;
 use super::metric_stream::Measure;
@@ -146,6 +147,7 @@ pub struct Collector {
     /// The process's announcement, if it is for us to make.
     announcement: Option<Vec<u8>>,
     dropped_told: Vec<u64>,
+    limits_told: limits::Told,
     own_log: Option<&'static Descriptor>,
     own_measures: Option<OwnMeasures>,
 }
@@ -188,6 +190,7 @@ impl Collector {
             losses_told: Losses::default(),
             announcement: None,
             dropped_told: hotpath::all_dropped_events(),
+            limits_told: limits::Told::default(),
             own_log: log_descriptor(WARN, OWN_PLACE, "%s"),
             own_measures: habits.system_metrics.then(|| OwnMeasures {
                 system: SystemMonitor::new(),
@@ -364,7 +367,8 @@ impl Collector {
 
     /// Exact counts, as a log event and a measure, whenever they have grown.
     fn tell_losses(&mut self, ns: u64) {
-        for message in self.spool.news() {
+        let news = self.limits_told.news();
+        for message in news.into_iter().chain(self.spool.news()) {
             if let Some(descriptor) = self.own_log {
                 self.streams.log.add_message(ns, descriptor, &message);
             }

@@ -8,12 +8,22 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use super::limits::{self, Limit};
 #[cfg(feature = "python")]
 use super::spool::journal;
 use crate::message::template::Template;
 
-/// More would be a program that makes names of its data: what is beyond shares a descriptor or is refused.
-const MAX_DESCRIPTORS: usize = 65_536;
+/// What a program may make of each kind, as a count and in bytes of texts (which the journal repeats). More would be names
+/// made of data: what is beyond shares a descriptor.
+const MOST: [(Limit, usize); 3] = [
+    (Limit::LogSites, 65_536),
+    (Limit::Metrics, 16_384),
+    (Limit::Spans, 65_536),
+];
+const MOST_BYTES: usize = 32 << 20;
+
+/// The measures of all metrics beyond the limit have the descriptor of this name; it ends with csrc/metric.c.
+pub const METRIC_BEYOND: &str = "(metric beyond the limit of descriptions)";
 
 /// Records keep the event's kind in the four low bits of a descriptor's address.
 #[repr(align(16))]
@@ -41,9 +51,16 @@ pub enum Description {
     },
 }
 
+/// Who wants a description. The recorder's own are few, and must be there to tell that there are too many.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Program,
+    Recorder,
+}
+
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
-    kind: u8,
+    kind: usize,
     level_or_line: (u32, u32),
     texts: Vec<&'static str>,
 }
@@ -52,6 +69,8 @@ struct Key {
 struct Registry {
     texts: HashMap<&'static str, &'static str>,
     descriptors: HashMap<Key, &'static Descriptor>,
+    /// Count and bytes by kind.
+    made: [(usize, usize); MOST.len()],
 }
 
 static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
@@ -68,14 +87,17 @@ impl Registry {
 
     fn intern(
         &mut self,
-        kind: u8,
+        (whose, kind): (For, usize),
         (target, file, line): (&str, &str, u32),
         level: u32,
         own_texts: &[&str],
         describe: impl FnOnce(&[&'static str]) -> Description,
     ) -> Option<&'static Descriptor> {
-        let full = self.descriptors.len() >= MAX_DESCRIPTORS;
+        let (limit, most) = MOST[kind];
+        let (count, bytes) = self.made[kind];
+        let full = whose == For::Program && (count >= most || bytes >= MOST_BYTES);
         if full && !self.texts.contains_key(own_texts[0]) {
+            limits::reach(limit);
             return None; // without keeping a text that nobody will use
         }
         let mut texts = vec![self.text(target), self.text(file)];
@@ -91,8 +113,11 @@ impl Registry {
             return Some(known);
         }
         if full {
+            limits::reach(limit);
             return None;
         }
+        let own_bytes: usize = key.texts.iter().map(|text| text.len()).sum();
+        self.made[kind] = (count + 1, bytes + own_bytes);
         let descriptor: &'static Descriptor = Box::leak(Box::new(Descriptor {
             index: self.descriptors.len(),
             target: key.texts[0],
@@ -137,35 +162,50 @@ pub fn with_all<R>(take: impl FnOnce(&mut dyn Iterator<Item = &'static Descripto
     take(&mut registry.descriptors.values().copied())
 }
 
-/// A log site. The template is as the program wrote it.
-pub fn log_descriptor(level: u32, place: (&str, &str, u32), template: &str) -> Option<&'static Descriptor> {
+fn describe_log(whose: For, place: (&str, &str, u32), level: u32, template: &str) -> Option<&'static Descriptor> {
     let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
-    registry.intern(0, place, level, &[template], |texts| Description::Log {
+    registry.intern((whose, 0), place, level, &[template], |texts| Description::Log {
         level,
         template: Template::parse(texts[0]),
     })
 }
 
-/// A metric. The same name, unit, target and properties declared at another line is the same metric.
-pub fn metric_descriptor(
+fn describe_metric(
+    whose: For,
     place: (&str, &str, u32),
-    name: &str,
-    unit: &str,
+    (name, unit): (&str, &str),
     properties: &[(&str, &str)],
 ) -> Option<&'static Descriptor> {
     let mut own_texts = vec![name, unit];
     own_texts.extend(properties.iter().flat_map(|(name, value)| [name, value]));
     let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
-    registry.intern(1, place, 0, &own_texts, |texts| Description::Metric {
+    registry.intern((whose, 1), place, 0, &own_texts, |texts| Description::Metric {
         name: texts[0],
         unit: texts[1],
         properties: texts[2..].chunks_exact(2).map(|pair| (pair[0], pair[1])).collect(),
     })
 }
 
-pub fn span_descriptor(place: (&str, &str, u32), name: &str) -> Option<&'static Descriptor> {
+/// A log site of the recorder. The template is as the program wrote it.
+pub fn log_descriptor(level: u32, place: (&str, &str, u32), template: &str) -> Option<&'static Descriptor> {
+    describe_log(For::Recorder, place, level, template)
+}
+
+/// A metric of the recorder. The same name, unit, target and properties declared at another line is the same metric.
+pub fn metric_descriptor(
+    place: (&str, &str, u32),
+    name: &str,
+    unit: &str,
+    properties: &[(&str, &str)],
+) -> Option<&'static Descriptor> {
+    describe_metric(For::Recorder, place, (name, unit), properties)
+}
+
+fn span_descriptor(place: (&str, &str, u32), name: &str) -> Option<&'static Descriptor> {
     let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
-    registry.intern(2, place, 0, &[name], |texts| Description::Span { name: texts[0] })
+    registry.intern((For::Program, 2), place, 0, &[name], |texts| Description::Span {
+        name: texts[0],
+    })
 }
 
 /// `mm_text`.
@@ -208,7 +248,7 @@ unsafe extern "C" fn mm_describe_log(
 ) -> *const Descriptor {
     // SAFETY: promised by the caller.
     let (template, target, file) = unsafe { (template.as_str(), target.as_str(), file.as_str()) };
-    let descriptor = log_descriptor(level, (&target, &file, line), &template);
+    let descriptor = describe_log(For::Program, (&target, &file, line), level, &template);
     let mut letters = None;
     if let Some(Description::Log { template, .. }) = descriptor.map(|descriptor| &descriptor.description) {
         letters = template.conversion_letters();
@@ -258,7 +298,8 @@ unsafe extern "C" fn mm_describe_metric(
     // SAFETY: promised by the caller.
     let texts: Vec<_> = texts.iter().map(|text| unsafe { text.as_str() }).collect();
     let pairs: Vec<(&str, &str)> = texts.chunks_exact(2).map(|pair| (&*pair[0], &*pair[1])).collect();
-    address(metric_descriptor((&target, &file, line), &name, &unit, &pairs))
+    let place = (&*target, &*file, line);
+    address(describe_metric(For::Program, place, (&*name, &*unit), &pairs))
 }
 
 /// See `mm_describe_span` in csrc/recorder.h.

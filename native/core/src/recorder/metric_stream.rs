@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::blocks::{BlockWriter, Office, Properties, Stream};
-use super::descriptor::{Description, Descriptor};
+use super::descriptor::{Description, Descriptor, METRIC_BEYOND};
 use super::layouts::StreamKind;
 use super::record::{Record, TaggedWith};
 use super::scrubber::Scrubber;
@@ -17,6 +17,8 @@ const INTEGER_EVENT: u8 = 0;
 const FLOAT_EVENT: u8 = 1;
 /// The tagged forms follow in the same order.
 const TAGGED: u8 = 2;
+
+const RECORDER: &str = "micromegas.recorder";
 
 /// Readers take a property of such a name for the measure's own name, unit or target.
 const READERS_OWN: [&str; 3] = ["name", "unit", "target"];
@@ -73,6 +75,14 @@ impl Sets {
         for (name, value) in own {
             self.put(&mut set, (*name).to_owned(), (*value).to_owned());
         }
+        // The first three of a metric beyond the limit are what readers are to take for its own.
+        let is_beyond = descriptor_name(descriptor) == METRIC_BEYOND && descriptor.target == RECORDER;
+        let (its_own, given) = given.split_at(if is_beyond {
+            given.len().min(READERS_OWN.len())
+        } else {
+            0
+        });
+        set.extend(its_own.iter().map(|(name, value)| (text_of(name), text_of(value))));
         for (name, value) in given {
             self.put(&mut set, text_of(name), text_of(value));
         }
@@ -96,6 +106,13 @@ impl Sets {
     fn clear(&mut self) {
         self.sets.clear();
         self.known.clear();
+    }
+}
+
+fn descriptor_name(descriptor: &Descriptor) -> &str {
+    match descriptor.description {
+        Description::Metric { name, .. } => name,
+        _ => "",
     }
 }
 

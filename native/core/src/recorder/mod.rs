@@ -41,6 +41,7 @@ mod identity;
 mod last_words;
 #[cfg(feature = "python")]
 mod layouts;
+mod limits;
 #[cfg(feature = "python")]
 mod log_stream;
 #[cfg(feature = "python")]

@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyModule};
 use super::encoding::Encoding;
 use super::endpoint::{checked_header, Endpoint, Wishes};
 use super::identity::clean;
+use super::limits;
 use super::log_stream::LogOutput;
 use super::losses::{Losses, CLASSES, REASONS};
 use super::scrubber::Scrubber;
@@ -372,6 +373,7 @@ fn status_of<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyD
     status.set_item("lost_events", losses.events())?;
     status.set_item("losses", losses_of(py, &losses)?)?;
     status.set_item("refused_values", losses.refused_values)?;
+    status.set_item("limits_reached", limits::reached())?;
     let (folder, bytes, trouble) = session.spool().report();
     status.set_item("spool", folder)?;
     status.set_item("spool_bytes", bytes)?;
