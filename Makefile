@@ -132,6 +132,7 @@ bench-peers: setup-test
 bench: setup-test
 	# figures mean something only on a machine that does nothing else
 	$(PY) bench/hotpath.py
+	$(PY) bench/start.py
 	$(PY) bench/handover.py
 	$(PY) bench/throughput.py --kind metrics
 	$(PY) bench/throughput.py --kind spans

@@ -5,8 +5,8 @@
 The floor (bench/floor.c): **E**, an empty `METH_O` call; **R**, the same with a time stamp and one store;
 **T** = R - E; **W**, the best empty `with` of a C type. Each statement stands 20 times in a loop whose names are local;
 the empty loop is measured in every round and subtracted; the clock is the CPU time of the thread. ns: the best of all
-rounds. A server process (bench/sink.py) takes what is recorded. `--peers` adds other libraries, as far as they are
-installed (`make bench-peers` installs them).
+rounds. floor: the same call of a function that does nothing, and T for each event. A server process (bench/sink.py)
+takes what is recorded. `--peers` adds other libraries, as far as they are installed (`make bench-peers` installs them).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import platform
 import sysconfig
 
 from peers import peers
-from shapes import Best, Shape, floor_shapes, measured, off_shapes, recording_shapes
+from shapes import Best, Shape, context_shapes, floor_shapes, measured, off_shapes, recording_shapes
 from sink import sink
 
 import micromegas as mm
@@ -29,7 +29,10 @@ def show(shapes: dict[str, Shape], best: Best, ours: Best | None = None) -> None
         line = f"{name:<34}{ns:>10.1f}{ns / best.e:>9.2f}{ns / best.r:>8.2f}"
         if shape.limit:
             bound = shape.limit.ns(best)
-            line += f"  {shape.limit.text:<14}{bound:>8.1f}{ns / bound:>7.2f}  {'OK' if ns <= bound else 'over'}"
+            line += f"  {shape.limit.text:<14}{bound:>8.1f}{ns / bound:>7.2f}  {'OK' if ns <= bound else 'over':<6}"
+            if shape.call and not shape.less:
+                floor = best.ns[shape.call] + shape.stamps * best.t
+                line += f"{floor:>8.1f}{ns / floor:>7.2f}"
         elif shape.nearest:
             line += f"  {ns / (ours or best).ns[shape.nearest]:.1f} x our {shape.nearest}"
         print(line)
@@ -41,13 +44,16 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="other libraries, those that are installed")
     options = parser.parse_args()
     print(f"CPython {platform.python_version()}, {sysconfig.get_config_var('CONFIG_ARGS') or ''}")
-    print(f"{'shape':<34}{'ns':>10}{'/ E':>9}{'/ R':>8}  {'limit':<14}{'ns':>8}{'of it':>7}")
+    print(f"{'shape':<34}{'ns':>10}{'/ E':>9}{'/ R':>8}  {'limit':<14}{'ns':>8}{'of it':>7}{'floor':>16}{'of it':>7}")
     with sink() as server, contextlib.ExitStack() as recording:
-        mm.init(url=server.url, level="debug", flush_period=3600, buffer_bytes=256 << 20)
+        mm.init(url=server.url, level="debug", flush_period=3600, buffer_bytes=256 << 20, capture_logging=False)
         recording.callback(mm.shutdown)
         shapes = floor_shapes() | recording_shapes()
         best = measured(shapes, options.rounds)
         show(shapes, best)
+        more = context_shapes()
+        print("\nwith more to tell")
+        show(more, measured(floor_shapes() | more, options.rounds))
         print(f"lost events: {(mm.status() or {})['lost_events']}")
         recording.close()
         off = floor_shapes() | off_shapes()

@@ -72,12 +72,14 @@ class Shape:
     """What is subtracted: the same work without us."""
     call: str | None = None
     """The same call of a function that does nothing."""
+    stamps: int = 0
+    """Events, each of which has a time stamp. With `call`: the floor."""
     nearest: str | None = None
     """Of a peer: the shape of ours that does the same."""
     suspendable: bool = False
     """To stand in a coroutine, in a context of its own, as in a task."""
     loops: int = LOOPS
-    around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    around: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
 
 
 def times_e(factor: float) -> Limit:
@@ -126,18 +128,32 @@ def recording_shapes() -> dict[str, Shape]:
     return {
         "counter.add(n)": Shape("counter.add(x)", {"counter": counter, "x": 5}, times_e(1.7), call=METHOD),
         "log below its level": Shape("log.trace('x=%s', x)", {"log": log, "x": 5}, times_e(1.7), call=FAST2),
-        "metric.record(int)": Shape("metric.record(x)", {"metric": metric, "x": 5}, times_r(1.2, 1.5), call=METHOD),
-        "metric.record(float)": Shape("metric.record(x)", {"metric": metric, "x": 1.5}, times_r(1.2, 1.5), call=METHOD),
-        "log, literal": Shape("log.info('literal')", {"log": log}, times_r(1.4, 1.65), call=FAST1),
-        "log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_r(1.6, 1.8), call=FAST2),
-        "log, one str": Shape("log.info('x=%s', x)", {"log": log, "x": text}, times_r(1.6, 1.8), call=FAST2),
-        "log, three values": Shape(
-            "log.info('%s %d %f', s, x, f)", {"log": log, "s": text, "x": 5, "f": 1.5}, times_r(1.9, 2.0), call=FAST4
+        "metric.record(int)": Shape(
+            "metric.record(x)", {"metric": metric, "x": 5}, times_r(1.2, 1.5), call=METHOD, stamps=1
         ),
-        "log, one property": Shape("log.info('literal', user=s)", {"log": log, "s": "alice"}, call=FAST_NAMED),
+        "metric.record(float)": Shape(
+            "metric.record(x)", {"metric": metric, "x": 1.5}, times_r(1.2, 1.5), call=METHOD, stamps=1
+        ),
+        "log, literal": Shape("log.info('literal')", {"log": log}, times_r(1.4, 1.65), call=FAST1, stamps=1),
+        "log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_r(1.6, 1.8), call=FAST2, stamps=1),
+        "log, one str": Shape("log.info('x=%s', x)", {"log": log, "x": text}, times_r(1.6, 1.8), call=FAST2, stamps=1),
+        "log, three values": Shape(
+            "log.info('%s %d %f', s, x, f)",
+            {"log": log, "s": text, "x": 5, "f": 1.5},
+            times_r(1.9, 2.0),
+            call=FAST4,
+            stamps=1,
+        ),
+        "log, one property": Shape(
+            "log.info('literal', user=s)", {"log": log, "s": "alice"}, call=FAST_NAMED, stamps=1
+        ),
         "log, f-string": Shape("log.info(f'x={x}')", {"log": log, "x": 5}),
-        "with span (two events)": Shape("with span: pass", {"span": span}, times_with(1.15), call=PREBOUND_WITH),
-        "with span, in a coroutine": Shape("with span: pass", {"span": span}, times_with(1.3), suspendable=True),
+        "with span (two events)": Shape(
+            "with span: pass", {"span": span}, times_with(1.15), call=PREBOUND_WITH, stamps=2
+        ),
+        "with span, in a coroutine": Shape(
+            "with span: pass", {"span": span}, times_with(1.3), suspendable=True, stamps=2
+        ),
         "with mm.span('name')": Shape("with make('name'): pass", {"make": mm.span}),
         "@trace, added to f(x)": Shape(
             "f(x)", {"f": mm.trace(copy_of_plain()), "x": 5}, added_to_call(5), less=UNTRACED, call=UNTRACED
@@ -166,16 +182,71 @@ def copy_of_plain() -> Callable[[int], int]:
     return plain
 
 
+NULL_HANDLER = "logging, NullHandler"
+
+
 def logging_shapes() -> dict[str, Shape]:
-    quiet = logging.getLogger("bench.quiet")
-    quiet.propagate = False
-    quiet.addHandler(logging.NullHandler())
-    quiet.setLevel(logging.INFO)
+    """stdlib logging alone, with us beside it, and with its methods replaced by ours."""
+    quiet, rebound = logging.getLogger("bench.quiet"), logging.getLogger("bench.rebound")
+    for logger in (quiet, rebound):
+        logger.propagate = False
+        logger.addHandler(logging.NullHandler())
+        logger.setLevel(logging.INFO)
+    names: dict[str, object] = {"log": quiet, "x": 5}
+    text = "log.info('x=%s', x)"
     return {
-        "logging below its level": Shape("log.debug('x=%s', x)", {"log": quiet, "x": 5}, nearest="log below its level"),
-        "logging, NullHandler": Shape("log.info('x=%s', x)", {"log": quiet, "x": 5}, nearest="log, one int", loops=50),
+        "logging below its level": Shape("log.debug('x=%s', x)", names, nearest="log below its level"),
+        NULL_HANDLER: Shape(text, names, nearest="log, one int", loops=50),
+        "logging, recorded by us, too": Shape(
+            text, names, times_shape(1.3, NULL_HANDLER), loops=50, around=recording_logging
+        ),
+        "logger rebound, one int": Shape(
+            text,
+            {"log": rebound, "x": 5},
+            times_shape(1.6, "log, one int"),
+            around=functools.partial(rebinding, rebound),
+        ),
         "time.perf_counter_ns()": Shape("clock()", {"clock": time.perf_counter_ns}),
     }
+
+
+@contextlib.contextmanager
+def recording_logging() -> Iterator[None]:
+    """As `init()` does unless told otherwise."""
+    mm.install_logging()
+    try:
+        yield
+    finally:
+        mm.uninstall_logging()
+
+
+@contextlib.contextmanager
+def rebinding(logger: logging.Logger) -> Iterator[None]:
+    mm.rebind_logger(logger)
+    try:
+        yield
+    finally:
+        mm.restore_logger(logger)
+
+
+def context_shapes() -> dict[str, Shape]:
+    """Logs with the properties of a context, and of exceptions. A run of their own: once a program has bound a context,
+    every log event asks for it."""
+    log, error = mm.log, an_error()
+    return {
+        "log, one int, context bound": Shape(
+            "log.info('x=%s', x)", {"log": log, "x": 5}, around=functools.partial(mm.context, user="ann")
+        ),
+        "log, one exception": Shape("log.error('failed', exc_info=error)", {"log": log, "error": error}, loops=20),
+    }
+
+
+def an_error() -> Exception:
+    """With a traceback."""
+    try:
+        raise ValueError("no such value")
+    except ValueError as error:
+        return error
 
 
 def off_shapes() -> dict[str, Shape]:
@@ -227,7 +298,8 @@ def measured(shapes: dict[str, Shape], rounds: int) -> Best:
     nothing = compiled(Shape("pass", {"x": 0}))
     functions = {name: compiled(shape) for name, shape in shapes.items()}
     for name, function in functions.items():
-        function(min(200, shapes[name].loops))  # the interpreter specialises, the recorder learns its call sites
+        with shapes[name].around():
+            function(min(200, shapes[name].loops))  # the interpreter specialises, the recorder learns its call sites
     best = dict.fromkeys(shapes, float("inf"))
     gc.collect()
     gc.disable()
