@@ -137,6 +137,7 @@ bench: setup-test
 	$(PY) bench/throughput.py --kind metrics
 	$(PY) bench/throughput.py --kind spans
 	$(PY) bench/throughput.py --kind logs
+	$(PY) bench/behind.py
 	$(PY) bench/decode.py
 	$(PY) bench/ingest.py
 	$(PY) bench/materialize.py ../shared/vectors/service

@@ -17,7 +17,9 @@ from multiprocessing.connection import Connection
 
 from micromegas import _core
 
-_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+# As our server answers: it reads columns.
+_FORMATS = b"micromegas-stream-formats: micromegas-transit, micromegas-columns/1\r\n"
+_ANSWER = b"HTTP/1.1 200 OK\r\n" + _FORMATS + b"content-length: 0\r\n\r\n"
 
 
 @dataclass

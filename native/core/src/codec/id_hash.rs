@@ -45,14 +45,26 @@ impl Hasher for MixedId {
         self.hash = (product >> 64) as u64 ^ product as u64;
     }
 
+    #[inline]
+    fn write_usize(&mut self, length: usize) {
+        self.write_u64(length as u64);
+    }
+
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
             self.write_u64(u64::from_le_bytes(*word));
         }
-        if !rest.is_empty() {
-            let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-            self.write_u64(last ^ (rest.len() as u64) << 56);
+        // The rest in one step; what is read twice does no harm, and how much there is was told by the length.
+        if let (false, Some(last)) = (rest.is_empty(), bytes.last_chunk::<8>()) {
+            self.write_u64(u64::from_le_bytes(*last));
+        } else if let (Some(first), Some(last)) = (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+            let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+            self.write_u64(u64::from(first) | u64::from(last) << 32);
+        } else if let (Some(first), Some(last)) = (rest.first(), rest.last()) {
+            let middle = rest[rest.len() / 2];
+            self.write_u64(u64::from(*first) | u64::from(middle) << 8 | u64::from(*last) << 16 | 1 << 24);
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Template<'t> {
     text: &'t str,
     /// None: only the caller can format it.
     parts: Option<Parts>,
+    /// Bytes that a message may have beside those of the values.
+    longest_around: usize,
 }
 
 struct Parts {
@@ -38,9 +40,13 @@ struct Conversion {
 
 impl<'t> Template<'t> {
     pub fn parse(text: &'t str) -> Self {
+        let parts = parse(text);
+        let widths = parts.iter().flat_map(|parts| &parts.conversions);
+        let widths = widths.map(|(_, conversion)| conversion.width + conversion.precision.unwrap_or(0));
         Self {
             text,
-            parts: parse(text),
+            longest_around: text.len() + widths.sum::<usize>(),
+            parts,
         }
     }
 
@@ -61,20 +67,13 @@ impl<'t> Template<'t> {
         )
     }
 
-    /// No fewer bytes than the message has; few more, as long as the values are short.
-    pub fn longest_message(&self, values: &[Value<'_>]) -> usize {
-        let widths = self.parts.iter().flat_map(|parts| &parts.conversions);
-        let widths: usize = widths
-            .map(|(_, conversion)| conversion.width + conversion.precision.unwrap_or(0))
-            .sum();
-        let values = values.iter().map(|value| match value {
-            // a lone surrogate of two bytes becomes six
-            Value::Text(text) => 3 * text.units.len() + LONGEST_CUT_NOTE,
-            Value::Utf8(text) => text.len(),
-            _ => LONGEST_NUMBER,
-        });
-        let all = self.text.len() + widths + values.sum::<usize>();
-        all.min(MAX_MESSAGE_BYTES + LONGEST_CUT_NOTE)
+    /// No fewer bytes than a message of values has that are together no longer than `values`; few more, as long as these
+    /// are short.
+    #[inline]
+    pub fn longest_message(&self, values: usize) -> usize {
+        self.longest_around
+            .saturating_add(values)
+            .min(MAX_MESSAGE_BYTES + LONGEST_CUT_NOTE)
     }
 
     /// Appends the message. The calling thread has seen to it that the values fit.
@@ -87,6 +86,17 @@ impl<'t> Template<'t> {
             conversion.apply(value, out);
         }
         out.push_str(&parts.tail);
+    }
+}
+
+/// No fewer bytes than a value has in a message, but for what its conversion adds.
+#[inline]
+pub fn longest_value(value: &Value<'_>) -> usize {
+    match value {
+        // a lone surrogate of two bytes becomes six
+        Value::Text(text) => 3 * text.units.len() + LONGEST_CUT_NOTE,
+        Value::Utf8(text) => text.len(),
+        _ => LONGEST_NUMBER,
     }
 }
 

@@ -29,6 +29,7 @@ pub fn word(bytes: &[u8], index: usize) -> u64 {
 
 impl<'a> Value<'a> {
     /// The first value of a run of them, which is cut off. None: there is no whole value.
+    #[inline]
     pub fn take(rest: &mut &'a [u8]) -> Option<Self> {
         let head = word(rest.get(..8)?, 0);
         let (value, size) = match head & 0x7f {
@@ -56,13 +57,23 @@ impl<'a> Value<'a> {
         *rest = rest.get(size..)?;
         Some(value)
     }
+
+    /// A text that is whole and whose code units are its UTF-8, too.
+    #[inline]
+    pub fn as_ascii(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Text(text) if text.width == 1 && text.whole.is_none() && text.units.is_ascii() => Some(text.units),
+            _ => None,
+        }
+    }
 }
 
 impl Text<'_> {
     /// Appends the text as UTF-8. A lone surrogate becomes `\udc80`, a cut is told.
     pub fn write_to(&self, out: &mut String) {
         match self.width {
-            1 if self.units.is_ascii() => out.push_str(&String::from_utf8_lossy(self.units)),
+            // SAFETY: ASCII is UTF-8.
+            1 if self.units.is_ascii() => out.push_str(unsafe { std::str::from_utf8_unchecked(self.units) }),
             1 => out.extend(self.units.iter().map(|&unit| char::from(unit))),
             2 => {
                 for unit in self.units.chunks_exact(2) {

@@ -21,6 +21,9 @@ const CODEC_UTF8: u8 = 2;
 /// The level of detail that every metric and span is declared with: 2 is medium.
 const LOD: u32 = 2;
 
+/// Of 8 bytes each, that an event begins with.
+const MOST_WORDS: usize = 5;
+
 pub type Properties = Vec<(String, String)>;
 
 /// The two buffers of the block being filled.
@@ -149,10 +152,8 @@ impl BlockWriter {
 
     /// An event of a fixed size: its members one after the other.
     pub fn event(&mut self, type_index: u8, words: &[u64], last: &[u8]) {
-        self.objects.push(type_index);
-        for word in words {
-            self.objects.extend_from_slice(&word.to_le_bytes());
-        }
+        let head = head(type_index, None, words);
+        self.objects.extend_from_slice(&head.0[..head.1]);
         self.objects.extend_from_slice(last);
         self.events += 1;
     }
@@ -160,11 +161,8 @@ impl BlockWriter {
     /// An event that ends with a text.
     pub fn text_event(&mut self, type_index: u8, words: &[u64], text: &str) {
         let length = 8 * words.len() + 5 + text.len();
-        self.objects.push(type_index);
-        self.objects.extend_from_slice(&(length as u32).to_le_bytes());
-        for word in words {
-            self.objects.extend_from_slice(&word.to_le_bytes());
-        }
+        let head = head(type_index, Some(length as u32), words);
+        self.objects.extend_from_slice(&head.0[..head.1]);
         self.objects.push(CODEC_UTF8);
         self.objects.extend_from_slice(&(text.len() as u32).to_le_bytes());
         self.objects.extend_from_slice(text.as_bytes());
@@ -173,12 +171,8 @@ impl BlockWriter {
 
     /// An event of a template and the values for it, which must fit.
     pub fn template_event(&mut self, type_index: u8, words: &[u64; 3], values: &[u8]) {
-        self.objects.push(type_index);
-        self.objects
-            .extend_from_slice(&(24 + values.len() as u32).to_le_bytes());
-        for word in words {
-            self.objects.extend_from_slice(&word.to_le_bytes());
-        }
+        let head = head(type_index, Some(24 + values.len() as u32), words);
+        self.objects.extend_from_slice(&head.0[..head.1]);
         self.objects.extend_from_slice(values);
         self.events += 1;
     }
@@ -195,6 +189,23 @@ impl BlockWriter {
         }
         self.events = 0;
     }
+}
+
+/// The bytes that an event begins with, and how many they are: made in one place, so that they are copied at once.
+#[inline]
+fn head(type_index: u8, length: Option<u32>, words: &[u64]) -> ([u8; 5 + 8 * MOST_WORDS], usize) {
+    let mut bytes = [0; 5 + 8 * MOST_WORDS];
+    bytes[0] = type_index;
+    let mut at = 1;
+    if let Some(length) = length {
+        bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        at += 4;
+    }
+    for word in words {
+        bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        at += 8;
+    }
+    (bytes, at)
 }
 
 /// A stream of this process.

@@ -8,11 +8,12 @@ use super::blocks::{BlockWriter, Office, Properties, Stream};
 use super::console::Console;
 use super::descriptor::{Description, Descriptor};
 use super::layouts::StreamKind;
-use super::record::{Record, LOG_LITERAL, LOG_TEXT};
+use super::record::{Record, Values, LOG_LITERAL, LOG_TEXT};
 use super::scrubber::Scrubber;
-use crate::codec::columns::push_values;
+use crate::codec::columns::{push_text, push_value, push_values};
+use crate::codec::id_hash::IdHasher;
 use crate::message::finish_message;
-use crate::message::template::push_str;
+use crate::message::template::{longest_value, push_str, Template};
 use crate::message::value::Value;
 
 const BLOCK_BYTES: usize = 1 << 20;
@@ -30,7 +31,18 @@ struct Pending {
     ns: u64,
     descriptor: &'static Descriptor,
     message: Message,
-    properties: Option<Properties>,
+    set: SetIndex,
+}
+
+/// A set of properties by its place in `PropertySets`, counted from one; 0: none.
+type SetIndex = u32;
+
+/// The property sets of the events that wait.
+#[derive(Default)]
+struct PropertySets {
+    sets: Vec<Properties>,
+    /// By what stands in the record: the same call site makes the same set again and again.
+    known: HashMap<Box<[u8]>, SetIndex, IdHasher>,
 }
 
 enum Message {
@@ -39,7 +51,7 @@ enum Message {
     /// In `texts`.
     Text(Range<usize>),
     /// For the template, in `values`; at most as many bytes as the message can have.
-    Values(Range<usize>, usize),
+    Values(Range<usize>, u32),
 }
 
 /// What happens to log events besides being sent. By default they are not printed, and no secret passes.
@@ -52,7 +64,7 @@ pub struct LogOutput {
 
 /// What a look for secrets in a template has told.
 #[derive(Clone, Copy)]
-enum Template {
+enum Look {
     Unknown,
     Clean,
     /// A value may become a secret by what stands around it.
@@ -67,9 +79,10 @@ pub struct LogStream {
     pending: Vec<Pending>,
     texts: String,
     values: Vec<u8>,
+    property_sets: PropertySets,
     scrubber: Arc<Scrubber>,
     /// By descriptor index.
-    templates: Vec<Template>,
+    looks: Vec<Look>,
     /// By descriptor index: what is told in the place of templates with secrets.
     replacements: HashMap<usize, String>,
     console: Option<Console>,
@@ -85,33 +98,40 @@ impl LogStream {
             pending: Vec::new(),
             texts: String::new(),
             values: Vec::new(),
+            property_sets: PropertySets::default(),
             scrubber: Arc::clone(&output.scrubber),
-            templates: Vec::new(),
+            looks: Vec::new(),
             replacements: HashMap::new(),
             console: (output.console_level > 0).then(|| Console::new(output.console_level)),
             wall_offset_ns,
         }
     }
 
-    fn look_at_template(&mut self, descriptor: &'static Descriptor) -> Template {
-        if descriptor.index >= self.templates.len() {
-            self.templates.resize(descriptor.index + 1, Template::Unknown);
+    #[inline]
+    fn look_at_template(&mut self, descriptor: &'static Descriptor) -> Look {
+        match self.looks.get(descriptor.index) {
+            None | Some(Look::Unknown) => self.look_closer_at_template(descriptor),
+            Some(known) => *known,
         }
-        if !matches!(self.templates[descriptor.index], Template::Unknown) {
-            return self.templates[descriptor.index];
+    }
+
+    #[cold]
+    fn look_closer_at_template(&mut self, descriptor: &'static Descriptor) -> Look {
+        if descriptor.index >= self.looks.len() {
+            self.looks.resize(descriptor.index + 1, Look::Unknown);
         }
-        let mut found = Template::Clean;
+        let mut found = Look::Clean;
         if let Description::Log { template, .. } = &descriptor.description {
             let mut text = template.text().to_owned();
             if self.scrubber.is_suspicious(text.as_bytes()) {
-                found = Template::Suspicious;
+                found = Look::Suspicious;
                 if self.scrubber.scrub(&mut text, 0) {
-                    found = Template::Replaced;
+                    found = Look::Replaced;
                     self.replacements.insert(descriptor.index, text);
                 }
             }
         }
-        self.templates[descriptor.index] = found;
+        self.looks[descriptor.index] = found;
         found
     }
 
@@ -127,54 +147,110 @@ impl LogStream {
         let look = self.look_at_template(record.descriptor);
         let descriptor = record.descriptor;
         if record.kind == LOG_LITERAL {
-            return self.push(ns, descriptor, Message::Literal, None);
+            return self.push(ns, descriptor, Message::Literal, 0);
         }
-        let (values, properties) = record.values();
-        let start = self.texts.len();
-        let message = match (&record.descriptor.description, values.first()) {
-            (_, Some(text)) if record.kind == LOG_TEXT => {
-                push_str(text, &mut self.texts);
-                self.scrubber.scrub(&mut self.texts, start);
-                finish_message(&mut self.texts, start);
-                Message::Text(start..self.texts.len())
-            }
-            (Description::Log { template, .. }, _) => {
-                let suspicious =
-                    !matches!(look, Template::Clean) || values.iter().any(|value| self.is_suspicious(value));
-                if suspicious && values.is_empty() {
-                    Message::Literal
-                } else if suspicious && self.push_scrubbed(look, template, &values) {
-                    Message::Text(start..self.texts.len())
-                } else {
-                    let start = self.values.len();
-                    push_values(&values, &mut self.values);
-                    Message::Values(start..self.values.len(), template.longest_message(&values))
-                }
+        let mut message = match &descriptor.description {
+            _ if record.kind == LOG_TEXT => self.text_message(record.values()),
+            Description::Log { template, level } => {
+                let is_printed = self.console.as_ref().is_some_and(|console| console.wants(*level));
+                let quick = match look {
+                    Look::Clean if !is_printed => self.clean_message(template, record.values()),
+                    _ => None,
+                };
+                quick.unwrap_or_else(|| self.message(ns, descriptor, template, look, record.values()))
             }
             _ => Message::Literal,
         };
-        // A literal has no place for properties.
-        let message = match message {
-            Message::Literal if !properties.is_empty() => {
+        let properties = record.properties();
+        let mut set = 0;
+        if properties.size_hint().1 != Some(0) {
+            // A literal has no place for properties.
+            if matches!(message, Message::Literal) {
+                let start = self.texts.len();
                 self.texts.push_str(&self.shown_template(descriptor));
-                Message::Text(start..self.texts.len())
+                message = Message::Text(start..self.texts.len());
             }
-            message => message,
-        };
-        let properties = (!properties.is_empty()).then(|| self.property_pairs(&properties));
-        if let (Message::Values(..), Description::Log { template, level }) = (&message, &descriptor.description) {
-            if self.console.as_ref().is_some_and(|console| console.wants(*level)) {
-                let mut made = String::new();
-                if values.is_empty() {
-                    made.push_str(template.text());
-                } else {
-                    template.write_message(&values, &mut made);
-                }
-                finish_message(&mut made, 0);
-                self.print_later(ns, descriptor, &made);
-            }
+            set = self.property_set(properties);
         }
-        self.push(ns, descriptor, message, properties);
+        self.push(ns, descriptor, message, set);
+    }
+
+    fn text_message(&mut self, mut values: Values<'_>) -> Message {
+        let start = self.texts.len();
+        if let Some(text) = values.next() {
+            push_str(&text, &mut self.texts);
+        }
+        self.scrubber.scrub(&mut self.texts, start);
+        finish_message(&mut self.texts, start);
+        Message::Text(start..self.texts.len())
+    }
+
+    /// Takes the values of a clean template as they are. None: one of them needs a closer look.
+    fn clean_message(&mut self, template: &Template<'_>, values: Values<'_>) -> Option<Message> {
+        let start = self.values.len();
+        self.values.push(0);
+        let (mut count, mut longest) = (0, 0);
+        for value in values {
+            longest += longest_value(&value);
+            match value.as_ascii() {
+                Some(text) if !self.scrubber.is_suspicious(text) => push_text(text, &mut self.values),
+                None if !self.is_suspicious(&value) => push_value(&value, &mut self.values),
+                _ => {
+                    self.values.truncate(start);
+                    return None;
+                }
+            }
+            count += 1;
+        }
+        self.values[start] = count;
+        let longest = template.longest_message(longest) as u32;
+        Some(Message::Values(start..self.values.len(), longest))
+    }
+
+    /// Makes the message of what may hold a secret, or is to be printed.
+    fn message(
+        &mut self,
+        ns: u64,
+        descriptor: &'static Descriptor,
+        template: &Template<'_>,
+        look: Look,
+        values: Values<'_>,
+    ) -> Message {
+        let values: Vec<Value<'_>> = values.collect();
+        let start = self.texts.len();
+        let suspicious = !matches!(look, Look::Clean) || values.iter().any(|value| self.is_suspicious(value));
+        if suspicious && values.is_empty() {
+            return Message::Literal;
+        }
+        if suspicious && self.push_scrubbed(look, template, &values) {
+            return Message::Text(start..self.texts.len());
+        }
+        if self.console.is_some() {
+            let mut made = String::new();
+            if values.is_empty() {
+                made.push_str(template.text());
+            } else {
+                template.write_message(&values, &mut made);
+            }
+            finish_message(&mut made, 0);
+            self.print_later(ns, descriptor, &made);
+        }
+        let start = self.values.len();
+        push_values(&values, &mut self.values);
+        let longest = template.longest_message(values.iter().map(longest_value).sum()) as u32;
+        Message::Values(start..self.values.len(), longest)
+    }
+
+    fn property_set(&mut self, values: Values<'_>) -> SetIndex {
+        if let Some(&known) = self.property_sets.known.get(values.bytes()) {
+            return known;
+        }
+        let properties = self.property_pairs(&values.collect::<Vec<_>>());
+        let PropertySets { sets, known } = &mut self.property_sets;
+        sets.push(properties);
+        let index = sets.len() as SetIndex;
+        known.insert(values.bytes().into(), index);
+        index
     }
 
     fn property_pairs(&self, values: &[Value<'_>]) -> Properties {
@@ -220,16 +296,11 @@ impl LogStream {
     }
 
     /// Makes the message, and leaves it in `texts` if a secret was taken out of it (or of its template).
-    fn push_scrubbed(
-        &mut self,
-        look: Template,
-        template: &crate::message::template::Template,
-        values: &[Value<'_>],
-    ) -> bool {
+    fn push_scrubbed(&mut self, look: Look, template: &Template<'_>, values: &[Value<'_>]) -> bool {
         let start = self.texts.len();
         template.write_message(values, &mut self.texts);
         let changed = self.scrubber.scrub(&mut self.texts, start);
-        if changed || matches!(look, Template::Replaced) {
+        if changed || matches!(look, Look::Replaced) {
             finish_message(&mut self.texts, start);
             return true;
         }
@@ -237,7 +308,7 @@ impl LogStream {
         false
     }
 
-    fn push(&mut self, ns: u64, descriptor: &'static Descriptor, message: Message, properties: Option<Properties>) {
+    fn push(&mut self, ns: u64, descriptor: &'static Descriptor, message: Message, set: SetIndex) {
         match &message {
             Message::Literal if self.console.is_some() => {
                 let text = self.shown_template(descriptor);
@@ -253,7 +324,7 @@ impl LogStream {
             ns,
             descriptor,
             message,
-            properties,
+            set,
         });
     }
 
@@ -278,7 +349,7 @@ impl LogStream {
         let start = self.texts.len();
         self.texts.push_str(message);
         self.scrubber.scrub(&mut self.texts, start);
-        self.push(ns, descriptor, Message::Text(start..self.texts.len()), None);
+        self.push(ns, descriptor, Message::Text(start..self.texts.len()), 0);
     }
 
     /// Makes blocks of all that waits; the last one ends at `horizon_ns`, if no event is later.
@@ -287,35 +358,47 @@ impl LogStream {
         let mut first_ns = self.pending.first().map_or(0, |event| event.ns);
         let mut last_ns = first_ns;
         let mut message_bytes = 0;
+        let sets = &self.property_sets.sets;
+        // Of the sets in this block, 0 for those that it does not have yet.
+        let mut set_ids = vec![0; sets.len()];
         for event in self.pending.drain(..) {
             let is_full = self.writer.size() >= BLOCK_BYTES || message_bytes >= BLOCK_MESSAGE_BYTES;
             if self.writer.events() > 0 && is_full {
                 self.stream.cut(&mut self.writer, first_ns, last_ns, office);
                 first_ns = event.ns;
                 message_bytes = 0;
+                set_ids.fill(0);
             }
             last_ns = event.ns;
             let replacement = self.replacements.get(&event.descriptor.index).map(String::as_str);
             let id = self.writer.describe_as(event.descriptor, replacement);
-            match (event.message, event.properties) {
-                (Message::Literal, _) => self.writer.event(STATIC_EVENT, &[id, event.ns], &[]),
-                (Message::Values(range, longest), properties) => {
-                    let set = properties.map_or(0, |properties| self.writer.property_set(&properties));
-                    message_bytes += longest;
+            let set = match event.set as usize {
+                0 => 0,
+                set => {
+                    if set_ids[set - 1] == 0 {
+                        set_ids[set - 1] = self.writer.property_set(&sets[set - 1]);
+                    }
+                    set_ids[set - 1]
+                }
+            };
+            match event.message {
+                Message::Literal => self.writer.event(STATIC_EVENT, &[id, event.ns], &[]),
+                Message::Values(range, longest) => {
+                    message_bytes += longest as usize;
                     self.writer
                         .template_event(TEMPLATE_EVENT, &[id, set, event.ns], &self.values[range]);
                 }
-                (Message::Text(range), None) => {
+                Message::Text(range) if set == 0 => {
                     self.writer
                         .text_event(STRING_EVENT, &[id, event.ns], &self.texts[range])
                 }
-                (Message::Text(range), Some(properties)) => {
-                    let set = self.writer.property_set(&properties);
+                Message::Text(range) => {
                     self.writer
                         .text_event(TAGGED_EVENT, &[id, set, event.ns], &self.texts[range]);
                 }
             }
         }
+        self.property_sets = PropertySets::default();
         self.texts.clear();
         self.texts.shrink_to(4 * BLOCK_BYTES);
         self.values.clear();

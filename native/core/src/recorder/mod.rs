@@ -69,6 +69,7 @@ mod streams;
 mod system_monitor;
 #[cfg(feature = "python")]
 mod tls;
+#[cfg(feature = "python")]
 mod tls_stream;
 #[cfg(feature = "python")]
 mod uploader;

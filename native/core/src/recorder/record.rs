@@ -114,22 +114,52 @@ impl<'a> Record<'a> {
         (number, with)
     }
 
-    /// Values, and properties (name, value, name, value …) in the order of precedence: what comes later wins.
-    pub fn values(&self) -> (Vec<Value<'a>>, Vec<Value<'a>>) {
-        let head = word(self.body, 0);
-        let mut rest = &self.body[8..];
-        let mut values = Vec::new();
-        let mut properties = Vec::new();
-        let mut take = |count: u64, into: &mut Vec<Value<'a>>| {
-            for _ in 0..count {
-                let Some(value) = Value::take(&mut rest) else {
-                    return; // only a damaged file ends early
-                };
-                into.push(value);
-            }
-        };
-        take((head >> 32) & 0xffff, &mut values);
-        take(2 * (head >> 48), &mut properties);
-        (values, properties)
+    /// The values of a log event.
+    pub fn values(&self) -> Values<'a> {
+        Values {
+            left: (word(self.body, 0) >> 32 & 0xffff) as usize,
+            rest: &self.body[8..],
+        }
+    }
+
+    /// Its properties (name, value, name, value …) in the order of precedence: what comes later wins.
+    pub fn properties(&self) -> Values<'a> {
+        let pairs = (word(self.body, 0) >> 48) as usize;
+        let mut values = self.values();
+        if pairs > 0 {
+            while values.next().is_some() {}
+        }
+        Values {
+            left: 2 * pairs,
+            rest: values.rest,
+        }
+    }
+}
+
+/// Values as they are in a record, one after the other.
+#[derive(Clone, Copy)]
+pub struct Values<'a> {
+    left: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Values<'a> {
+    /// Equal bytes are equal values.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for Values<'a> {
+    type Item = Value<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Value<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        Value::take(&mut self.rest) // only a damaged file ends early
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.left))
     }
 }

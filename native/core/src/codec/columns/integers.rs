@@ -12,6 +12,9 @@ const PLANES: u8 = 0x0f;
 const DELTA: u8 = 0x10;
 const BASE: u8 = 0x20;
 const MAX_PLANES: usize = 8;
+/// So many values of each stretch tell which prediction is better.
+const SAMPLE: usize = 256;
+const STRETCH: usize = 2048;
 
 /// How the values of a group are made of its residuals.
 #[derive(Clone, Copy, Default)]
@@ -92,14 +95,19 @@ impl Head {
         if plain.planes == 0 || values.len() < 3 {
             return (plain, 8 * (2 + (plain.planes * values.len()) as u64));
         }
-        let mut plain_bits = 16 + bits(zigzag(base as i64));
-        let mut delta_bits = 32 + bits(zigzag(first as i64));
-        let mut previous = first;
-        for &value in values {
-            plain_bits += bits(value.wrapping_sub(base));
-            delta_bits += bits(zigzag(value.wrapping_sub(previous) as i64));
-            previous = value;
+        let (mut plain_bits, mut delta_bits, mut looked_at) = (0, 0, 0);
+        for stretch in values.chunks(STRETCH) {
+            let sample = &stretch[..stretch.len().min(SAMPLE)];
+            let mut previous = sample[0];
+            for &value in sample {
+                plain_bits += bits(value.wrapping_sub(base));
+                delta_bits += bits(zigzag(value.wrapping_sub(previous) as i64));
+                previous = value;
+            }
+            looked_at += sample.len() as u64;
         }
+        let plain_bits = 16 + bits(zigzag(base as i64)) + plain_bits * values.len() as u64 / looked_at;
+        let mut delta_bits = 32 + bits(zigzag(first as i64)) + delta_bits * values.len() as u64 / looked_at;
         let step_planes = planes_of(largest_step.wrapping_sub(smallest_step) as u64);
         if step_planes == 0 {
             delta_bits = 32 + bits(zigzag(first as i64));

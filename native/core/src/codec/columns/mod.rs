@@ -21,4 +21,4 @@ mod values;
 pub use decoder::decode;
 pub use encoder::Encoder;
 pub use shape::TEMPLATE_EVENT;
-pub use values::push_values;
+pub use values::{push_text, push_value, push_values};

@@ -1,7 +1,7 @@
 //! Columns of texts (or any bytes): their lengths, and all their bytes behind one another. Where texts repeat, each is
 //! there once, in the order of first appearance, and the column has its indexes.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use super::super::error::{wire_error, Result};
 use super::super::id_hash::IdHasher;
@@ -44,18 +44,47 @@ fn write_run(texts: &[&[u8]], body: &mut BodyWriter) {
 /// Texts by index, each once.
 #[derive(Default)]
 pub struct Dictionary<'t> {
-    by_text: HashMap<&'t [u8], u32, IdHasher>,
+    hasher: IdHasher,
+    /// A power of two of places, at most half of them taken: half a hash and one more than the index; 0: free.
+    places: Vec<u64>,
     texts: Vec<&'t [u8]>,
 }
 
 impl<'t> Dictionary<'t> {
+    #[inline]
     pub fn index(&mut self, text: &'t [u8]) -> u32 {
-        let next = self.texts.len() as u32;
-        let index = *self.by_text.entry(text).or_insert(next);
-        if index == next {
-            self.texts.push(text);
+        if 2 * self.texts.len() >= self.places.len() {
+            self.grow();
         }
-        index
+        let half_hash = self.hasher.hash_one(text) & 0xffff_ffff_0000_0000;
+        let mask = self.places.len() - 1;
+        let mut at = (half_hash >> 32) as usize & mask;
+        loop {
+            let place = self.places[at];
+            if place == 0 {
+                self.texts.push(text);
+                self.places[at] = half_hash | self.texts.len() as u64;
+                return self.texts.len() as u32 - 1;
+            }
+            let index = place as u32 - 1;
+            if place & 0xffff_ffff_0000_0000 == half_hash && self.texts[index as usize] == text {
+                return index;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let mask = (4 * self.places.len()).max(256) - 1;
+        let before = std::mem::replace(&mut self.places, vec![0; mask + 1]);
+        for place in before.into_iter().filter(|&place| place != 0) {
+            let mut at = (place >> 32) as usize & mask;
+            while self.places[at] != 0 {
+                at = (at + 1) & mask;
+            }
+            self.places[at] = place;
+        }
     }
 
     pub fn len(&self) -> usize {

@@ -24,31 +24,39 @@ const TEXT: u8 = 5;
 /// (u32) and UTF-8.
 pub fn push_values(values: &[Value<'_>], to: &mut Vec<u8>) {
     to.push(values.len() as u8);
-    for value in values {
-        match value {
-            Value::None => to.push(NONE),
-            Value::Bool(boolean) => to.push(if *boolean { TRUE } else { FALSE }),
-            Value::Int(integer) => {
-                to.push(INT);
-                to.extend_from_slice(&integer.to_le_bytes());
-            }
-            Value::Float(float) => {
-                to.push(FLOAT);
-                to.extend_from_slice(&float.to_bits().to_le_bytes());
-            }
-            Value::Utf8(text) => push_text(text.as_bytes(), to),
-            Value::Text(units) => {
-                let mut text = String::new();
-                units.write_to(&mut text);
-                push_text(text.as_bytes(), to);
-            }
+    values.iter().for_each(|value| push_value(value, to));
+}
+
+/// One value of such a run.
+#[inline]
+pub fn push_value(value: &Value<'_>, to: &mut Vec<u8>) {
+    match value {
+        Value::None => to.push(NONE),
+        Value::Bool(boolean) => to.push(if *boolean { TRUE } else { FALSE }),
+        Value::Int(integer) => push_number(INT, *integer as u64, to),
+        Value::Float(float) => push_number(FLOAT, float.to_bits(), to),
+        Value::Utf8(text) => push_text(text.as_bytes(), to),
+        Value::Text(text) => {
+            let mut utf8 = String::new();
+            text.write_to(&mut utf8);
+            push_text(utf8.as_bytes(), to);
         }
     }
 }
 
-fn push_text(text: &[u8], to: &mut Vec<u8>) {
-    to.push(TEXT);
-    to.extend_from_slice(&(text.len() as u32).to_le_bytes());
+fn push_number(tag: u8, bits: u64, to: &mut Vec<u8>) {
+    let mut bytes = [tag; 9];
+    bytes[1..].copy_from_slice(&bits.to_le_bytes());
+    to.extend_from_slice(&bytes);
+}
+
+/// The same of a text that is UTF-8.
+#[inline]
+pub fn push_text(text: &[u8], to: &mut Vec<u8>) {
+    let mut head = [TEXT; 5];
+    head[1..].copy_from_slice(&(text.len() as u32).to_le_bytes());
+    to.reserve(head.len() + text.len());
+    to.extend_from_slice(&head);
     to.extend_from_slice(text);
 }
 
@@ -117,44 +125,51 @@ impl<'a> ValueColumns<'a> {
         write_integers(&self.counts, Sign::Unsigned, body);
         let is_grouped = distinct > 1 && sites.len() >= 4 * distinct && distinct * MAX_VALUES <= MAX_GROUPS;
         body.byte(u8::from(is_grouped));
-        let group = |row: usize, place: usize| match is_grouped {
-            true => sites[row] as usize * MAX_VALUES + place,
-            false => place,
-        };
         // where each group's values begin when all are put in the order of groups
-        let mut starts = vec![0; 1 + MAX_VALUES * if is_grouped { distinct } else { 1 }];
-        let places = || {
-            self.counts
-                .iter()
-                .enumerate()
-                .flat_map(|(row, &count)| (0..count as usize).map(move |place| (row, place)))
+        let mut starts = vec![0_usize; 1 + MAX_VALUES * if is_grouped { distinct } else { 1 }];
+        let group = |row: usize| {
+            if is_grouped {
+                sites[row] as usize * MAX_VALUES
+            } else {
+                0
+            }
         };
-        for (row, place) in places() {
-            starts[group(row, place) + 1] += 1;
+        for (row, &count) in self.counts.iter().enumerate() {
+            let first = group(row) + 1;
+            starts[first..first + count as usize]
+                .iter_mut()
+                .for_each(|each| *each += 1);
         }
         for index in 1..starts.len() {
             starts[index] += starts[index - 1];
         }
         let ends = starts[1..].to_vec();
-        let mut order = vec![0; self.tags.len()];
-        for (index, (row, place)) in places().enumerate() {
-            let next = &mut starts[group(row, place)];
-            order[*next] = index;
-            *next += 1;
+        let (mut tags, mut payloads) = (vec![0; self.tags.len()], vec![0; self.tags.len()]);
+        let mut values = self.tags.iter().zip(&self.payloads);
+        for (row, &count) in self.counts.iter().enumerate() {
+            let first = group(row);
+            for (next, (&tag, &payload)) in starts[first..first + count as usize].iter_mut().zip(&mut values) {
+                tags[*next] = u64::from(tag);
+                payloads[*next] = payload;
+                *next += 1;
+            }
         }
-        let tags: Vec<u64> = order.iter().map(|&index| u64::from(self.tags[index])).collect();
         Groups::choose(&tags, &ends, Sign::Unsigned).write(body);
         let of_type = |wanted: u8| {
-            let mut payloads = Vec::new();
-            let mut payload_ends = Vec::with_capacity(ends.len());
+            let mut found = Vec::new();
+            let mut found_ends = Vec::with_capacity(ends.len());
             let mut start = 0;
             for &end in &ends {
-                let wanted = order[start..end].iter().filter(|&&index| self.tags[index] == wanted);
-                payloads.extend(wanted.map(|&index| self.payloads[index]));
-                payload_ends.push(payloads.len());
+                let group = tags[start..end].iter().zip(&payloads[start..end]);
+                found.extend(
+                    group
+                        .filter(|(&tag, _)| tag == u64::from(wanted))
+                        .map(|(_, &payload)| payload),
+                );
+                found_ends.push(found.len());
                 start = end;
             }
-            (payloads, payload_ends)
+            (found, found_ends)
         };
         let (integers, integer_ends) = of_type(INT);
         Groups::choose(&integers, &integer_ends, Sign::Signed).write(body);
