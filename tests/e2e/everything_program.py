@@ -168,6 +168,15 @@ def measure() -> None:
         plain.record(number)
     for number in range(STEPS):
         mm.metric("declared again", "s", target="everything.measures").record(number / 8)
+    single = mm.metric("single", "ms", properties={"kind": "s"}, target="everything.measures")
+    single.record(1)
+    single.record_with(2.5, user="ann", kind="own")
+    single.record_with(3, properties=mm.properties(region="eu"), name="taken")
+    told = mm.metric("told", target="everything.measures", context=True)
+    with mm.context(request="r-1"):
+        told.record(1)
+        told.record_with(2, request="r-2", user="bob")
+    told.record(3)
     hits = mm.counter("hits", target="everything.measures")
     paid = mm.counter("paid", "euro", properties={"till": "1"}, target="everything.measures")
     threads = [threading.Thread(target=count, args=(hits, paid)) for _ in range(TWINS)]

@@ -269,6 +269,18 @@ def test_measures(run: Run) -> None:
     for row in rows:
         by_name.setdefault(row["name"], []).append(row)
         assert run.said["begin"] - CLOCK_MARGIN <= row["time"] <= run.said["end"] + CLOCK_MARGIN
+    of_single = [
+        [(row["value"], dict(properties_of(row["properties"]))) for row in by_name.pop(name)]
+        for name in ("single", "told")
+    ]
+    assert of_single == [
+        [
+            (1.0, {"kind": "s"}),
+            (2.5, {"kind": "own", "user": "ann"}),
+            (3.0, {"kind": "s", "region": "eu", "name_": "taken"}),
+        ],
+        [(1.0, {"request": "r-1"}), (2.0, {"request": "r-2", "user": "bob"}), (3.0, {})],
+    ]
     facts = {
         name: {(row["target"], row["unit"], frozenset(properties_of(row["properties"]))) for row in of_name}
         for name, of_name in by_name.items()

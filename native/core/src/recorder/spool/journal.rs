@@ -28,6 +28,9 @@ const COUNTER: u8 = 5;
 /// More than a journal with all the descriptors that a process may have.
 const MOST_BYTES: u64 = 256 << 20;
 
+/// Length of the payload, kind, checksum.
+const ENTRY_HEAD: usize = 24;
+
 /// The journal of this process's session, or -1. Closed by csrc/pages.c in a forked child, which then has none.
 static CURRENT: AtomicI32 = AtomicI32::new(-1);
 
@@ -100,7 +103,7 @@ pub fn checksum(bytes: &[u8], seed: u64) -> u64 {
 }
 
 fn entry(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let mut entry = Vec::with_capacity(payload.len() + 24);
+    let mut entry = Vec::with_capacity(payload.len() + ENTRY_HEAD);
     entry.extend_from_slice(&(payload.len() as u64).to_le_bytes());
     entry.extend_from_slice(&u64::from(kind).to_le_bytes());
     entry.extend_from_slice(&checksum(payload, u64::from(kind)).to_le_bytes());
@@ -331,6 +334,19 @@ pub struct Journal {
     pub lexicon: Lexicon,
     /// Whether it says no more than that because it is damaged.
     pub is_damaged: bool,
+}
+
+/// Its opening alone.
+pub fn opening(mut file: &File) -> Result<Opening> {
+    let mut content = vec![0; ENTRY_HEAD];
+    let read = file.read_exact(&mut content).and_then(|()| {
+        let length = ByteReader::new(&content).u64().unwrap_or_default();
+        file.take(length.min(MOST_BYTES)).read_to_end(&mut content)
+    });
+    read.map_err(|error| wire_error!("journal: {error}"))?;
+    let mut journal = Journal::default();
+    read_entry(&mut journal, &mut ByteReader::new(&content), true)?;
+    Ok(journal.opening)
 }
 
 /// Reads as far as the journal is whole; without an opening it says nothing.

@@ -83,13 +83,12 @@ fn told(error: impl std::fmt::Display) -> WireError {
 
 /// Whose the session is, without claiming it.
 pub fn opening_of(path: &Path) -> Result<Opening> {
-    let file = folder::open_file(&path.join("journal")).map_err(told)?;
-    let journal = journal::read(&file)?;
+    let opening = journal::opening(&folder::open_file(&path.join("journal")).map_err(told)?)?;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if journal.opening.process_id != name {
-        return Err(wire_error!("journal: of process {}", journal.opening.process_id));
+    if opening.process_id != name {
+        return Err(wire_error!("journal: of process {}", opening.process_id));
     }
-    Ok(journal.opening)
+    Ok(opening)
 }
 
 /// Where its buffers are. Only the places where we put them are looked at, whatever the journal says.
