@@ -1,4 +1,4 @@
-"""The examples of docs/instrumentation.md are run, each in a process of its own, and what they record must arrive."""
+"""The examples of docs/instrumentation.md and README.md are run, each in a process of its own, and must arrive."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from record.conftest import CaptureServer
 
 import micromegas
 
-PAGE = Path(__file__).parent.parent / "docs" / "instrumentation.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "instrumentation.md"
+PAGES = [PAGE, ROOT / "README.md"]
 SOURCE = Path(micromegas.__file__).parent
 MARKS = {"arrives", "needs", "fragment"}
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A Python block: the line of its fence, the marks of the comments right before it, its text."""
+    """A Python block: its page, the line of its fence, the marks of the comments right before it, its text."""
 
+    page: str
     line: int
     marks: dict[str, str]
     text: str
@@ -42,9 +45,9 @@ class Example:
         return [name.strip() for name in self.marks.get("needs", "").split(",") if name.strip()]
 
 
-def examples(page: str) -> Iterator[Example]:
+def examples(page: Path) -> Iterator[Example]:
     marks: dict[str, str] = {}
-    lines = enumerate(page.splitlines(), start=1)
+    lines = enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
     for number, line in lines:
         if mark := re.fullmatch(r"<!-- (\w+): (.+) -->", line):
             marks[mark[1]] = mark[2]
@@ -54,7 +57,7 @@ def examples(page: str) -> Iterator[Example]:
                 if inner == "```":
                     break
                 body.append(inner)
-            yield Example(number, marks, "\n".join(body) + "\n")
+            yield Example(page.name, number, marks, "\n".join(body) + "\n")
             marks = {}
         elif line.strip():
             marks = {}
@@ -67,7 +70,7 @@ def names_of_ours(page: str) -> str:
     return before + heading + "\n".join(here)
 
 
-EXAMPLES = list(examples(PAGE.read_text(encoding="utf-8")))
+EXAMPLES = [example for page in PAGES for example in examples(page)]
 RUNNABLE = [example for example in EXAMPLES if "fragment" not in example.marks]
 
 
@@ -85,14 +88,14 @@ def names_in(value: Any) -> Iterator[str]:
 
 
 def test_marks_are_known_and_no_block_escapes() -> None:
-    page = PAGE.read_text(encoding="utf-8")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert {mark for example in EXAMPLES for mark in example.marks} <= MARKS
     # A fence with attributes, indentation or another name of the language would not be run.
-    assert len(re.findall(r"(?i)^\s*(?:```|~~~)\s*py", page, flags=re.MULTILINE)) == len(EXAMPLES)
+    assert len(re.findall(r"(?i)^\s*(?:```|~~~)\s*py", text, flags=re.MULTILINE)) == len(EXAMPLES)
     assert len(RUNNABLE) >= 6
 
 
-@pytest.mark.parametrize("example", RUNNABLE, ids=lambda example: f"line {example.line}")
+@pytest.mark.parametrize("example", RUNNABLE, ids=lambda example: f"{example.page} line {example.line}")
 def test_example(example: Example, tmp_path: Path) -> None:
     for name in example.needs:
         if importlib.util.find_spec(name) is None:
