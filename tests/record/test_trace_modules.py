@@ -260,7 +260,9 @@ def test_notebook_magics(run, server):
                 self.names = {"__name__": "__main__"}
             def register_magic_function(self, function, magic_kind="line", magic_name=None):
                 self.magics_manager.magics[magic_kind][magic_name] = function
-            def run_cell(self, cell): exec(cell, self.names)
+            def run_cell(self, cell):
+                exec(cell, self.names)
+                return types.SimpleNamespace(error_before_exec=None, error_in_exec=None)
         shell = Shell()
         micromegas.load_ipython_extension(shell)
         magics = shell.magics_manager.magics

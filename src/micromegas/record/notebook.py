@@ -17,7 +17,12 @@ def load_ipython_extension(shell: Any) -> None:
     def span(line: str, cell: str) -> None:
         """`%%span name`: the cell is a span."""
         with _core.span_named(line.strip() or "cell"):
-            shell.run_cell(cell)
+            result = shell.run_cell(cell)
+        error = result.error_before_exec or result.error_in_exec
+        if error is not None:
+            # It is shown already. Without it the cell would pass for one that ran, and those below it would run, too.
+            error._render_traceback_ = list
+            raise error
 
     def mm_trace(line: str) -> None:
         """`%mm_trace`: trace all functions of the notebook and the program's own modules; `%mm_trace mine,-mine.hot`:
