@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SOURCES: &[&str] = &[
+    "async_block.c",
+    "async_scope.c",
     "async_span.c",
     "buffer.c",
     "clock.c",
@@ -34,6 +36,7 @@ const SOURCES: &[&str] = &[
     "stack.c",
     "tagged_measure.c",
     "traceback.c",
+    "trace_context.c",
     "traced.c",
     "value.c",
 ];
