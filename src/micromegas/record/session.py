@@ -325,11 +325,13 @@ def status() -> dict[str, object] | None:
     (compressed), `lost_events` and `losses`, the same by reason (`buffers_full`, `queue_full`, `refused` by the server,
     `given_up` after its failures, `at_exit`) and class (`logs`, `measures`, `spans`), `refused_values`,
     `limits_reached` (of what the program makes too many of, mostly names made of data: `log_sites`, `spans`, `metrics`,
-    `counters`, `property_sets`, `loggers`), `last_error` (the last failure to send, or None), `server_formats` (the
-    encodings of blocks that the server reads; None before it has said), `spool` (the folder of this process, None:
-    everything is in memory), `spool_bytes` (of its segments),
-    `spool_error` (what went wrong last, or None), `private_buffers` (made that a crash would lose),
-    `recovered_processes` and `recovered_events` (sent for processes that had died).
+    `counters`, `property_sets`, `loggers`), `mended_spans` (spans of threads that we had to balance: ends with
+    `no_begin`, left out; begins with `no_end` before that of the span around; those `left_open` when their thread or
+    the recording ended), `last_error` (the last failure to send, or None), `server_formats` (the encodings of blocks
+    that the server reads; None before it has said), `spool` (the folder of this process, None: everything is in
+    memory), `spool_bytes` (of its segments), `spool_error` (what went wrong last, or None),
+    `private_buffers` (made that a crash would lose), `recovered_processes` and `recovered_events` (sent for processes
+    that had died).
     """
     return _core.recorder_status()
 

@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::descriptor::{Description, Descriptor};
 use super::identity::new_id;
 use super::layouts::{StreamKind, DESCRIPTION, LOCATION, PROPERTY_SET, STATIC_STRING};
+use super::mends::AllMended;
 use super::outbox::{Announcement, Block, Outbox, Subject};
 use super::spool::segments::StreamMark;
 
@@ -316,6 +317,7 @@ pub struct Office {
     pub process: Arc<Process>,
     pub outbox: Arc<Outbox>,
     pub captures: Arc<Captures>,
+    pub mended: Arc<AllMended>,
     pub clock_start_ns: u64,
     pub start_wall_ns: i64,
     /// Blocks that are to leave together.
@@ -330,6 +332,7 @@ impl Office {
             process,
             outbox,
             captures,
+            mended: Arc::default(),
             clock_start_ns: clock.start_ns(),
             start_wall_ns: clock.wall_ns(clock.start_ns()),
             cut: RefCell::default(),

@@ -9,6 +9,7 @@ use super::descriptor::{Description, Descriptor};
 use super::frames::Frames;
 use super::identity::clean;
 use super::layouts::StreamKind;
+use super::mends::{Mend, Mended};
 use super::record::{
     Record, ASYNC_BEGIN, ASYNC_END, ASYNC_NAMED_BEGIN, ASYNC_NAMED_END, NAMED_BEGIN, SPAN_BEGIN, SPAN_END,
 };
@@ -50,6 +51,7 @@ pub struct CpuStream {
     open: Vec<Open>,
     /// Ends in the writer whose begins were sent: they are owed even if all else in the writer is left out.
     owed: Vec<(u64, Open)>,
+    pub mended: Mended,
     first_ns: u64,
     last_ns: u64,
 }
@@ -72,6 +74,7 @@ impl CpuStream {
             writer: BlockWriter::default(),
             open: Vec::new(),
             owed: Vec::new(),
+            mended: Mended::default(),
             first_ns: 0,
             last_ns: 0,
         }
@@ -213,8 +216,9 @@ impl CpuStream {
     fn end(&mut self, ns: u64, descriptor: &'static Descriptor, sampler: &mut SpanSampler) {
         let mut look = self.open.iter().rev().take(DEEPEST_LOOK);
         let Some(passed_over) = look.position(|span| std::ptr::eq(span.descriptor, descriptor)) else {
-            return;
+            return self.mended.count(Mend::NoBegin, 1);
         };
+        self.mended.count(Mend::NoEnd, passed_over);
         for _ in 0..=passed_over {
             self.end_innermost(ns, sampler);
         }
@@ -234,6 +238,7 @@ impl CpuStream {
     /// What is open ends with its thread, or with the recording.
     pub fn end_all(&mut self, ns: u64, sampler: &mut SpanSampler) {
         let ns = ns.max(self.last_ns);
+        self.mended.count(Mend::LeftOpen, self.open.len());
         while !self.open.is_empty() {
             self.end_innermost(ns, sampler);
         }

@@ -46,6 +46,7 @@ mod limits;
 mod log_stream;
 #[cfg(feature = "python")]
 mod losses;
+mod mends;
 #[cfg(feature = "python")]
 mod metric_stream;
 #[cfg(feature = "python")]

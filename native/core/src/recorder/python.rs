@@ -374,6 +374,11 @@ fn status_of<'py>(py: Python<'py>, session: &Session) -> PyResult<Bound<'py, PyD
     status.set_item("losses", losses_of(py, &losses)?)?;
     status.set_item("refused_values", losses.refused_values)?;
     status.set_item("limits_reached", limits::reached())?;
+    let mended = PyDict::new(py);
+    for (mend, spans) in session.mended().counts() {
+        mended.set_item(mend, spans)?;
+    }
+    status.set_item("mended_spans", mended)?;
     let (folder, bytes, trouble) = session.spool().report();
     status.set_item("spool", folder)?;
     status.set_item("spool_bytes", bytes)?;

@@ -21,6 +21,7 @@ use super::identity::new_id;
 use super::last_words;
 use super::log_stream::LogOutput;
 use super::losses::Losses;
+use super::mends::AllMended;
 use super::outbox::{Delivery, Outbox};
 use super::span_sampling::SpanSampling;
 use super::spool::journal::{CounterStart, Opening};
@@ -61,6 +62,7 @@ pub struct Session {
     credentials: Arc<Credentials>,
     spool: Arc<SessionSpool>,
     losses_before: Losses,
+    mended: Arc<AllMended>,
     stands_in: AtomicBool,
 }
 
@@ -210,6 +212,7 @@ impl Session {
             Arc::clone(&credentials),
             Some(Arc::clone(&spool)),
         ));
+        let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), capture::captures(), &clock);
         let session = Self {
             process_id: Arc::clone(&process.id),
             control: Arc::default(),
@@ -217,10 +220,10 @@ impl Session {
             credentials: Arc::clone(&credentials),
             spool: Arc::clone(&spool),
             losses_before: Losses::of_hot_path(),
+            mended: Arc::clone(&office.mended),
             stands_in: AtomicBool::new(false),
             settings,
         };
-        let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), capture::captures(), &clock);
         // A stand-in for a server has only what the program under test records.
         let system_metrics = session.settings.system_metrics && session.settings.sends;
         let mut collector = Collector::new(
@@ -330,6 +333,11 @@ impl Session {
         let mut delivery = self.outbox.delivery();
         delivery.losses = delivery.losses.plus(&Losses::of_hot_path().since(&self.losses_before));
         delivery
+    }
+
+    /// How often spans of threads had to be balanced.
+    pub fn mended(&self) -> &AllMended {
+        &self.mended
     }
 
     pub fn spool(&self) -> &SessionSpool {

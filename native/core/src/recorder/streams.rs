@@ -160,6 +160,7 @@ impl Streams {
             stream.settle(horizon_ns, horizon_ns, is_last, judges, &self.office);
         }
         self.tell_left_out(horizon_ns);
+        self.tell_mended(horizon_ns);
         let spans = self.office.take_cut();
         self.log.cut(horizon_ns, &self.office);
         self.metrics.cut(horizon_ns, &self.office);
@@ -185,6 +186,17 @@ impl Streams {
         if left_out > 0 {
             if let Some(descriptor) = metric_descriptor(place, "span_events_left_out", "count", &[]) {
                 self.metrics.add(ns, descriptor, Measure::Integer(left_out as i64));
+            }
+        }
+    }
+
+    /// Spans of threads that were not balanced.
+    fn tell_mended(&mut self, ns: u64) {
+        let of_threads = self.threads.values_mut().map(|stream| &mut stream.mended);
+        for (mend, spans) in self.office.mended.add(of_threads) {
+            let place = ("micromegas.recorder", "", 0);
+            if let Some(descriptor) = metric_descriptor(place, "mended_spans", "count", &[("mend", mend)]) {
+                self.metrics.add(ns, descriptor, Measure::Integer(spans as i64));
             }
         }
     }
