@@ -148,10 +148,10 @@ PyObject *mm_async_span_variable(void)
     return mm_async.variable;
 }
 
-int mm_async_span_init(void)
+int mm_async_scope_init(void)
 {
     mm_async.variable = PyContextVar_New("micromegas_async_span", NULL);
     memset(mm_async.trace, '0', 32);
     mm_async.epoch = 1;
-    return mm_async.variable ? mm_async_span_type_init() : -1;
+    return mm_async.variable ? 0 : -1;
 }

@@ -158,7 +158,7 @@ static inline mm_async_span *mm_async_scope_of(PyThreadState *thread)
 mm_async_span *mm_async_span_begin(const void *descriptor, PyObject *name, const mm_parent *given);
 /* `age` in ns as ticks of the clock: no event is older than the session. */
 uint64_t mm_async_ticks_of_age(unsigned long long age_ns);
-int mm_async_span_type_init(void);
+int mm_async_scope_init(void);
 
 #pragma GCC visibility pop
 

@@ -272,7 +272,7 @@ PyObject *mm_async_span_leave(const void *descriptor)
     return done_new(NULL);
 }
 
-int mm_async_span_type_init(void)
+int mm_async_span_init(void)
 {
-    return PyType_Ready(&done_type);
+    return mm_async_scope_init() < 0 || PyType_Ready(&done_type) < 0 ? -1 : 0;
 }
