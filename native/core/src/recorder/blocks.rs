@@ -152,6 +152,7 @@ impl BlockWriter {
     }
 
     /// An event of a fixed size: its members one after the other.
+    #[inline]
     pub fn event(&mut self, type_index: u8, words: &[u64], last: &[u8]) {
         let head = head(type_index, None, words);
         self.objects.extend_from_slice(&head.0[..head.1]);
@@ -172,8 +173,12 @@ impl BlockWriter {
 
     /// An event of a template and the values for it, which must fit.
     pub fn template_event(&mut self, type_index: u8, words: &[u64; 3], values: &[u8]) {
-        let head = head(type_index, Some(24 + values.len() as u32), words);
-        self.objects.extend_from_slice(&head.0[..head.1]);
+        let mut head = [type_index; 29];
+        head[1..5].copy_from_slice(&(24 + values.len() as u32).to_le_bytes());
+        head[5..13].copy_from_slice(&words[0].to_le_bytes());
+        head[13..21].copy_from_slice(&words[1].to_le_bytes());
+        head[21..].copy_from_slice(&words[2].to_le_bytes());
+        self.objects.extend_from_slice(&head);
         self.objects.extend_from_slice(values);
         self.events += 1;
     }

@@ -96,19 +96,19 @@ const fn three_of(first: u8, second: u8, third: u8) -> u32 {
 
 /// The five bits that letters of either case have in common.
 const fn pair_of(first: u8, second: u8) -> usize {
-    (first & 31) as usize | ((second & 31) as usize) << 5
+    ((first as usize) | (second as usize) << 8) & 0x1f1f
 }
 
 struct Tables {
     /// Whether two bytes may be the first and second, or the second and third, of a beginning.
-    pairs: [bool; 1024],
+    pairs: [bool; 0x2000],
     /// Whether three bytes may begin something.
     threes: [bool; 4096],
 }
 
 static TABLES: Tables = {
     let mut tables = Tables {
-        pairs: [false; 1024],
+        pairs: [false; 0x2000],
         threes: [false; 4096],
     };
     let mut index = 0;

@@ -15,6 +15,7 @@ use super::metric_stream::{Measure, MetricStream};
 use super::record::{self, Record};
 use super::span_sampling::{SpanSampler, SpanSampling};
 use super::spool::segments::StreamMark;
+use crate::codec::id_hash::IdHasher;
 
 const WARN: u32 = 3;
 
@@ -39,7 +40,7 @@ pub struct Streams {
     pub office: Office,
     pub log: LogStream,
     pub metrics: MetricStream,
-    threads: HashMap<u64, CpuStream>,
+    threads: HashMap<u64, CpuStream, IdHasher>,
     frames: Frames,
     sampler: SpanSampler,
 }
@@ -52,7 +53,7 @@ impl Streams {
             office,
             log: LogStream::new(begin_ns, wall_offset_ns, log_output),
             metrics: MetricStream::new(begin_ns, Arc::clone(&log_output.scrubber)),
-            threads: HashMap::new(),
+            threads: HashMap::default(),
             frames: Frames::default(),
             sampler: SpanSampler::new(span_sampling, begin_ns ^ (u64::from(std::process::id()) << 32)),
         }

@@ -22,6 +22,8 @@ pub struct Encoder {
     layout: StreamLayout,
     dependencies: Vec<Shape>,
     objects: Vec<Shape>,
+    /// Records of each type in the last block: the next one's columns are made that large.
+    counts: [Vec<usize>; 2],
     body: BodyWriter,
     segments: SegmentWriter,
 }
@@ -32,6 +34,7 @@ impl Encoder {
             dependencies: shapes(&layout.dependencies, Buffer::Dependencies),
             objects: shapes(&layout.objects, Buffer::Objects),
             layout,
+            counts: Default::default(),
             body: BodyWriter::default(),
             segments: SegmentWriter::default(),
         }
@@ -47,11 +50,18 @@ impl Encoder {
             &self.layout.dependencies,
             &self.dependencies,
             dependencies,
+            &mut self.counts[0],
             &mut self.body,
         )
         .map_err(|error| error.within("dependencies"))?;
-        write_buffer(&self.layout.objects, &self.objects, objects, &mut self.body)
-            .map_err(|error| error.within("objects"))?;
+        write_buffer(
+            &self.layout.objects,
+            &self.objects,
+            objects,
+            &mut self.counts[1],
+            &mut self.body,
+        )
+        .map_err(|error| error.within("objects"))?;
         Ok(self.segments.write(&self.body))
     }
 }
@@ -81,25 +91,36 @@ enum Column<'a> {
 }
 
 impl Column<'_> {
-    fn new(part: Part) -> Self {
+    /// For about so many records.
+    fn new(part: Part, count: usize) -> Self {
         match part {
-            Part::Running => Self::Running(Vec::new()),
-            Part::Plain(PlaceKind::Reference) | Part::Handle { .. } => Self::References(ReferenceColumn::default()),
-            Part::Plain(kind) => Self::Integers(Vec::new(), kind),
-            Part::Text => Self::Texts(Vec::new(), Vec::new()),
-            Part::Blob | Part::Rest => Self::Bytes(Vec::new()),
-            Part::Properties { .. } => Self::Properties(Vec::new(), ReferenceColumn::default()),
-            Part::Values => Self::Values(ValueColumns::default()),
+            Part::Running => Self::Running(Vec::with_capacity(count)),
+            Part::Plain(PlaceKind::Reference) | Part::Handle { .. } => {
+                Self::References(ReferenceColumn::with_capacity(count))
+            }
+            Part::Plain(kind) => Self::Integers(Vec::with_capacity(count), kind),
+            Part::Text => Self::Texts(Vec::with_capacity(count), Vec::with_capacity(count)),
+            Part::Blob | Part::Rest => Self::Bytes(Vec::with_capacity(count)),
+            Part::Properties { .. } => Self::Properties(Vec::with_capacity(count), ReferenceColumn::default()),
+            Part::Values => Self::Values(ValueColumns::with_capacity(count)),
         }
     }
 }
 
-fn write_buffer(types: &RecordTypes, shapes: &[Shape], buffer: &[u8], body: &mut BodyWriter) -> Result<()> {
+fn write_buffer(
+    types: &RecordTypes,
+    shapes: &[Shape],
+    buffer: &[u8],
+    counts: &mut Vec<usize>,
+    body: &mut BodyWriter,
+) -> Result<()> {
+    counts.resize(shapes.len(), 0);
     // A type with a record that does not follow its form is kept as bytes: found by trying.
     let mut as_bytes = vec![false; shapes.len()];
     loop {
-        match Cutter::cut(types, shapes, &as_bytes, buffer)? {
+        match Cutter::cut(types, shapes, &as_bytes, counts, buffer)? {
             Ok(cutter) => {
+                *counts = cutter.types.iter().map(|each| each.count).collect();
                 cutter.write(body);
                 return Ok(());
             }
@@ -122,12 +143,13 @@ impl<'a> Cutter<'a> {
         types: &'a RecordTypes,
         shapes: &[Shape],
         as_bytes: &[bool],
+        counts: &[usize],
         buffer: &'a [u8],
     ) -> Result<std::result::Result<Self, usize>> {
-        let new_columns = |(shape, &as_bytes): (&Shape, &bool)| {
+        let new_columns = |((shape, &as_bytes), &count): ((&Shape, &bool), &usize)| {
             let columns = match shape {
-                Shape::Fixed { parts, .. } => parts.iter().map(|(_, part)| Column::new(*part)).collect(),
-                Shape::Varying(parts) => parts.iter().map(|part| Column::new(*part)).collect(),
+                Shape::Fixed { parts, .. } => parts.iter().map(|(_, part)| Column::new(*part, count)).collect(),
+                Shape::Varying(parts) => parts.iter().map(|part| Column::new(*part, count)).collect(),
                 Shape::Bytes { .. } => Vec::new(),
             };
             TypeColumns {
@@ -141,8 +163,8 @@ impl<'a> Cutter<'a> {
             }
         };
         let mut cutter = Self {
-            kinds: Vec::new(),
-            types: shapes.iter().zip(as_bytes).map(new_columns).collect(),
+            kinds: Vec::with_capacity(counts.iter().sum()),
+            types: shapes.iter().zip(as_bytes).zip(counts).map(new_columns).collect(),
             running: 0,
         };
         for shape in shapes {
@@ -204,8 +226,23 @@ impl<'a> Cutter<'a> {
     }
 
     fn varying(&mut self, index: usize, parts: &[Part], record: &'a [u8]) -> Result<()> {
+        let columns = &mut self.types[index].columns[..];
+        if let [Column::References(sites), Column::References(sets), Column::Running(steps), Column::Values(values)] =
+            columns
+        {
+            // the most frequent one, in one go
+            let Some((words, rest)) = record.split_first_chunk::<24>() else {
+                return Err(wire_error!("a record of {} bytes", record.len()));
+            };
+            let [site, set, time] = [0, 8, 16].map(|offset| word(words, offset));
+            sites.push(site);
+            sets.push(set);
+            steps.push(time.wrapping_sub(self.running));
+            self.running = time;
+            return values.push(rest);
+        }
         let mut rest = ByteReader::new(record);
-        for (part, column) in parts.iter().zip(&mut self.types[index].columns) {
+        for (part, column) in parts.iter().zip(columns) {
             match (part, column) {
                 (Part::Running, Column::Running(steps)) => {
                     let value = rest.u64()?;
@@ -238,7 +275,7 @@ impl<'a> Cutter<'a> {
                         references.push(word(property, *value));
                     }
                 }
-                (Part::Values, Column::Values(values)) => values.push(&mut rest)?,
+                (Part::Values, Column::Values(values)) => values.push(rest.rest())?,
                 _ => unreachable!("each part has its column"),
             }
         }

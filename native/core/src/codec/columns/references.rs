@@ -21,6 +21,14 @@ pub struct ReferenceColumn {
 }
 
 impl ReferenceColumn {
+    /// For about so many values.
+    pub fn with_capacity(count: usize) -> Self {
+        Self {
+            indexes: Vec::with_capacity(count),
+            ..Self::default()
+        }
+    }
+
     #[inline]
     pub fn push(&mut self, id: u64) {
         let known = match self.small.get(id as usize) {

@@ -76,7 +76,7 @@ impl<'t> Dictionary<'t> {
 
     #[cold]
     fn grow(&mut self) {
-        let mask = (4 * self.places.len()).max(256) - 1;
+        let mask = (2 * self.places.len()).max(256) - 1;
         let before = std::mem::replace(&mut self.places, vec![0; mask + 1]);
         for place in before.into_iter().filter(|&place| place != 0) {
             let mut at = (place >> 32) as usize & mask;

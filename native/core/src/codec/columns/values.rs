@@ -95,29 +95,53 @@ pub struct ValueColumns<'a> {
 }
 
 impl<'a> ValueColumns<'a> {
-    pub fn push(&mut self, record: &mut ByteReader<'a>) -> Result<()> {
-        let count = record.u8()?;
+    /// For about so many rows.
+    pub fn with_capacity(rows: usize) -> Self {
+        Self {
+            counts: Vec::with_capacity(rows),
+            tags: Vec::with_capacity(2 * rows),
+            payloads: Vec::with_capacity(2 * rows),
+            texts: Dictionary::default(),
+        }
+    }
+
+    /// The values of a row, which are all that is left of its record.
+    #[inline]
+    pub fn push(&mut self, values: &'a [u8]) -> Result<()> {
+        match self.push_whole(values) {
+            Some([]) if self.texts.len() <= MAX_DICTIONARY => Ok(()),
+            _ => Err(wire_error!("values that have no columns")),
+        }
+    }
+
+    /// Gives what is left behind the last value. None: a value is none, or not whole.
+    #[inline]
+    fn push_whole(&mut self, values: &'a [u8]) -> Option<&'a [u8]> {
+        let (&count, mut rest) = values.split_first()?;
         if usize::from(count) > MAX_VALUES {
-            return Err(wire_error!("{count} values"));
+            return None;
         }
         self.counts.push(u64::from(count));
         for _ in 0..count {
-            let tag = record.u8()?;
-            self.tags.push(tag);
-            self.payloads.push(match tag {
-                NONE | FALSE | TRUE => 0,
-                INT | FLOAT => record.u64()?,
-                TEXT => {
-                    let length = record.u32()? as usize;
-                    u64::from(self.texts.index(record.take(length)?))
+            let (&tag, after) = rest.split_first()?;
+            let payload;
+            (payload, rest) = match tag {
+                NONE | FALSE | TRUE => (0, after),
+                INT | FLOAT => {
+                    let (bits, after) = after.split_first_chunk()?;
+                    (u64::from_le_bytes(*bits), after)
                 }
-                tag => return Err(wire_error!("value of unknown type {tag}")),
-            });
+                TEXT => {
+                    let (length, after) = after.split_first_chunk()?;
+                    let (text, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+                    (u64::from(self.texts.index(text)), after)
+                }
+                _ => return None,
+            };
+            self.tags.push(tag);
+            self.payloads.push(payload);
         }
-        if self.texts.len() > MAX_DICTIONARY || !record.rest().is_empty() {
-            return Err(wire_error!("values that have no columns"));
-        }
-        Ok(())
+        Some(rest)
     }
 
     /// `sites` tells the call site of each row, of which there are `distinct`.
@@ -156,7 +180,7 @@ impl<'a> ValueColumns<'a> {
         }
         Groups::choose(&tags, &ends, Sign::Unsigned).write(body);
         let of_type = |wanted: u8| {
-            let mut found = Vec::new();
+            let mut found = Vec::with_capacity(tags.len());
             let mut found_ends = Vec::with_capacity(ends.len());
             let mut start = 0;
             for &end in &ends {
