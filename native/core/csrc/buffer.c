@@ -59,7 +59,7 @@ static uint32_t generation;          /* of the folder of pages, or of having non
 static int folder_wanted;            /* the session makes its folder with the first block */
 static uint64_t blocks_outside_file; /* of sessions that wanted files */
 static uint64_t blocks_popped;
-/* Between the end of a thread, which needs no GIL, and whoever looks into the buffers of other threads. */
+/* Between the end of a thread, which needs no GIL, and whoever looks into the buffers of other threads, or at their names. */
 static pthread_mutex_t recycling = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- pool ------------------------------------------------------------------------------------------------------- */
@@ -274,6 +274,12 @@ static void thread_ends(void *thread)
     __atomic_store_n(&((mm_thread *)thread)->state, MM_ENDED, __ATOMIC_RELEASE);
 }
 
+static void take_name(mm_thread *thread, const char *name, size_t size)
+{
+    thread->name_size = size < MM_NAME_BYTES ? (uint32_t)size : MM_NAME_BYTES;
+    memcpy(thread->name, name, thread->name_size);
+}
+
 static void copy_thread_name(mm_thread *thread)
 {
     thread->name_size = 0;
@@ -284,14 +290,13 @@ static void copy_thread_name(mm_thread *thread)
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *name = PyObject_CallNoArgs(thread_namer);
     if (name && PyBytes_Check(name)) {
-        size_t size = (size_t)PyBytes_GET_SIZE(name);
-        if (size > MM_NAME_BYTES) {
-            size = MM_NAME_BYTES;
-        }
-        memcpy(thread->name, PyBytes_AS_STRING(name), size);
-        thread->name_size = (uint32_t)size;
+        take_name(thread, PyBytes_AS_STRING(name), (size_t)PyBytes_GET_SIZE(name));
     }
     Py_XDECREF(name);
+    char system_name[64];
+    if (thread->name_size == 0 && pthread_getname_np(pthread_self(), system_name, sizeof system_name) == 0) {
+        take_name(thread, system_name, strnlen(system_name, sizeof system_name)); /* of a thread that Python did not start */
+    }
     PyErr_Restore(type, value, traceback); /* also drops an error of the namer: a thread without a name is no failure */
 }
 
@@ -331,6 +336,28 @@ static mm_block *register_thread(size_t size)
     thread->tail->name_size = thread->name_size;
     __atomic_store_n(&thread->state, MM_LIVE, __ATOMIC_RELEASE);
     return mm_reserve(size, MM_KINDS);
+}
+
+PyObject *mm_rename_thread(PyObject *module, PyObject *args)
+{
+    (void)module;
+    unsigned long long native_id;
+    const char *name;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "Ky#", &native_id, &name, &size)) {
+        return NULL;
+    }
+    pthread_mutex_lock(&recycling);
+    for (mm_thread *thread = threads; thread; thread = thread->next) {
+        /* One that has ended may have left its id to another. */
+        if (thread->native_id == native_id && __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == MM_LIVE) {
+            take_name(thread, name, (size_t)size);
+            thread->tail->name_size = thread->name_size;
+            memcpy(thread->tail->name, thread->name, thread->name_size);
+        }
+    }
+    pthread_mutex_unlock(&recycling);
+    Py_RETURN_NONE;
 }
 
 mm_block *mm_make_room(size_t size, enum mm_kind kind)
@@ -404,13 +431,19 @@ mm_thread *mm_next_thread(const mm_thread *thread)
     return thread->next;
 }
 
-int mm_thread_describe(const mm_thread *thread, uint64_t *serial, uint64_t *native_id, const char **name, size_t *name_size)
+/* `name` has room for MM_NAME_BYTES. */
+int mm_thread_describe(const mm_thread *thread, uint64_t *serial, uint64_t *native_id, char *name, size_t *name_size)
 {
     int state = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE);
     *serial = thread->serial;
     *native_id = thread->native_id;
-    *name = thread->name;
-    *name_size = thread->name_size;
+    *name_size = 0;
+    if (state == MM_LIVE || state == MM_ENDED) {
+        pthread_mutex_lock(&recycling); /* it may get another name right now */
+        *name_size = thread->name_size;
+        memcpy(name, thread->name, thread->name_size);
+        pthread_mutex_unlock(&recycling);
+    }
     return state;
 }
 

@@ -33,6 +33,7 @@ static PyMethodDef functions[] = {
     {"set_logging", mm_set_logging, METH_VARARGS, "(names of the attributes that every record has, levels by number)"},
     {"set_global_properties", mm_set_global_properties, METH_O, "(set or None)"},
     {"set_log_levels", mm_set_levels, METH_VARARGS, "(level, ((target, level), ...))"},
+    {"rename_thread", mm_rename_thread, METH_VARARGS, "(native id, UTF-8 name): what spans of this thread come under"},
     {"text_of", mm_safe_text, METH_O, "(object): its str(), or a text that says why there is none"},
     {"use_context", mm_use_context, METH_NOARGS, "From now on logs look for properties bound to the context."},
     {NULL, NULL, 0, NULL},

@@ -49,6 +49,7 @@ extern const uint64_t mm_record_layout;
 /* ---- buffers, beyond the inline part ---------------------------------------------------------------------------------- */
 
 int mm_buffers_init(PyObject *namer, uint64_t memory_limit);
+PyObject *mm_rename_thread(PyObject *module, PyObject *args);
 void mm_buffers_begin(int with_folder);
 void mm_buffers_want_folder(void);
 uint64_t mm_blocks_outside_file(void);

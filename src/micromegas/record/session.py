@@ -13,6 +13,7 @@ from micromegas import _core
 from micromegas.record.after_import import AfterImport
 from micromegas.record.levels import DEFAULT_LEVEL, level_number, set_log_levels
 from micromegas.record.process_facts import default_properties, encodable, facts
+from micromegas.record.thread_names import hear_renames, thread_name
 
 TYPE_CHECKING = False  # what type checkers take for true; `typing` is slow to load
 if TYPE_CHECKING:
@@ -186,9 +187,10 @@ def init(
             span_sampling if span_sampling is not None else environment.get("MICROMEGAS_SPAN_SAMPLING") or 1.0
         ),
         "monotonic_clock": environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",
-        "thread_namer": _thread_name,
+        "thread_namer": thread_name,
     }
     process_id = _core.recorder_start(decisions)
+    hear_renames()
     _trace_as_environment_says(environment.get("MICROMEGAS_TRACE"))
     _authenticate_by(authentication)
     _hooks.settings = given
@@ -390,14 +392,6 @@ def _process_properties(given: Mapping[str, object] | None, from_environment: st
         if name.startswith(RESERVED_PREFIX):
             raise ValueError(f"process property {name!r}: names that begin with {RESERVED_PREFIX!r} are the server's")
     return {encodable(name): encodable(value) for name, value in properties.items()}
-
-
-def _thread_name() -> bytes:
-    ident = threading.get_ident()
-    for thread in threading.enumerate():
-        if thread.ident == ident:
-            return thread.name.encode("utf-8", "replace")
-    return b""
 
 
 def _parent_from(environment: Mapping[str, str]) -> str | None:

@@ -237,6 +237,15 @@ impl Stream {
         }
     }
 
+    /// Other properties, as long as nobody has been told of it. False: too late.
+    pub fn set_properties(&mut self, properties: &Properties) -> bool {
+        if self.announcement.is_some() {
+            return false;
+        }
+        self.properties.clone_from(properties);
+        true
+    }
+
     pub fn mark(&self, serial: u64) -> StreamMark {
         StreamMark {
             serial,

@@ -4,7 +4,7 @@
 //! span that was passed over ends with the one around it, and what is open when its thread ends, ends then. What sampling
 //! leaves out, it leaves out in pairs, too.
 
-use super::blocks::{BlockWriter, Office, Stream};
+use super::blocks::{BlockWriter, Office, Properties, Stream};
 use super::descriptor::{Description, Descriptor};
 use super::frames::Frames;
 use super::identity::clean;
@@ -47,6 +47,10 @@ struct Open {
 
 pub struct CpuStream {
     stream: Stream,
+    name: String,
+    native_id: u64,
+    /// The thread has another name than its stream was announced with: another stream goes on when no span is open.
+    is_renamed: bool,
     writer: BlockWriter,
     open: Vec<Open>,
     /// Ends in the writer whose begins were sent: they are owed even if all else in the writer is left out.
@@ -63,20 +67,49 @@ fn name_of(descriptor: &Descriptor) -> String {
     }
 }
 
+fn properties_of(native_id: u64, name: &str) -> Properties {
+    let mut properties = vec![("thread-id".to_owned(), native_id.to_string())];
+    if !name.is_empty() {
+        properties.push(("thread-name".to_owned(), clean(name)));
+    }
+    properties
+}
+
 impl CpuStream {
     pub fn new(thread: &ThreadFacts<'_>, begin_ns: u64) -> Self {
-        let mut properties = vec![("thread-id".to_owned(), thread.native_id.to_string())];
-        if !thread.name.is_empty() {
-            properties.push(("thread-name".to_owned(), clean(thread.name)));
-        }
         Self {
-            stream: Stream::new(StreamKind::Cpu, properties, begin_ns),
+            stream: Stream::new(StreamKind::Cpu, properties_of(thread.native_id, thread.name), begin_ns),
+            name: thread.name.to_owned(),
+            native_id: thread.native_id,
+            is_renamed: false,
             writer: BlockWriter::default(),
             open: Vec::new(),
             owed: Vec::new(),
             mended: Mended::default(),
             first_ns: 0,
             last_ns: 0,
+        }
+    }
+
+    /// The name that the thread has now.
+    pub fn set_name(&mut self, name: &str) {
+        if self.name != name {
+            name.clone_into(&mut self.name);
+            self.is_renamed = !self.stream.set_properties(&properties_of(self.native_id, name));
+        }
+    }
+
+    /// Whether another stream is to go on.
+    pub fn wants_another(&self) -> bool {
+        self.is_renamed && self.open.is_empty()
+    }
+
+    /// Goes on under the new name, unless something waits.
+    pub fn begin_another(&mut self, ns: u64) {
+        if self.is_empty() {
+            let properties = properties_of(self.native_id, &self.name);
+            self.stream = Stream::new(StreamKind::Cpu, properties, ns);
+            self.is_renamed = false;
         }
     }
 

@@ -29,6 +29,8 @@ pub struct RawSum {
 pub const RECORDING_OFF: c_int = 0;
 pub const RECORDING_ON: c_int = 1;
 
+/// `MM_NAME_BYTES`.
+const NAME_BYTES: usize = 256;
 const THREAD_LIVE: c_int = 2;
 const THREAD_ENDED: c_int = 3;
 
@@ -56,7 +58,7 @@ extern "C" {
         thread: *const RawThread,
         serial: *mut u64,
         native_id: *mut u64,
-        name: *mut *const c_char,
+        name: *mut c_char,
         name_size: *mut usize,
     ) -> c_int;
     fn mm_thread_read(thread: *mut RawThread, begin: *mut *const u8) -> usize;
@@ -187,17 +189,24 @@ pub fn program_threads() -> Vec<ProgramThread> {
     // SAFETY: the list only grows, at its head, by release stores.
     let mut raw = unsafe { mm_first_thread() };
     while !raw.is_null() {
-        let (mut serial, mut native_id, mut name, mut name_size) = (0, 0, std::ptr::null(), 0);
-        // SAFETY: threads are never freed; the out pointers are valid for writes.
-        let state = unsafe { mm_thread_describe(raw, &mut serial, &mut native_id, &mut name, &mut name_size) };
+        let (mut serial, mut native_id, mut name, mut name_size) = (0, 0, [0u8; NAME_BYTES], 0);
+        // SAFETY: threads are never freed; the out pointers are valid for writes, that of the name for as many bytes as
+        // a name can have.
+        let state = unsafe {
+            mm_thread_describe(
+                raw,
+                &mut serial,
+                &mut native_id,
+                name.as_mut_ptr().cast(),
+                &mut name_size,
+            )
+        };
         if state == THREAD_LIVE || state == THREAD_ENDED {
-            // SAFETY: a live or ended thread's name is `name_size` initialised bytes that no longer change.
-            let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), name_size) };
             found.push(ProgramThread {
                 raw,
                 serial,
                 native_id,
-                name: String::from_utf8_lossy(name).into_owned(),
+                name: String::from_utf8_lossy(&name[..name_size.min(NAME_BYTES)]).into_owned(),
                 ended: state == THREAD_ENDED,
             });
         }

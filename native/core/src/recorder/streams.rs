@@ -100,6 +100,9 @@ impl Streams {
         descriptor_at: impl Fn(u64) -> Option<&'static Descriptor>,
     ) -> Run {
         let mut result = Run::default();
+        if let Some(stream) = self.threads.get_mut(&thread.serial) {
+            stream.set_name(thread.name);
+        }
         while let Some((record, rest)) = Record::split(run, &descriptor_at) {
             run = rest;
             let ns = clock.nanoseconds(record.ticks);
@@ -129,6 +132,10 @@ impl Streams {
                         .or_insert_with(|| CpuStream::new(thread, ns));
                     if stream.is_full() {
                         stream.settle(0, ns, false, (&mut self.sampler, &self.frames), &self.office);
+                    }
+                    if stream.wants_another() {
+                        stream.settle(0, ns, false, (&mut self.sampler, &self.frames), &self.office);
+                        stream.begin_another(ns);
                     }
                     stream.add(ns, &record, &mut self.sampler);
                 }
