@@ -178,7 +178,7 @@ def counted(name: str, events: int, scrub: bool) -> int:
 def print_instructions() -> None:
     if not shutil.which("valgrind"):
         raise SystemExit("no valgrind here")
-    few, many = 20_000, 80_000
+    few, many = 10_000, 40_000
     print("instructions of the threads behind, an event")
     for name in KINDS:
         best: dict[tuple[str, bool], float] = {}

@@ -39,6 +39,7 @@ impl<'a> Records<'a> {
         self.position
     }
 
+    #[inline]
     fn read(&mut self) -> Result<Record<'a>> {
         let index = self.buffer[self.position];
         let record_type = self.types.get(index)?;
@@ -76,6 +77,7 @@ impl<'a> Records<'a> {
 impl<'a> Iterator for Records<'a> {
     type Item = Result<Record<'a>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.position >= self.buffer.len() {
             return None;

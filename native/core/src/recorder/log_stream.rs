@@ -308,6 +308,7 @@ impl LogStream {
         false
     }
 
+    #[inline]
     fn push(&mut self, ns: u64, descriptor: &'static Descriptor, message: Message, set: SetIndex) {
         match &message {
             Message::Literal if self.console.is_some() => {
