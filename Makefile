@@ -10,7 +10,7 @@ SOURCES := $(shell find native/core native/engine -name '*.rs' -o -name '*.c' -o
 	native/Cargo.toml native/Cargo.lock native/core/Cargo.toml native/engine/Cargo.toml
 EXT      = $(shell $(PY) -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
 
-.PHONY: help setup setup-test demo test test-python test-native test-instructions test-pythons check format bench bench-hotpath bench-peers native native-core native-engine lock clean
+.PHONY: help setup setup-test demo test test-python test-native test-instructions test-pythons test-fallbacks check format bench bench-hotpath bench-peers native native-core native-engine lock clean
 
 help:
 	@echo 'make demo    set up, start the server, run an instrumented program, ask SQL'
@@ -99,7 +99,7 @@ clean:
 # The recorder on the other interpreters of this machine: its C part is compiled against each one's own headers.
 OTHERS ?= 3.12 3.13
 
-test-pythons: $(addprefix test-python-,$(OTHERS))
+test-pythons: $(addprefix test-python-,$(OTHERS)) test-fallbacks
 
 # Its environment in .venvs, and the core built for it; nothing when there is no such Python.
 other-python-%: setup-test
@@ -115,6 +115,16 @@ test-python-%: other-python-%
 	@test ! -x .venvs/$*/bin/python || \
 	{ PYTHONPATH=$(abspath src) .venvs/$*/bin/python -m pytest --confcutdir tests/record tests/record && \
 	PYTHONPATH=$(abspath src) .venvs/$*/bin/python bench/instructions.py; }
+
+# What other machines and later interpreters get: the clock of the system, the public frame API.
+FALLBACKS = $(abspath .venvs/fallbacks)
+test-fallbacks: setup-test
+	cd native && MICROMEGAS_PUBLIC_FRAME_API=1 MICROMEGAS_MONOTONIC_CLOCK=1 PYO3_PYTHON=$(ABS_PY) CARGO_TARGET_DIR=target/fallbacks \
+	cargo build --locked --release -p micromegas-core
+	mkdir -p $(FALLBACKS) && cp -r src/micromegas $(FALLBACKS)/
+	cp native/target/fallbacks/release/libmicromegas_core.so $(FALLBACKS)/micromegas/_core$(EXT)
+	PYTHONPATH=$(FALLBACKS) $(PY) -m pytest --confcutdir tests/record \
+	$(addprefix tests/record/test_,logs.py log_levels.py metrics.py spans.py async_matrix.py trace_functions.py limits.py)
 
 # The limits of the hot path, on every interpreter of this machine.
 bench-hotpath: setup-test $(addprefix bench-hotpath-,$(OTHERS))

@@ -85,6 +85,7 @@ fn main() {
     println!("cargo:rerun-if-env-changed=PYO3_PYTHON");
     println!("cargo:rerun-if-env-changed=PYTHON_SYS_EXECUTABLE");
     println!("cargo:rerun-if-env-changed=MICROMEGAS_PUBLIC_FRAME_API");
+    println!("cargo:rerun-if-env-changed=MICROMEGAS_MONOTONIC_CLOCK");
     if env::var_os("CARGO_FEATURE_PYTHON").is_none() {
         return;
     }
@@ -111,6 +112,9 @@ fn main() {
     build.flag_if_supported("-Wno-unused-parameter");
     if !include.join("internal/pycore_frame.h").exists() || env::var_os("MICROMEGAS_PUBLIC_FRAME_API").is_some() {
         build.define("MM_PUBLIC_FRAME_API", "1");
+    }
+    if env::var_os("MICROMEGAS_MONOTONIC_CLOCK").is_some() {
+        build.define("MM_FORCE_MONOTONIC", "1");
     }
     for source in SOURCES {
         build.file(Path::new("csrc").join(source));

@@ -128,8 +128,11 @@ def test_loggers_beyond_the_limit_share_a_target(run, server):
         loggers[-1].info("last")
         """
     )
-    targets = [event["desc"]["target"] for event in server.captured.events("log")]
-    assert targets == ["target 0", "micromegas.other_loggers"]
+    events = [(event["desc"]["target"], event.get("msg", "first or last")) for event in server.captured.events("log")]
+    told = [message for target, message in events if target == "micromegas.recorder"]
+    assert [target for target, _ in events if target != "micromegas.recorder"] == ["target 0", "micromegas.other_loggers"]
+    assert len(told) == 1
+    assert told[0].startswith("too many "), told
 
 
 def test_recording_off_and_on_again(run, server):
