@@ -385,7 +385,8 @@ mm_block *mm_make_room(size_t size, enum mm_kind kind)
             }
         }
     }
-    if (!block && kind < MM_KINDS) {
+    /* Recording may have ended while the thread was named, which gives up the GIL: then nothing was lost. */
+    if (!block && kind < MM_KINDS && mm_recording != MM_OFF) {
         __atomic_fetch_add(&mm_the_control()->dropped[kind], 1, __ATOMIC_RELAXED);
     }
     return block;
