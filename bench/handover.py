@@ -48,6 +48,7 @@ for step in range(int(sys.argv[1]) // 1000):
         time.sleep(0.02)
         os.access("/on", 0)
 os.access("/end of the events", 0)
+mm.shutdown(0)
 os._exit(0)
 """
 
@@ -95,7 +96,10 @@ def system_calls(events: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "trace"
         subprocess.run(
-            [strace, "-f", "-o", str(log), sys.executable, "-c", TRACED, str(events)], check=True, timeout=300
+            [strace, "-f", "-o", str(log), sys.executable, "-c", TRACED, str(events)],
+            env=os.environ | {"MICROMEGAS_SPOOL_DIR": f"{folder}/spool"},
+            check=True,
+            timeout=300,
         )
         lines = log.read_text(errors="replace").splitlines()
     begin = next(index for index, line in enumerate(lines) if "/begin of the events" in line)

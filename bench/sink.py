@@ -1,5 +1,7 @@
 """A server process that takes whatever recorders send, answers 200 and counts: requests, bytes, events of blocks.
 
+While it runs, recorders have their spool in a folder that goes with it, not in that of the user.
+
 With the events counted on the other side, "without loss" is not the recorder's own word. A process of its own, so that
 nothing of it is counted as the program's.
 """
@@ -9,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,11 +43,14 @@ def sink() -> Iterator[Sink]:
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there,), daemon=True)
     process.start()
-    try:
-        yield Sink(f"http://127.0.0.1:{here.recv()}", here)
-    finally:
-        process.terminate()
-        process.join()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MICROMEGAS_SPOOL_DIR"] = f"{folder}/spool"
+        try:
+            yield Sink(f"http://127.0.0.1:{here.recv()}", here)
+        finally:
+            del os.environ["MICROMEGAS_SPOOL_DIR"]
+            process.terminate()
+            process.join()
 
 
 def _serve(pipe: Connection) -> None:

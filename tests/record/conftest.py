@@ -19,6 +19,19 @@ from spools import forget_buffers, spool_below
 
 from micromegas import _core
 
+KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+# Of a program that has begun to record beside what killed ones left: until all of that has arrived.
+WAIT_RECOVERED = """
+import os, time
+deadline = time.monotonic() + 60
+def dead():
+    return [name for name in os.listdir("spool") if len(name) == 36 and name != mm.status()["process_id"]]
+while dead():
+    assert time.monotonic() < deadline, dead()
+    mm.log.info("are you there")
+    mm.flush(5); time.sleep(0.02)
+"""
+
 PROCESS_FIELDS = (
     "process_id",
     "exe",

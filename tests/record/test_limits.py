@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from record.conftest import WAIT_RECOVERED
 
 GROWTH = """
 import resource
@@ -169,16 +170,7 @@ def test_beyond_the_limit_and_killed(run, server):
         """,
         returncode=-9,
     ).stdout.strip()
-    run(
-        """
-        import os, time
-        mm.init()
-        deadline = time.monotonic() + 60
-        while any(len(name) == 36 and name != mm.status()["process_id"] for name in os.listdir("spool")):
-            assert time.monotonic() < deadline
-            mm.log.info("are you there"); mm.flush(5); time.sleep(0.02)
-        """
-    )
+    run("mm.init()\n" + WAIT_RECOVERED)
     assert server.captured.events("metrics", dead)
     made = [(name, unit, value) for name, unit, _, value, _ in rows(server)]
     assert made == [(f"m{i}", "ms", i) for i in range(17_000)]

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 
 import pytest
+from record.conftest import WAIT_RECOVERED
 
 KINDS = ("no_begin", "no_end", "left_open")
 
@@ -119,16 +120,7 @@ def test_those_of_a_killed_process_are_told_by_its_heir(run, server):
         """,
         returncode=-9,
     ).stdout.strip()
-    run(
-        """
-        import os, time
-        mm.init()
-        deadline = time.monotonic() + 60
-        while any(len(name) == 36 and name != mm.status()["process_id"] for name in os.listdir("spool")):
-            assert time.monotonic() < deadline
-            mm.log.info("are you there"); mm.flush(5); time.sleep(0.02)
-        """
-    )
+    run("mm.init()\n" + WAIT_RECOVERED)
     assert measured(server) == {"no_begin": 1, "no_end": 1, "left_open": 0}
     assert [event["$type"] for event in server.captured.events("cpu", dead)] == [
         "BeginThreadSpanEvent",

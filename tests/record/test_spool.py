@@ -9,20 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from record.conftest import Captured
+from record.conftest import KILL, WAIT_RECOVERED, Captured
 from record.killed import Found, Killed
 
 SEEDS = [int(seed) for seed in os.environ.get("MICROMEGAS_TEST_KILL_SEEDS", "1 2 3 4").split()]
-KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-WAIT_RECOVERED = """
-import os, time
-deadline = time.monotonic() + 60
-def dead():
-    return [name for name in os.listdir("spool") if len(name) == 36 and name != mm.status()["process_id"]]
-while dead() and time.monotonic() < deadline:
-    mm.log.info("are you there")
-    mm.flush(5); time.sleep(0.02)
-"""
 
 
 def sessions(tmp_path: Path) -> list[str]:

@@ -12,7 +12,8 @@ import time
 import uuid
 
 import pytest
-from record.test_spool import KILL, WAIT_RECOVERED, leave, sessions
+from record.conftest import KILL, WAIT_RECOVERED
+from record.test_spool import leave, sessions
 from spools import BUFFERS
 
 COUNTED = """

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from record.conftest import KILL, WAIT_RECOVERED
 
 import micromegas as mm
 from micromegas import _core
 from micromegas.testing import capture
-
-KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
 
 def tagged(server) -> list[tuple[Any, dict[str, str]]]:
@@ -176,16 +175,7 @@ def test_a_killed_process_loses_no_properties(run, server, tmp_path):
         {KILL}
         """
     dead = run(program, returncode=-9).stdout.strip()
-    run(
-        """
-        import os, time
-        mm.init()
-        deadline = time.monotonic() + 60
-        while any(len(name) == 36 and name != mm.status()["process_id"] for name in os.listdir("spool")):
-            assert time.monotonic() < deadline
-            mm.log.info("are you there"); mm.flush(5); time.sleep(0.02)
-        """
-    )
+    run("mm.init()\n" + WAIT_RECOVERED)
     events = server.captured.events("metrics", dead)
     assert [(event["value"], dict(event["properties"])) for event in events] == [
         (i + half, {"turn": str(i % 7), "own": "o"} | ({"even": str(i % 2 == 0)} if half else {}))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-import pytest
+from record.conftest import WAIT_RECOVERED
 
 NATIVE = """
     import _thread, ctypes, threading
@@ -117,7 +115,6 @@ def test_others_may_name_a_thread(run, server):
     assert spans_by_name(server) == {"before its start": ["one"], "two": ["two"], "main": ["main"]}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads are named by prctl")
 def test_threads_that_python_did_not_start(run, server):
     run(
         NATIVE
@@ -210,16 +207,7 @@ def test_a_killed_thread_comes_under_its_last_name(run, server):
         """,
         returncode=-9,
     ).stdout.strip()
-    run(
-        """
-        import os, time
-        mm.init()
-        deadline = time.monotonic() + 60
-        while any(len(name) == 36 and name != mm.status()["process_id"] for name in os.listdir("spool")):
-            assert time.monotonic() < deadline
-            mm.log.info("are you there"); mm.flush(5); time.sleep(0.02)
-        """
-    )
+    run("mm.init()\n" + WAIT_RECOVERED)
     [block] = [block for block in server.captured.blocks if block.tag == "cpu" and block.process_id == dead]
     assert block.stream_properties["thread-name"] == "renamed"
     assert len(block.events) == 4

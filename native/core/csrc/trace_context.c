@@ -3,26 +3,33 @@
  */
 #include "async_scope.h"
 
-/* () -> (trace id, span id) of what is innermost in this context, or None. */
-PyObject *mm_trace_context(PyObject *module, PyObject *unused)
+/* (trace id, span id), or with the depth of a span that begins below, of what is innermost in this context; None: nothing is. */
+static PyObject *innermost_here(int with_depth)
 {
-    (void)module;
-    (void)unused;
     PyObject *held = NULL;
     if (PyContextVar_Get(mm_async.variable, NULL, &held) < 0) {
         return NULL;
     }
     mm_parent parent = mm_async_innermost((mm_async_span *)held, mm_thread_state()->context);
-    PyObject *pair = Py_None;
-    if (parent.id) {
-        pair = parent.trace ? Py_BuildValue("(OK)", parent.trace, (unsigned long long)parent.id)
-                            : Py_BuildValue("(sK)", mm_async.trace, (unsigned long long)parent.id);
+    PyObject *found = NULL;
+    if (!parent.id) {
+        found = Py_NewRef(Py_None);
     }
     else {
-        Py_INCREF(pair);
+        PyObject *trace = parent.trace ? Py_NewRef(parent.trace) : PyUnicode_FromString(mm_async.trace);
+        unsigned long long id = parent.id, depth = parent.depth;
+        found = with_depth ? Py_BuildValue("(NKK)", trace, id, depth) : Py_BuildValue("(NK)", trace, id);
     }
     Py_XDECREF(held);
-    return pair;
+    return found;
+}
+
+/* () -> (trace id, span id) of what is innermost in this context, or None. */
+PyObject *mm_trace_context(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return innermost_here(0);
 }
 
 /* (span, trace id, remote span id): opens an async span named by the trace, with a parent of another process. */
@@ -88,21 +95,5 @@ PyObject *mm_async_parent(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    PyObject *held = NULL;
-    if (PyContextVar_Get(mm_async.variable, NULL, &held) < 0) {
-        return NULL;
-    }
-    mm_parent parent = mm_async_innermost((mm_async_span *)held, mm_thread_state()->context);
-    PyObject *result = Py_None;
-    if (!parent.id) {
-        Py_INCREF(result);
-    }
-    else if (parent.trace) {
-        result = Py_BuildValue("(OKK)", parent.trace, (unsigned long long)parent.id, (unsigned long long)parent.depth);
-    }
-    else {
-        result = Py_BuildValue("(sKK)", mm_async.trace, (unsigned long long)parent.id, (unsigned long long)parent.depth);
-    }
-    Py_XDECREF(held);
-    return result;
+    return innermost_here(1);
 }
