@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
-from micromegas.query import QueryEngine, QueryRequest
+from micromegas.query import QueryEngine, QueryError, QueryRequest
 
 
 async def answer(engine: QueryEngine, sql: str, **request: Any) -> pa.Table:
@@ -20,6 +21,13 @@ async def answer(engine: QueryEngine, sql: str, **request: Any) -> pa.Table:
 def ask(engine: QueryEngine, sql: str, **request: Any) -> pa.Table:
     """All rows of a statement, from a loop of its own."""
     return asyncio.run(answer(engine, sql, **request))
+
+
+def refusal(engine: QueryEngine, sql: str, **request: Any) -> QueryError:
+    """What the engine says against a statement, while it plans it or reads its rows."""
+    with pytest.raises(QueryError) as refused:
+        ask(engine, sql, **request)
+    return refused.value
 
 
 def column(table: pa.Table, name: str | int = 0) -> list[Any]:

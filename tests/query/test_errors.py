@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from query.asking import answer, ask, column, one
+from query.asking import answer, ask, column, one, refusal
 from query.traffic import MadeTraffic
 
 from micromegas.config import QuerySettings
@@ -63,12 +63,6 @@ WRITES = [
     "BEGIN",
     "PREPARE p AS SELECT 1",
 ]
-
-
-def refusal(engine: QueryEngine, sql: str, **request: object) -> QueryError:
-    with pytest.raises(QueryError) as refused:
-        ask(engine, sql, **request)
-    return refused.value
 
 
 @pytest.mark.parametrize("sql", REFUSED)

@@ -12,11 +12,11 @@ import senders
 from codec.block_maker import DEPENDENCIES, BlockMaker, member, reference, text, udt
 from e2e.recordings import SCENARIOS, recording
 from engine.jsonb_reference import encode
-from query.asking import ask, column, one
+from query.asking import ask, column, one, refusal
 from views.traffic import MadeStream, commit_recording
 
 from micromegas.lake import Lake
-from micromegas.query import QueryEngine, QueryError
+from micromegas.query import QueryEngine
 from micromegas.wire import Batch
 
 SCALARS = udt(
@@ -47,12 +47,6 @@ def in_json(value: Any) -> Any:
 
 def parsed(texts: list[str]) -> list[Any]:
     return [json.loads(each, parse_constant=str) for each in texts]
-
-
-def refusal(engine: QueryEngine, sql: str, **request: Any) -> QueryError:
-    with pytest.raises(QueryError) as refused:
-        ask(engine, sql, **request)
-    return refused.value
 
 
 @pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "service"])

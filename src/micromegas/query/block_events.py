@@ -14,6 +14,7 @@ from micromegas._engine import BlockEvents
 from micromegas.lake import BlockRow, Lake
 from micromegas.query.errors import QueryError
 from micromegas.query.scans import FilterColumns, ScanNeed
+from micromegas.query.table_function import Parameter, TableFunction
 from micromegas.query.tables import Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import required
 from micromegas.wire import READABLE_FORMATS
@@ -26,15 +27,29 @@ SCHEMA = pa.schema(
 _BATCH_ROWS = 65536
 
 
-class ParsedBlock(QueryTable):
-    """`parse_block(block_id)`. A LIMIT directly on it ends the decoding early, also before an event that is broken."""
+class ParseBlock(TableFunction):
+    """`parse_block`."""
 
-    def __init__(self, lake: Lake, block_id: str) -> None:
+    name = "parse_block"
+    parameters = (Parameter("block_id"),)
+    schemas = (SCHEMA,)
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+
+    def table(self, block_id: str) -> QueryTable:
         try:
-            self._block_id = str(uuid.UUID(block_id))
+            return _ParsedBlock(self._lake, str(uuid.UUID(block_id)))
         except ValueError:
             raise QueryError("invalid", f"{block_id!r} is not the id of a block") from None
-        self.name = f"parse_block|{self._block_id}"
+
+
+class _ParsedBlock(QueryTable):
+    """The events of a block. A LIMIT directly on it ends the decoding early, also before an event that is broken."""
+
+    def __init__(self, lake: Lake, block_id: str) -> None:
+        self._block_id = block_id
+        self.name = f"parse_block|{block_id}"
         self.schema = SCHEMA
         self.filter_columns = FilterColumns()
         self._lake = lake

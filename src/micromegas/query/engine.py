@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from micromegas.query.request import QueryRequest, StatementDescription, TableDe
 from micromegas.query.session import Sessions
 from micromegas.query.spool import Spool
 from micromegas.query.stream import QueryStream, portable_schema
+from micromegas.query.table_function import TableFunction
 from micromegas.query.tables import LakeAccess
 
 Result = TypeVar("Result")
@@ -43,14 +44,16 @@ class QueryEngine:
     The environment variable TOKIO_WORKER_THREADS, read by the engine at its first use, should be at least 8.
     """
 
-    def __init__(self, lake: Lake, settings: QuerySettings) -> None:
+    def __init__(self, lake: Lake, settings: QuerySettings, table_functions: Sequence[TableFunction] = ()) -> None:
+        """`table_functions` come beside the engine's own; parts of the program that it doesn't know may offer some."""
         self._settings = settings
         self._sessions = Sessions(settings, lake.objects.datafusion_store())
         self._just_in_time = JustInTime(lake, settings.statement_timeout_s)
         self._partition_files = PartitionFiles(lake)
         functions.register(self._sessions.base)
         register_get_payload(self._sessions.base, lake)
-        self._catalogue = Catalogue(LakeAccess(lake, self._just_in_time, self._partition_files), self._sessions)
+        access = LakeAccess(lake, self._just_in_time, self._partition_files)
+        self._catalogue = Catalogue(access, self._sessions, table_functions)
         self._parameter_types = ParameterTypes(self._sessions.derive())
         limits = StatementLimits(settings.tail_bytes, settings.spill_bytes)
         self._planner = Planner(self._sessions, self._catalogue, limits)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from micromegas.lake import Lake
 from micromegas.query.scans import FilterColumns, ScanNeed
+from micromegas.query.table_function import TableFunction
 from micromegas.query.tables import Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import TAGS, TIMESTAMP, canonical_schema, optional, required
 from micromegas.views.catalogue import VIEW_SETS
@@ -59,20 +60,32 @@ _PARTITION_FORMAT_VERSION = 2
 _MAX_BATCH_ROWS = 65536
 
 
-class LakeList(QueryTable):
-    """The answer of a table function without arguments."""
+class LakeListFunction(TableFunction):
+    """A table function without arguments."""
+
+    def __init__(self, name: str, schema: pa.Schema, rows: Callable[[], list[tuple[object, ...]]]) -> None:
+        self.name = name
+        self.schemas = (schema,)
+        self._table = _LakeList(name, schema, rows)
+
+    def table(self) -> QueryTable:
+        return self._table
+
+
+class _LakeList(QueryTable):
+    """Its answer, listed anew for each statement."""
 
     def __init__(self, function: str, schema: pa.Schema, rows: Callable[[], list[tuple[object, ...]]]) -> None:
         self.name = f"{function}|"
-        self.function = function
         self.schema = schema
         self.filter_columns = FilterColumns()
+        self._function = function
         self._rows = rows
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         if preparation.explain_only:
             return TableFiles()
-        urls = preparation.spool.write(self.schema, self._batches(), self.function, preparation.max_list_bytes)
+        urls = preparation.spool.write(self.schema, self._batches(), self._function, preparation.max_list_bytes)
         return TableFiles(spooled=urls)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
@@ -85,12 +98,12 @@ class LakeList(QueryTable):
             )
 
 
-def lake_lists(lake: Lake) -> list[LakeList]:
+def lake_lists(lake: Lake) -> list[LakeListFunction]:
     """`list_partitions()`, `list_view_sets()` and `list_block_errors()`."""
     return [
-        LakeList("list_partitions", PARTITIONS_SCHEMA, lambda: _partitions(lake)),
-        LakeList("list_view_sets", VIEW_SETS_SCHEMA, _view_sets),
-        LakeList("list_block_errors", BLOCK_ERRORS_SCHEMA, lambda: _block_errors(lake)),
+        LakeListFunction("list_partitions", PARTITIONS_SCHEMA, lambda: _partitions(lake)),
+        LakeListFunction("list_view_sets", VIEW_SETS_SCHEMA, _view_sets),
+        LakeListFunction("list_block_errors", BLOCK_ERRORS_SCHEMA, lambda: _block_errors(lake)),
     ]
 
 

@@ -4,8 +4,7 @@ hold it. All blocking work on data lies between the two passes, never in the eng
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -14,19 +13,20 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, LogicalPlan, SessionContext, col, lit, udtf
 from datafusion.catalog import Catalog
 
-from micromegas.query import block_events
-from micromegas.query.block_events import ParsedBlock
+from micromegas.query.block_events import ParseBlock
 from micromegas.query.bounds import TimeRange
 from micromegas.query.errors import QueryError, classified
-from micromegas.query.lake_lists import LakeList, lake_lists
+from micromegas.query.lake_lists import lake_lists
 from micromegas.query.listing_plan import ListingPlan
 from micromegas.query.metadata_views import metadata_views
 from micromegas.query.scans import is_explain, scan_needs
 from micromegas.query.session import READ_ONLY, Sessions
 from micromegas.query.spool import Spool
-from micromegas.query.tables import GlobalView, InstanceView, LakeAccess, Preparation, QueryTable, TableFiles
+from micromegas.query.table_function import TableFunction
+from micromegas.query.tables import GlobalView, LakeAccess, Preparation, QueryTable, TableFiles
+from micromegas.query.view_instance import ViewInstance
 from micromegas.views.catalogue import VIEW_SETS
-from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
+from micromegas.views.view_set import ViewSet
 
 _PLACEHOLDER_URL = "file:///micromegas-placeholder"
 _UNRESOLVED = "unresolved|"
@@ -57,8 +57,7 @@ class StatementLimits:
 class Catalogue:
     """Every table that statements can name. Thread-safe: holds no state of a statement."""
 
-    def __init__(self, access: LakeAccess, sessions: Sessions) -> None:
-        self._access = access
+    def __init__(self, access: LakeAccess, sessions: Sessions, functions: Sequence[TableFunction] = ()) -> None:
         views: list[QueryTable] = [
             GlobalView(access, view_set)
             for view_set in VIEW_SETS.values()
@@ -66,9 +65,14 @@ class Catalogue:
         ]
         views += metadata_views(access.lake)
         self.global_views: dict[str, QueryTable] = {table.name.split("|")[0]: table for table in views}
-        self.lists: list[LakeList] = lake_lists(access.lake)
-        schemas = [table.schema for table in [*views, *self.lists]] + [each.schema for each in VIEW_SETS.values()]
-        schemas.append(block_events.SCHEMA)
+        self.functions: list[TableFunction] = [
+            ViewInstance(access, self.global_views),
+            ParseBlock(access.lake),
+            *lake_lists(access.lake),
+            *functions,
+        ]
+        schemas = [table.schema for table in views]
+        schemas += [schema for function in self.functions for schema in function.schemas]
         scratch = sessions.derive()
         # By identity, as comparing schemas costs more than the rest; every table has one of these very objects.
         self._schemas = schemas
@@ -78,23 +82,6 @@ class Catalogue:
         context = sessions.derive(self.placeholders)
         for name, table in self.global_views.items():
             context.register_table(name, self.placeholder(context, table).into_view())
-
-    def instance(self, view_set_name: str, instance_id: str) -> QueryTable:
-        """The table of `view_instance(set, id)`; raises `QueryError` when there can be no such instance."""
-        view_set = VIEW_SETS.get(view_set_name)
-        if view_set is None:
-            raise QueryError("invalid", f"unknown view set {view_set_name!r}")
-        if view_set.decoded is None:
-            raise QueryError("invalid", f"view set {view_set_name} has no instances: name it in FROM")
-        if instance_id == GLOBAL_INSTANCE:
-            if not view_set.has_global:
-                raise QueryError("invalid", f"view set {view_set_name} has no global instance")
-            return self.global_views[view_set_name]
-        return InstanceView(self._access, view_set, _checked_id(view_set, instance_id))
-
-    def parsed_block(self, block_id: str) -> QueryTable:
-        """The table of `parse_block(id)`; raises `QueryError` for a text that is no id."""
-        return ParsedBlock(self._access.lake, block_id)
 
     def placeholder(self, context: SessionContext, table: QueryTable, prefix: str = "") -> DataFrame:
         """The table without any file, to be planned but never to be run."""
@@ -122,13 +109,10 @@ class PlanningPass:
     ) -> None:
         self.context = context
         self.tables: dict[str, QueryTable] = {table.name: table for table in catalogue.global_views.values()}
-        self._catalogue = catalogue
         self._frame_of = frame_of
         self._refusal: QueryError | None = None
-        for each in catalogue.lists:
-            self.context.register_udtf(udtf(self._list_function(each), each.function))
-        self.context.register_udtf(udtf(self._view_instance, "view_instance"))
-        self.context.register_udtf(udtf(self._parse_block, "parse_block"))
+        for function in catalogue.functions:
+            self.context.register_udtf(udtf(self._callback(function), function.name))
 
     def sql(self, statement: str, parameters: Mapping[str, pa.Scalar]) -> DataFrame:
         """The statement's plan; raises `QueryError`."""
@@ -138,43 +122,17 @@ class PlanningPass:
             # What a table function refused comes back from the engine with a traceback around it.
             raise self._refusal or classified(error) from None
 
-    def _list_function(self, table: LakeList) -> Callable[..., DataFrame]:
-        def function(*arguments: Any) -> DataFrame:
-            if arguments:
-                raise self._refused(f"{table.function}() takes no argument")
-            return self._table_frame(table)
+    def _callback(self, function: TableFunction) -> Callable[..., DataFrame]:
+        def call(*arguments: Any) -> DataFrame:
+            try:
+                table = function.table_of(arguments)
+            except QueryError as error:
+                self._refusal = error
+                raise
+            self.tables[table.name] = table
+            return self._frame_of(self.context, table)
 
-        return function
-
-    def _view_instance(self, *arguments: Any) -> DataFrame:
-        names = [_text_literal(argument) for argument in arguments]
-        if len(names) != 2 or names[0] is None or names[1] is None:
-            raise self._refused("view_instance(view set, instance id) takes two text literals")
-        try:
-            table = self._catalogue.instance(names[0], names[1])
-        except QueryError as error:
-            self._refusal = error
-            raise
-        return self._table_frame(table)
-
-    def _parse_block(self, *arguments: Any) -> DataFrame:
-        block_id = _text_literal(arguments[0]) if len(arguments) == 1 else None
-        if block_id is None:
-            raise self._refused("parse_block(block id) takes one text literal")
-        try:
-            table = self._catalogue.parsed_block(block_id)
-        except QueryError as error:
-            self._refusal = error
-            raise
-        return self._table_frame(table)
-
-    def _table_frame(self, table: QueryTable) -> DataFrame:
-        self.tables[table.name] = table
-        return self._frame_of(self.context, table)
-
-    def _refused(self, message: str) -> QueryError:
-        self._refusal = QueryError("invalid", message)
-        return self._refusal
+        return call
 
 
 class Planner:
@@ -263,20 +221,3 @@ def _in_range(frame: DataFrame, view_set: ViewSet | None, request_range: TimeRan
 
 def _moment(view_set: ViewSet, column: str, nanoseconds: int) -> Expr:
     return lit(pa.scalar(nanoseconds, pa.int64()).cast(view_set.schema.field(column).type))
-
-
-def _text_literal(argument: Any) -> str | None:
-    """The text of a literal argument; None for anything else (a column, a placeholder, a number)."""
-    if argument.variant_name() != "Literal":
-        return None
-    value = argument.python_value()
-    value = value.as_py() if isinstance(value, pa.Scalar) else value
-    return value if isinstance(value, str) else None
-
-
-def _checked_id(view_set: ViewSet, instance_id: str) -> str:
-    try:
-        return str(uuid.UUID(instance_id))
-    except ValueError:
-        kind = view_set.instance_kind.value if view_set.instance_kind is not None else "instance"
-        raise QueryError("invalid", f"{instance_id!r} is not the id of a {kind}") from None

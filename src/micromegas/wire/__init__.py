@@ -8,6 +8,7 @@ from micromegas.wire.batch import Batch, BatchSink, SinkUnavailable
 from micromegas.wire.block import Block
 from micromegas.wire.process import Process
 from micromegas.wire.stream import COLUMNS_FORMAT, READABLE_FORMATS, TRANSIT_FORMAT, Stream
+from micromegas.wire.times import rfc3339_ns
 
 __all__ = [
     "COLUMNS_FORMAT",
@@ -20,4 +21,5 @@ __all__ = [
     "SinkUnavailable",
     "Stream",
     "WireError",
+    "rfc3339_ns",
 ]

@@ -6,12 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from micromegas.serve.flight.errors import invalid
-
-_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from micromegas.wire import rfc3339_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +46,10 @@ _NAMES = frozenset({"query_range_begin", "query_range_end", "limit", "preserve_d
 def parse_time(name: str, text: str) -> int:
     """ns since the epoch of an RFC 3339 time with offset; digits below a nanosecond are dropped. `name` is for the
     error only."""
-    match = _RFC3339.fullmatch(text.strip())
-    if match is None:
-        raise invalid(f"{name}: {text[:100]!r} is no rfc 3339 time with an offset, such as 2026-01-31T12:00:00Z")
-    *fields, fraction, offset = match.groups()
     try:
-        year, month, day, hour, minute, second = map(int, fields)
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        return rfc3339_ns(text)
     except ValueError as error:
-        raise invalid(f"{name}: {text[:100]!r}: {error}") from None
-    shift = 0
-    if offset not in "Zz":
-        hours, minutes = int(offset[1:3]), int(offset[4:6])
-        if hours > 23 or minutes > 59:
-            raise invalid(f"{name}: {text[:100]!r}: offset out of range")
-        shift = (hours * 3600 + minutes * 60) * (-1 if offset[0] == "-" else 1)
-    delta = moment - _EPOCH
-    seconds = delta.days * 86_400 + delta.seconds - shift
-    time = seconds * 1_000_000_000 + int((fraction or "0")[:9].ljust(9, "0"))
-    if not -(2**63) <= time < 2**63:
-        raise invalid(f"{name}: {text[:100]!r} does not fit nanoseconds since 1970 in 64 bits")
-    return time
+        raise invalid(f"{name}: {error}") from None
 
 
 def _text(key: str, value: str | bytes) -> str:
