@@ -8,7 +8,7 @@ from micromegas.lake.lake import Lake
 from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, Metadata
 from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_objects
 from micromegas.lake.partition import Partition, new_partition_id
-from micromegas.lake.rows import BlockError, BlockRow, ExpiringObject, ProcessRow, StreamRow
+from micromegas.lake.rows import BlockError, BlockRow, ExpiringObject, LeaseClaim, ProcessRow, StreamRow
 
 __all__ = [
     "BLOCK_RECORD_SCHEMA",
@@ -21,6 +21,7 @@ __all__ = [
     "LakeError",
     "LakeTooNew",
     "LakeUnavailable",
+    "LeaseClaim",
     "Metadata",
     "ObjectInfo",
     "Objects",

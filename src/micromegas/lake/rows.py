@@ -82,3 +82,11 @@ class ExpiringObject:
 
     path: str
     expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseClaim:
+    """A lease as its holder knows it. Whoever took it over since has another token."""
+
+    name: str
+    token: int

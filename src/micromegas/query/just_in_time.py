@@ -7,74 +7,79 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from micromegas.lake import BlockRow, Lake, Partition, PartitionConflict
 from micromegas.query.bounds import TimeRange
+from micromegas.query.build_leases import TTL_S, BuildLeases
 from micromegas.query.errors import QueryError
 from micromegas.views.block_decoding import decoded_from
 from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups
 from micromegas.views.partition_writer import PartitionSlot, build_partition
 from micromegas.views.view_set import InstanceKind, ViewSet
 
-# Another server that builds the same partitions wins at most once per new block, so a few rounds always suffice.
-_MAX_ROUNDS = 20
+# Conflicts come from blocks that arrive and from leases that run out, so a few rounds always suffice.
+_MAX_CONFLICTS = 20
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.25
+
+_BuildKey = tuple[str, str, int, int, bytes]
 
 
-class _InstanceLock:
-    """Held by the query that builds partitions of one instance; the others find them finished."""
+class _BuiltElsewhere(Exception):
+    """Another build holds the lease of this name."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
+    def __init__(self, lease_name: str) -> None:
+        super().__init__(lease_name)
+        self.lease_name = lease_name
 
 
 class JustInTime:
-    """Finds or builds the partitions of view instances. Thread-safe; `close()` waits for builds in progress."""
+    """Finds or builds the partitions of view instances. Thread-safe; `close()` waits for builds in progress.
 
-    def __init__(self, lake: Lake, max_wait_s: float) -> None:
+    Each is built once: queries of this server share a build, and of several servers one holds the partition's lease
+    while the others wait for what it commits. When it dies, another goes on after at most `lease_ttl_s`.
+    """
+
+    def __init__(self, lake: Lake, max_wait_s: float, lease_ttl_s: float = TTL_S) -> None:
         self._lake = lake
         self._max_wait_s = max_wait_s
         self._builders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="partition-build")
-        self._locks: weakref.WeakValueDictionary[tuple[str, str], _InstanceLock] = weakref.WeakValueDictionary()
-        self._locks_guard = threading.Lock()
+        self._leases = BuildLeases(lake, lease_ttl_s)
+        self._builds: dict[_BuildKey, Future[Partition]] = {}
+        self._guard = threading.Lock()
 
     def partitions(
         self, view_set: ViewSet, instance_id: str, events: TimeRange, *, build: bool = True
     ) -> list[Partition]:
         """Partitions that hold all rows of the instance with an event time in `events` (and maybe others).
 
-        With `build=False` only those that exist and are up to date. Waits at most `max_wait_s` for a build of another
-        query, or all planning threads could end up waiting on behalf of queries that nobody asks for any more.
+        With `build=False` only those that exist and are up to date. Waits at most `max_wait_s` for builds, or all
+        planning threads could end up waiting on behalf of queries that nobody asks for any more.
         """
-        found, missing = self._look(view_set, instance_id, events, self._visible_end())
-        if not missing or not build:
-            return found
-        instance_lock = self._lock_of(view_set.name, instance_id)
-        if not instance_lock.lock.acquire(timeout=self._max_wait_s):
-            raise QueryError(
-                "exhausted", f"partitions of {view_set.name}/{instance_id} are still being built: try again"
-            )
-        try:
-            for _ in range(_MAX_ROUNDS):
-                visible_end = self._visible_end()
-                found, missing = self._look(view_set, instance_id, events, visible_end)
-                if not missing:
-                    return found
-                built = self._build(view_set, instance_id, missing, visible_end)
-                if built is not None:
-                    return found + built
-        finally:
-            instance_lock.lock.release()
-        raise QueryError("internal", f"partitions of {view_set.name}/{instance_id} keep changing: try again")
+        deadline = time.monotonic() + self._max_wait_s
+        # What becomes visible from here on is not for this query, so it never runs after a process that goes on.
+        begun = self._visible_end()
+        visible_end = begun
+        conflicts = 0
+        while True:
+            found, missing = self._look(view_set, instance_id, events, visible_end)
+            if not missing or not build:
+                return found
+            built, conflict, elsewhere = self._build(view_set, instance_id, missing, visible_end, deadline)
+            if not conflict and not elsewhere:
+                return found + built
+            conflicts += conflict
+            if conflicts > _MAX_CONFLICTS:
+                raise QueryError("internal", f"partitions of {view_set.name}/{instance_id} keep changing: try again")
+            for lease_name in elsewhere:
+                self._await_lease(lease_name, view_set, instance_id, deadline)
+            visible_end = self._end_of_newest(view_set, instance_id, begun)
 
     def close(self) -> None:
         self._builders.shutdown()
-
-    def _lock_of(self, view_set: str, instance_id: str) -> _InstanceLock:
-        with self._locks_guard:
-            return self._locks.setdefault((view_set, instance_id), _InstanceLock())
 
     def _look(
         self, view_set: ViewSet, instance_id: str, events: TimeRange, visible_end: int
@@ -136,27 +141,71 @@ class JustInTime:
         )
 
     def _build(
-        self, view_set: ViewSet, instance_id: str, groups: Sequence[BlockGroup], visible_end: int
-    ) -> list[Partition] | None:
-        """Builds the groups side by side; None when another server changed the partitions meanwhile."""
-        futures: list[Future[Partition]] = [
-            self._builders.submit(self._build_one, view_set, instance_id, group, visible_end) for group in groups
-        ]
+        self, view_set: ViewSet, instance_id: str, groups: Sequence[BlockGroup], visible_end: int, deadline: float
+    ) -> tuple[list[Partition], bool, list[str]]:
+        """Builds the groups side by side: what was built, whether partitions changed meanwhile, and the leases of
+        groups that others are building."""
+        builds = [self._shared_build(view_set, instance_id, group, visible_end) for group in groups]
         built: list[Partition] = []
         conflict = False
-        failure: BaseException | None = None
-        for future in futures:
+        elsewhere: list[str] = []
+        failure: Exception | None = None
+        for build in builds:
             try:
-                built.append(future.result())
+                built.append(build.result(max(0.0, deadline - time.monotonic())))
             except PartitionConflict:
                 conflict = True
+            except _BuiltElsewhere as other:
+                elsewhere.append(other.lease_name)
+            except TimeoutError:
+                raise _still_being_built(view_set, instance_id) from None
             except Exception as error:
                 failure = failure or error
         if failure is not None:
             raise failure
-        return None if conflict else built
+        return built, conflict, elsewhere
 
-    def _build_one(self, view_set: ViewSet, instance_id: str, group: BlockGroup, visible_end: int) -> Partition:
+    def _shared_build(
+        self, view_set: ViewSet, instance_id: str, group: BlockGroup, visible_end: int
+    ) -> Future[Partition]:
+        """The build of this very group that is under way, or a new one."""
+        insert_range = group.insert_range
+        key = (view_set.name, instance_id, insert_range.begin, insert_range.end, group.source_hash)
+        with self._guard:
+            if (under_way := self._builds.get(key)) is not None:
+                return under_way
+            build = self._builders.submit(self._build_under_lease, view_set, instance_id, group, visible_end)
+            self._builds[key] = build
+        build.add_done_callback(partial(self._forget_build, key))
+        return build
+
+    def _forget_build(self, key: _BuildKey, _build: Future[Partition]) -> None:
+        with self._guard:
+            del self._builds[key]
+
+    def _build_under_lease(self, view_set: ViewSet, instance_id: str, group: BlockGroup, visible_end: int) -> Partition:
+        # A group that grows keeps its begin.
+        name = f"{view_set.name}/{instance_id}/{group.insert_range.begin}"
+        claim = self._leases.take(name)
+        if claim is None:
+            raise _BuiltElsewhere(name)
+        used_up = False
+        try:
+            # Looked at again under the lease: who held it before may have built just this.
+            present, replaces = self._overlapping(view_set, instance_id, group, visible_end)
+            if present is not None:
+                return present
+            slot = PartitionSlot(view_set, instance_id, group.insert_range, replaces, claim)
+            partition = build_partition(self._lake, slot, group.blocks)
+            used_up = True
+            return partition
+        finally:
+            self._leases.give_back(claim, used_up=used_up)
+
+    def _overlapping(
+        self, view_set: ViewSet, instance_id: str, group: BlockGroup, visible_end: int
+    ) -> tuple[Partition | None, frozenset[str]]:
+        """The partition of exactly this group when it is there, and else the ids of those that it is to replace."""
         overlapping = self._lake.metadata.partitions(
             view_set.name,
             instance_id,
@@ -165,16 +214,34 @@ class JustInTime:
         )
         for partition in overlapping:
             if _holds(partition, view_set, group):
-                return partition
+                return partition, frozenset()
             if partition.end_insert_time > visible_end and partition.schema_hash == view_set.schema_hash:
                 raise PartitionConflict(f"partition {partition.partition_id} holds newer blocks than were listed")
-        replaces = frozenset(partition.partition_id for partition in overlapping)
-        slot = PartitionSlot(view_set, instance_id, group.insert_range, replaces)
-        return build_partition(self._lake, slot, group.blocks)
+        return None, frozenset(partition.partition_id for partition in overlapping)
+
+    def _await_lease(self, name: str, view_set: ViewSet, instance_id: str, deadline: float) -> None:
+        """Returns when the lease is free: its holder is through, or died and the lease ran out."""
+        pause_s = _FIRST_PAUSE_S
+        while self._leases.is_taken(name):
+            if time.monotonic() + pause_s > deadline:
+                raise _still_being_built(view_set, instance_id)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _visible_end(self) -> int:
-        """Insert time (ns) from which on blocks become visible only now: they are not for this query."""
+        """Insert time (ns) from which on blocks become visible only now."""
         return self._lake.metadata.watermark() + 1
+
+    def _end_of_newest(self, view_set: ViewSet, instance_id: str, begun: int) -> int:
+        """Where the blocks of a query that began at `begun` end, such that partitions which others built since from
+        newer blocks are good for it."""
+        newer = self._lake.metadata.partitions(view_set.name, instance_id, insert_begin=begun)
+        ends = [each.end_insert_time for each in newer if each.schema_hash == view_set.schema_hash]
+        return max(begun, *ends) if ends else begun
+
+
+def _still_being_built(view_set: ViewSet, instance_id: str) -> QueryError:
+    return QueryError("exhausted", f"partitions of {view_set.name}/{instance_id} are still being built: try again")
 
 
 def _holds(partition: Partition, view_set: ViewSet, group: BlockGroup) -> bool:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from micromegas.lake import BlockRow, Lake, Partition, PartitionConflict, new_partition_id
+from micromegas.lake import BlockRow, Lake, LeaseClaim, Partition, PartitionConflict, new_partition_id
 from micromegas.views.block_decoding import ROW_GROUP_BYTES, ROW_GROUP_ROWS, DecodedBlocks, decoded_from
 from micromegas.views.time_order import in_time_order
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
@@ -113,12 +113,14 @@ def _bounded(table: pa.Table) -> Iterator[pa.Table]:
 
 @dataclass(frozen=True, slots=True)
 class PartitionSlot:
-    """Where a partition belongs. `replaces` are the ids of all partitions of the instance that overlap the range."""
+    """Where a partition belongs. `replaces` are the ids of all partitions of the instance that overlap the range;
+    `claim` is the lease under which it is built, used up by its commit."""
 
     view_set: ViewSet
     instance_id: str
     insert_range: InsertRange
     replaces: frozenset[str]
+    claim: LeaseClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ def commit_partition(lake: Lake, slot: PartitionSlot, finished: FinishedFile) ->
         failed_blocks=finished.failed_blocks,
     )
     try:
-        lake.metadata.replace_partitions(view_set.name, instance_id, slot.replaces, partition)
+        lake.metadata.replace_partitions(view_set.name, instance_id, slot.replaces, partition, slot.claim)
     except PartitionConflict:
         if path is not None:
             # Nobody can have adopted it but us, so there is no need to let it wait for the sweep.

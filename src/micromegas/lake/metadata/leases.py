@@ -1,11 +1,16 @@
-"""Leases: which of several daemons does a piece of work now. It must never hand out the same token twice."""
+"""Leases: which of several programs does a piece of work now. It must never hand out the same token twice."""
 
 from __future__ import annotations
+
+import secrets
 
 import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.part import MetadataPart
+from micromegas.lake.rows import LeaseClaim
+
+_FIRST_TOKEN_BITS = 60
 
 
 class Leases(MetadataPart):
@@ -23,15 +28,18 @@ class Leases(MetadataPart):
                 sa.select(leases.c.owner, leases.c.token, leases.c.expires).where(leases.c.name == name)
             ).one_or_none()
             if held is None:
-                connection.execute(sa.insert(leases).values(name=name, owner=owner, token=1, expires=now + ttl_ns))
-                return 1
+                # Somewhere, so that a name that was dropped does not begin again with the tokens that it had.
+                token = secrets.randbits(_FIRST_TOKEN_BITS)
+                connection.execute(sa.insert(leases).values(name=name, owner=owner, token=token, expires=now + ttl_ns))
+                return token
             if held.owner != owner and held.expires > now:
                 return None
             token = int(held.token) + 1
-            connection.execute(
+            taken = connection.execute(
                 sa.update(leases).where(leases.c.name == name).values(owner=owner, token=token, expires=now + ttl_ns)
             )
-            return token
+            # Gone when somebody forgot it since.
+            return token if taken.rowcount == 1 else None
 
     def renew_lease(self, name: str, token: int, ttl_ns: int) -> bool:
         """Prolong a lease that still carries this token; False when it was lost."""
@@ -52,3 +60,26 @@ class Leases(MetadataPart):
             connection.execute(
                 sa.update(leases).where(leases.c.name == name, leases.c.token == token).values(expires=0)
             )
+
+    def lease_is_held(self, name: str) -> bool:
+        """Whether somebody holds the lease now."""
+        leases = schema.leases.c
+        with self._database.read() as connection:
+            expires = connection.execute(sa.select(leases.expires).where(leases.name == name)).scalar_one_or_none()
+        return expires is not None and expires > self._clock()
+
+    def drop_lease(self, claim: LeaseClaim) -> bool:
+        """Give a lease back and forget its name, for work that is done once; False when it was lost already."""
+        with self._database.write() as connection:
+            return self._use_up(connection, claim)
+
+    def forget_leases(self, prefix: str, expired_before: int) -> int:
+        """Forget the leases with this beginning of a name that ran out before (ns): those of programs that died."""
+        leases = schema.leases
+        with self._database.write() as connection:
+            forgotten = connection.execute(
+                sa.delete(leases).where(
+                    leases.c.name.startswith(prefix, autoescape=True), leases.c.expires < expired_before
+                )
+            )
+        return forgotten.rowcount

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from micromegas.lake.metadata import statements
+from micromegas.lake.metadata import schema, statements
 from micromegas.lake.metadata.database import Database
+from micromegas.lake.rows import LeaseClaim
 
 IDS_PER_STATEMENT = 500
 ADVANCE_COMMIT_CLOCK = sa.text(statements.ADVANCE_COMMIT_CLOCK)
@@ -40,6 +41,14 @@ class MetadataPart:
         read a watermark has seen everything up to it. When the wall clock goes back, insert times go on by 1 ns.
         """
         return int(connection.execute(ADVANCE_COMMIT_CLOCK, {"now": self._clock()}).scalar_one())
+
+    def _use_up(self, connection: sa.Connection, claim: LeaseClaim) -> bool:
+        """Forget a lease in this transaction; False when it is not the claimant's any more."""
+        leases = schema.leases
+        # Whoever takes leases over must not do so between reading the row and writing it.
+        self._lock_name(connection, f"lease/{claim.name}")
+        used = connection.execute(sa.delete(leases).where(leases.c.name == claim.name, leases.c.token == claim.token))
+        return used.rowcount == 1
 
     def _lock_name(self, connection: sa.Connection, name: str) -> None:
         """Make transactions that name the same thing take turns (SQLite's gate does so for all of them)."""

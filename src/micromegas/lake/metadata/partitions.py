@@ -14,6 +14,7 @@ from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.database import Database
 from micromegas.lake.metadata.part import Clock, MetadataPart
 from micromegas.lake.partition import Partition
+from micromegas.lake.rows import LeaseClaim
 
 PARTITION_COLUMNS = [schema.partitions.c[name] for name in Partition.__dataclass_fields__]
 
@@ -59,14 +60,19 @@ class Partitions(MetadataPart):
             return _select_partitions(connection, [])
 
     def replace_partitions(
-        self, view_set: str, instance_id: str, expected_ids: frozenset[str], new: Partition | None
+        self,
+        view_set: str,
+        instance_id: str,
+        expected_ids: frozenset[str],
+        new: Partition | None,
+        claim: LeaseClaim | None = None,
     ) -> None:
-        """Retire `expected_ids` and add `new`, all or nothing.
+        """Retire `expected_ids` and add `new`, all or nothing; uses up the lease that `claim` names.
 
         The partitions that overlap the insert range of `new` must be exactly `expected_ids` (without `new`: they must
-        all exist), and the file of `new` must still be registered by `add_expiring_object`: otherwise
-        `PartitionConflict`, and nothing changes. Retired files are deleted after the grace period, for the queries
-        that still read them.
+        all exist), the file of `new` must still be registered by `add_expiring_object`, and the claimant must still
+        have its lease: otherwise `PartitionConflict`, and nothing changes. Retired files are deleted after the grace
+        period, for the queries that still read them.
         """
         if new is not None and (new.view_set, new.instance_id) != (view_set, instance_id):
             raise LakeError(f"partition of {new.view_set}/{new.instance_id} given for {view_set}/{instance_id}")
@@ -74,6 +80,8 @@ class Partitions(MetadataPart):
         name = f"{view_set}/{instance_id}"
         with self._database.write() as connection:
             self._lock_name(connection, f"partitions/{name}")
+            if claim is not None and not self._use_up(connection, claim):
+                raise PartitionConflict(f"lease {claim.name} was lost to another builder")
             conditions = [columns.view_set == view_set, columns.instance_id == instance_id]
             if new is None:
                 conditions.append(columns.partition_id.in_(expected_ids))
