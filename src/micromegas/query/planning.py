@@ -10,7 +10,7 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-from datafusion import DataFrame, Expr, LogicalPlan, SessionContext, col, lit, udtf
+from datafusion import DataFrame, LogicalPlan, SessionContext, udtf
 from datafusion.catalog import Catalog
 
 from micromegas.query.block_events import ParseBlock
@@ -19,14 +19,14 @@ from micromegas.query.errors import QueryError, classified
 from micromegas.query.lake_lists import lake_lists
 from micromegas.query.listing_plan import ListingPlan
 from micromegas.query.metadata_views import metadata_views
-from micromegas.query.scans import is_explain, scan_needs
+from micromegas.query.process_spans import ProcessSpans
+from micromegas.query.scans import ScanNeed, is_explain, scan_needs
 from micromegas.query.session import READ_ONLY, Sessions
 from micromegas.query.spool import Spool
 from micromegas.query.table_function import TableFunction
-from micromegas.query.tables import GlobalView, LakeAccess, Preparation, QueryTable, TableFiles
+from micromegas.query.tables import GlobalView, LakeAccess, Preparation, QueryTable, TableFiles, in_range
 from micromegas.query.view_instance import ViewInstance
 from micromegas.views.catalogue import VIEW_SETS
-from micromegas.views.view_set import ViewSet
 
 _PLACEHOLDER_URL = "file:///micromegas-placeholder"
 _UNRESOLVED = "unresolved|"
@@ -64,10 +64,12 @@ class Catalogue:
             if view_set.has_global and view_set.decoded is not None
         ]
         views += metadata_views(access.lake)
+        self._sessions = sessions
         self.global_views: dict[str, QueryTable] = {table.name.split("|")[0]: table for table in views}
         self.functions: list[TableFunction] = [
             ViewInstance(access, self.global_views),
             ParseBlock(access.lake),
+            ProcessSpans(access, self.rows),
             *lake_lists(access.lake),
             *functions,
         ]
@@ -87,8 +89,23 @@ class Catalogue:
         """The table without any file, to be planned but never to be run."""
         return self._parquet[id(table.schema)].table(context, prefix + table.name, [f"{_PLACEHOLDER_URL}.parquet"])
 
-    def frame(self, context: SessionContext, table: QueryTable, files: TableFiles) -> DataFrame:
-        """The table over its files."""
+    def rows(self, table: QueryTable, need: ScanNeed, preparation: Preparation) -> DataFrame:
+        """The rows of a table within the request's range, and maybe not those outside of the need, for tables that are
+        made of others. Blocks. Raises `QueryError`."""
+        return self.filled(self._sessions.derive(), table, table.files(need, preparation), preparation)
+
+    def filled(
+        self, context: SessionContext, table: QueryTable, files: TableFiles, preparation: Preparation
+    ) -> DataFrame:
+        """The table over its files, restricted to the request's range."""
+        if files.is_empty:
+            spooled = preparation.spool.write(table.schema, [], table.name, preparation.max_list_bytes)
+            files = TableFiles(spooled=spooled)
+        return in_range(self._frame(context, table, files), table.view_set, preparation.request_range)
+
+    def _frame(self, context: SessionContext, table: QueryTable, files: TableFiles) -> DataFrame:
+        if files.derived is not None:
+            return files.derived
         parts = []
         if files.parquet:
             parts.append(self._parquet[id(table.schema)].table(context, table.name, files.parquet))
@@ -172,10 +189,7 @@ class Planner:
         def frame_of(context: SessionContext, table: QueryTable) -> DataFrame:
             if table.name not in files:
                 return catalogue.placeholder(context, table, _UNRESOLVED)
-            chosen = files[table.name]
-            if not chosen.parquet and not chosen.spooled:
-                chosen = TableFiles(spooled=spool.write(table.schema, [], table.name, limits.list_bytes))
-            return _in_range(catalogue.frame(context, table, chosen), table.view_set, request_range)
+            return catalogue.filled(context, table, files[table.name], preparation)
 
         context = self._sessions.derive()
         named = draft.logical_plan().display_indent()
@@ -205,19 +219,3 @@ def _refuse_unresolved(frame: DataFrame) -> None:
         shown = frame.optimized_logical_plan().display_indent()
         if f"TableScan: {_UNRESOLVED}" in shown:
             raise QueryError("internal", "the two plans of the statement differ in the tables that they read")
-
-
-def _in_range(frame: DataFrame, view_set: ViewSet | None, request_range: TimeRange) -> DataFrame:
-    """The rows within the request's range, both ends inclusive."""
-    if view_set is None:
-        return frame
-    lowest, highest = view_set.min_column, view_set.max_column
-    if request_range.end is not None:
-        frame = frame.filter(col(f'"{lowest}"') <= _moment(view_set, lowest, request_range.end))
-    if request_range.begin is not None:
-        frame = frame.filter(col(f'"{highest}"') >= _moment(view_set, highest, request_range.begin))
-    return frame
-
-
-def _moment(view_set: ViewSet, column: str, nanoseconds: int) -> Expr:
-    return lit(pa.scalar(nanoseconds, pa.int64()).cast(view_set.schema.field(column).type))

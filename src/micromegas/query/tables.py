@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from datafusion import DataFrame, Expr, col, lit
 
 from micromegas.lake import Lake, Partition
 from micromegas.query.bounds import Bounds, TimeRange
@@ -40,10 +41,16 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class TableFiles:
-    """URLs of Parquet files and of spooled Arrow files that together hold the table's rows."""
+    """URLs of Parquet files and of spooled Arrow files that together hold the table's rows; or `derived`, the rows made
+    of other tables, already within the request's range."""
 
     parquet: list[str] = field(default_factory=list)
     spooled: list[str] = field(default_factory=list)
+    derived: DataFrame | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.parquet and not self.spooled and self.derived is None
 
 
 class QueryTable(ABC):
@@ -58,6 +65,22 @@ class QueryTable(ABC):
     @abstractmethod
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         """The rows within `need.bounds` and the request's range, and maybe others. Blocks. Raises `QueryError`."""
+
+
+def in_range(frame: DataFrame, view_set: ViewSet | None, request_range: TimeRange) -> DataFrame:
+    """The rows within the request's range, both ends inclusive."""
+    if view_set is None:
+        return frame
+    lowest, highest = view_set.min_column, view_set.max_column
+    if request_range.end is not None:
+        frame = frame.filter(col(f'"{lowest}"') <= _moment(view_set, lowest, request_range.end))
+    if request_range.begin is not None:
+        frame = frame.filter(col(f'"{highest}"') >= _moment(view_set, highest, request_range.begin))
+    return frame
+
+
+def _moment(view_set: ViewSet, column: str, nanoseconds: int) -> Expr:
+    return lit(pa.scalar(nanoseconds, pa.int64()).cast(view_set.schema.field(column).type))
 
 
 @dataclass(slots=True)

@@ -1,0 +1,175 @@
+"""Table function `process_spans(process_id, types)`: the spans of all threads of a process, and its async spans.
+
+Must never copy what can be scanned: each thread is the native scan of its own partitions with its name beside.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import reduce
+
+import pyarrow as pa
+from datafusion import DataFrame, Expr, col, lit
+
+from micromegas.lake import StreamRow
+from micromegas.query.bounds import EVERYTHING, Bounds
+from micromegas.query.errors import QueryError
+from micromegas.query.scans import FilterColumns, ScanNeed
+from micromegas.query.table_function import Parameter, TableFunction
+from micromegas.query.tables import InstanceView, LakeAccess, Preparation, QueryTable, TableFiles, in_range
+from micromegas.views.arrow_types import DICT_STRING, required
+from micromegas.views.async_events import ASYNC_EVENTS
+from micromegas.views.block_groups import EVENT_TIME_MARGIN
+from micromegas.views.thread_spans import THREAD_SPANS, thread_name
+
+SCHEMA = pa.schema([required("stream_id", DICT_STRING), required("thread_name", DICT_STRING), *THREAD_SPANS.schema])
+"""`stream_id` and `thread_name` (name and number of the thread), then the columns of `thread_spans`. Async spans have
+the stream '' and the name `async`; their `id` and `parent` are those that the program gave them."""
+
+SpanTypes = ("thread", "async", "both")
+"""What `types` may say: the spans of threads, the async spans, or both."""
+
+Rows = Callable[[QueryTable, ScanNeed, Preparation], DataFrame]
+"""How the rows of another table are read: within the request's range, and at least those that are needed."""
+
+ASYNC_STREAM = ""
+ASYNC_THREAD = "async"
+_MAX_STREAMS = 4096
+# They mostly wait, for the database and for builds that have threads of their own.
+_PREPARING_THREADS = 16
+
+
+class ProcessSpans(TableFunction):
+    """`process_spans`."""
+
+    name = "process_spans"
+    parameters = (Parameter("process_id"), Parameter("types"))
+    schemas = (SCHEMA,)
+
+    def __init__(self, access: LakeAccess, rows: Rows) -> None:
+        self._access = access
+        self._rows = rows
+
+    def table(self, process_id: str, types: str) -> QueryTable:
+        if types not in SpanTypes:
+            raise QueryError("invalid", f"{self.signature}: types {types!r} is none of {', '.join(SpanTypes)}")
+        return SpansOfProcess(self._access, self._rows, checked_process_id(self.signature, process_id), types)
+
+
+def checked_process_id(signature: str, text: str) -> str:
+    """The id in its usual form; raises `QueryError` for what is no id."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise QueryError("invalid", f"{signature}: {text!r} is not the id of a process") from None
+
+
+class SpansOfProcess(QueryTable):
+    """The spans of the `types` of one process."""
+
+    def __init__(self, access: LakeAccess, rows: Rows, process_id: str, types: str) -> None:
+        self.name = f"process_spans|{process_id}|{types}"
+        self.schema = SCHEMA
+        self.filter_columns = FilterColumns(THREAD_SPANS.time_columns, values=("stream_id", "thread_name"))
+        self._access = access
+        self._rows = rows
+        self._process_id = process_id
+        self._types = types
+
+    def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
+        metadata = self._access.lake.metadata
+        if not metadata.processes([self._process_id]):
+            raise QueryError("invalid", f"unknown process {self._process_id}")
+        if preparation.within_request(need.bounds).time.is_open:
+            raise QueryError(
+                "invalid",
+                "process_spans needs a time range: send one with the query, or restrict begin and end in its WHERE "
+                "clause",
+            )
+        frames: list[DataFrame] = []
+        if self._types != "async":
+            frames += self._threads(need, preparation)
+        if self._types != "thread" and _may_be(need.bounds, ASYNC_STREAM, ASYNC_THREAD):
+            frames.append(self._async_spans(need, preparation))
+        return TableFiles(derived=reduce(DataFrame.union, frames)) if frames else TableFiles()
+
+    def _threads(self, need: ScanNeed, preparation: Preparation) -> list[DataFrame]:
+        """The rows of each thread with blocks in range; partitions that lack are built side by side."""
+        wanted = [
+            (stream, name)
+            for stream in self._streams(preparation.within_request(need.bounds))
+            if _may_be(need.bounds, stream.stream_id, name := thread_name(stream.stream_id, stream.properties))
+        ]
+        if not wanted:
+            return []
+        of_thread = replace(need, bounds=Bounds(need.bounds.time), columns=None, max_rows=None)
+
+        def rows(stream: StreamRow) -> DataFrame:
+            return self._rows(InstanceView(self._access, THREAD_SPANS, stream.stream_id), of_thread, preparation)
+
+        with ThreadPoolExecutor(min(_PREPARING_THREADS, len(wanted)), thread_name_prefix="process-spans") as threads:
+            frames = list(threads.map(rows, [stream for stream, _ in wanted]))
+        return [
+            _named(frame, stream.stream_id, name, [col(f'"{column}"') for column in THREAD_SPANS.schema.names])
+            for frame, (stream, name) in zip(frames, wanted, strict=True)
+        ]
+
+    def _streams(self, bounds: Bounds) -> Sequence[StreamRow]:
+        metadata = self._access.lake.metadata
+        tag = "cpu"
+        events = bounds.time.widened(EVENT_TIME_MARGIN)
+        if bounds.time.is_empty:
+            return []
+        blocks = metadata.blocks(tag=tag, process_id=self._process_id, event_begin=events.begin, event_end=events.end)
+        ids = dict.fromkeys(block.stream_id for block in blocks)
+        if len(ids) > _MAX_STREAMS:
+            raise QueryError(
+                "exhausted",
+                f"process {self._process_id} has {len(ids)} threads in range, at most {_MAX_STREAMS} fit one query; "
+                "narrow the range, or ask for some of them by stream_id",
+            )
+        return list(metadata.streams(ids).values())
+
+    def _async_spans(self, need: ScanNeed, preparation: Preparation) -> DataFrame:
+        """Begins joined with their ends; both may lie outside of the range as long as the span reaches into it."""
+        of_events = ScanNeed(Bounds(preparation.within_request(need.bounds).time), EVERYTHING, None)
+        table = InstanceView(self._access, ASYNC_EVENTS, self._process_id)
+        events = self._rows(table, of_events, replace(preparation, request_range=EVERYTHING))
+        begins = events.filter(col("event_type") == lit("begin"))
+        ends = events.filter(col("event_type") == lit("end")).select(
+            col("span_id").alias("ended_span_id"), col("time").alias("end_time")
+        )
+        spans = begins.join(ends, left_on="span_id", right_on="ended_span_id", how="inner")
+        begin, end = col("time"), col("end_time")
+        columns = [
+            col("span_id").alias("id"),
+            col("parent_span_id").alias("parent"),
+            col("depth"),
+            col("hash"),
+            begin.alias("begin"),
+            end.alias("end"),
+            (end.cast(pa.int64()) - begin.cast(pa.int64())).alias("duration"),
+            col("name"),
+            col("target"),
+            col("filename"),
+            col("line"),
+        ]
+        paired = _named(spans.filter(begin < end), ASYNC_STREAM, ASYNC_THREAD, columns)
+        return in_range(paired, THREAD_SPANS, preparation.request_range)
+
+
+def _may_be(bounds: Bounds, stream_id: str, name: str) -> bool:
+    """Whether a filter lets rows of the thread pass."""
+    streams, names = bounds.allowed("stream_id"), bounds.allowed("thread_name")
+    return (streams is None or stream_id in streams) and (names is None or name in names)
+
+
+def _named(frame: DataFrame, stream_id: str, name: str, columns: Sequence[Expr]) -> DataFrame:
+    return frame.select(
+        lit(pa.scalar(stream_id, DICT_STRING)).alias("stream_id"),
+        lit(pa.scalar(name, DICT_STRING)).alias("thread_name"),
+        *columns,
+    )
