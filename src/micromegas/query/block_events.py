@@ -33,6 +33,15 @@ class ParseBlock(TableFunction):
     name = "parse_block"
     parameters = (Parameter("block_id"),)
     schemas = (SCHEMA,)
+    description = (
+        "Every event of one block, whatever its type: its place within the block, the name of its type and its members "
+        "as a JSONB object, which has the type's name under `__type`. An event that can't be read fails the query; "
+        "LIMIT gives those before it."
+    )
+    example = (
+        "SELECT object_index, type_name, jsonb_as_string(jsonb_get(value, 'msg')) AS msg FROM parse_block('$block') "
+        "LIMIT 3"
+    )
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake

@@ -16,11 +16,12 @@ from micromegas.lake import Lake
 from micromegas.query import functions
 from micromegas.query.bounds import MAX_TIME, MIN_TIME, TimeRange
 from micromegas.query.errors import QueryError, classified
+from micromegas.query.functions import ScalarFunction
 from micromegas.query.guard import checked_statement
 from micromegas.query.just_in_time import JustInTime
 from micromegas.query.parameters import ParameterTypes
 from micromegas.query.partition_files import PartitionFiles
-from micromegas.query.payload_function import register_get_payload
+from micromegas.query.payload_function import get_payload_function
 from micromegas.query.planning import Catalogue, Planner, StatementLimits
 from micromegas.query.request import QueryRequest, StatementDescription, TableDescription
 from micromegas.query.session import Sessions
@@ -50,8 +51,8 @@ class QueryEngine:
         self._sessions = Sessions(settings, lake.objects.datafusion_store())
         self._just_in_time = JustInTime(lake, settings.statement_timeout_s)
         self._partition_files = PartitionFiles(lake)
-        functions.register(self._sessions.base)
-        register_get_payload(self._sessions.base, lake)
+        self.scalars: tuple[ScalarFunction, ...] = (*functions.SCALARS, get_payload_function(lake))
+        functions.register(self._sessions.base, self.scalars)
         access = LakeAccess(lake, self._just_in_time, self._partition_files)
         self._catalogue = Catalogue(access, self._sessions, table_functions)
         self._parameter_types = ParameterTypes(self._sessions.derive())
@@ -97,6 +98,11 @@ class QueryEngine:
     def tables(self) -> list[TableDescription]:
         """The global views, sorted by name."""
         return [TableDescription(name, table.schema) for name, table in sorted(self._catalogue.global_views.items())]
+
+    @property
+    def table_functions(self) -> list[TableFunction]:
+        """All table functions, those of other parts of the program too."""
+        return list(self._catalogue.functions)
 
     def close(self) -> None:
         """Waits for planning and builds in progress, then removes the scratch folder."""

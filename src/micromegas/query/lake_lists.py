@@ -63,9 +63,13 @@ _MAX_BATCH_ROWS = 65536
 class LakeListFunction(TableFunction):
     """A table function without arguments."""
 
-    def __init__(self, name: str, schema: pa.Schema, rows: Callable[[], list[tuple[object, ...]]]) -> None:
+    def __init__(
+        self, name: str, schema: pa.Schema, rows: Callable[[], list[tuple[object, ...]]], description: str, example: str
+    ) -> None:
         self.name = name
         self.schemas = (schema,)
+        self.description = description
+        self.example = example
         self._table = _LakeList(name, schema, rows)
 
     def table(self) -> QueryTable:
@@ -101,9 +105,32 @@ class _LakeList(QueryTable):
 def lake_lists(lake: Lake) -> list[LakeListFunction]:
     """`list_partitions()`, `list_view_sets()` and `list_block_errors()`."""
     return [
-        LakeListFunction("list_partitions", PARTITIONS_SCHEMA, lambda: _partitions(lake)),
-        LakeListFunction("list_view_sets", VIEW_SETS_SCHEMA, _view_sets),
-        LakeListFunction("list_block_errors", BLOCK_ERRORS_SCHEMA, lambda: _block_errors(lake)),
+        LakeListFunction(
+            "list_partitions",
+            PARTITIONS_SCHEMA,
+            lambda: _partitions(lake),
+            "The partitions of all views: which range of insert times each covers, its file (NULL without rows) "
+            "and the hashes of its schema and of the blocks that it was made of.",
+            "SELECT view_set_name, view_instance_id, count(*) AS partitions, sum(num_rows) AS rows "
+            "FROM list_partitions() WHERE view_instance_id = 'global' GROUP BY 1, 2",
+        ),
+        LakeListFunction(
+            "list_view_sets",
+            VIEW_SETS_SCHEMA,
+            _view_sets,
+            "The view sets with their schemas. `has_view_maker`: there are instances, for `view_instance`; "
+            "`global_instance_available`: the name of the set stands in FROM.",
+            "SELECT view_set_name, has_view_maker, global_instance_available FROM list_view_sets() "
+            "WHERE view_set_name IN ('log_entries', 'thread_spans') ORDER BY 1",
+        ),
+        LakeListFunction(
+            "list_block_errors",
+            BLOCK_ERRORS_SCHEMA,
+            lambda: _block_errors(lake),
+            "The blocks that gave no rows or not all of them, and why. Without a view set: blocks that wait for the "
+            "announcement of their process or stream.",
+            "SELECT count(*) AS errors FROM list_block_errors()",
+        ),
     ]
 
 

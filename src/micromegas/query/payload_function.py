@@ -6,9 +6,9 @@ Must reach the lake only, never the engine: it runs on the engine's own threads.
 from __future__ import annotations
 
 import pyarrow as pa
-from datafusion import SessionContext, udf
 
 from micromegas.lake import BlockRow, Lake, LakeError
+from micromegas.query.functions import Argument, ScalarFunction
 
 
 def _block(lake: Lake, process_id: str, stream_id: str, block_id: str) -> BlockRow:
@@ -18,8 +18,8 @@ def _block(lake: Lake, process_id: str, stream_id: str, block_id: str) -> BlockR
     return block
 
 
-def register_get_payload(context: SessionContext, lake: Lake) -> None:
-    """Makes `get_payload` known; NULL arguments give NULL, an unknown block is an error."""
+def get_payload_function(lake: Lake) -> ScalarFunction:
+    """`get_payload` over a lake; NULL arguments give NULL, an unknown block is an error."""
 
     def get_payload(process_ids: pa.Array, stream_ids: pa.Array, block_ids: pa.Array) -> pa.Array:
         wanted = list(zip(process_ids.to_pylist(), stream_ids.to_pylist(), block_ids.to_pylist(), strict=True))
@@ -27,6 +27,13 @@ def register_get_payload(context: SessionContext, lake: Lake) -> None:
         payloads = iter(lake.read_payloads(found))
         return pa.array([None if None in ids else next(payloads) for ids in wanted], pa.binary())
 
-    context.register_udf(
-        udf(get_payload, [pa.string(), pa.string(), pa.string()], pa.binary(), volatility="stable", name="get_payload")
+    return ScalarFunction(
+        "get_payload",
+        tuple(Argument(name, pa.utf8()) for name in ("process_id", "stream_id", "block_id")),
+        pa.binary(),
+        get_payload,
+        "The stored payload of a block as it was received: its CBOR envelope of compressed events. An unknown block is "
+        "an error.",
+        "SELECT left(encode(get_payload('$process', '$log', '$block'), 'hex'), 32) AS begin_of_it",
+        volatility="stable",
     )

@@ -40,12 +40,15 @@ class Parameter:
 class TableFunction(ABC):
     """A function that names a table by constants. Thread-safe: holds no state of a statement.
 
-    `schemas` are all that its tables may have, by identity.
+    `schemas` are all that its tables may have, by identity. `description` and `example` (a statement) are what
+    docs/functions.md shows; tools/functions_page.py writes it.
     """
 
     name: str
     parameters: tuple[Parameter, ...] = ()
     schemas: Sequence[pa.Schema]
+    description: str
+    example: str
 
     @abstractmethod
     def table(self, *arguments: Any) -> QueryTable:

@@ -18,6 +18,13 @@ class ViewInstance(TableFunction):
     name = "view_instance"
     parameters = (Parameter("view_set"), Parameter("instance_id"))
     schemas = tuple(view_set.schema for view_set in VIEW_SETS.values())
+    description = (
+        "The rows of one process or stream of a view set, made when they are asked for; `global` is the instance that "
+        "the view set's name alone gives."
+    )
+    example = (
+        "SELECT name, depth, duration FROM view_instance('thread_spans', '$thread') WHERE depth <= 1 ORDER BY begin"
+    )
 
     def __init__(self, access: LakeAccess, global_views: Mapping[str, QueryTable]) -> None:
         self._access = access

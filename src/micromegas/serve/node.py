@@ -12,8 +12,8 @@ from micromegas.config import DaemonSettings, FlightSettings, IngestSettings, La
 from micromegas.daemon import Daemon
 from micromegas.ingest import IngestServer
 from micromegas.lake import Lake
-from micromegas.query import QueryEngine
 from micromegas.serve.flight.server import FlightServer
+from micromegas.serve.query_engine import query_engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Node:
             self._stack.push_async_callback(_end_daemon, daemon, self._daemon)
             addresses["daemon"] = "running"
         if settings.flight is not None:
-            engine = await asyncio.to_thread(QueryEngine, lake, settings.query)
+            engine = await asyncio.to_thread(query_engine, lake, settings.query)
             self._stack.push_async_callback(asyncio.to_thread, engine.close)
             flight = FlightServer(engine, settings.flight, self._version, time.monotonic)
             await self._listen("flight sql", settings.flight, flight)

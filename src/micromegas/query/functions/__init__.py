@@ -4,6 +4,8 @@ How a query engine uses them: `register(context)` once on the base context; for 
 `expand_aggregates(sql)` in place of `sql`, before the first pass of planning. There is nothing to do after planning.
 """
 
+from collections.abc import Iterable
+
 from datafusion import SessionContext
 
 from micromegas.query.functions.aggregates import AGGREGATES, AggregateFunction, expand_aggregates
@@ -27,7 +29,7 @@ SCALARS: tuple[ScalarFunction, ...] = (*PROPERTY_FUNCTIONS, *JSONB_FUNCTIONS, *H
 """All scalar functions, for registration and for the documentation."""
 
 
-def register(context: SessionContext) -> None:
-    """Makes every scalar function known to a context and to those that are derived from it."""
-    for function in SCALARS:
+def register(context: SessionContext, scalars: Iterable[ScalarFunction] = SCALARS) -> None:
+    """Makes scalar functions known to a context and to those that are derived from it."""
+    for function in scalars:
         function.register(context)

@@ -35,6 +35,8 @@ class AggregateFunction:
     description: str
     expand: Callable[[Sequence[_Value], str], str]
     """The SQL of a call from its arguments and the text of its FILTER and OVER clauses."""
+    example: str
+    """A statement for docs/functions.md, see tools/functions_page.py."""
 
     @property
     def signature(self) -> str:
@@ -66,6 +68,7 @@ AGGREGATES = (
         "otherwise it is an error, as are NULL, non-finite or reversed bounds and fewer than one bin. A group without "
         "rows gives an empty histogram if the bounds are literals or parameters, otherwise NULL.",
         _make_histogram,
+        "SELECT make_histogram(0.0, 50.0, 5, value) AS histogram FROM measures WHERE name = 'frame_time'",
     ),
     AggregateFunction(
         "sum_histograms",
@@ -73,6 +76,9 @@ AGGREGATES = (
         "The sum of the histograms of a group, NULLs left out; NULL when there is none. Histograms of different start, "
         "end or number of bins are an error.",
         _sum_histograms,
+        "WITH h AS (SELECT date_bin(INTERVAL '200 milliseconds', time) AS t, make_histogram(0.0, 50.0, 5, value) AS h "
+        "FROM measures WHERE name = 'frame_time' GROUP BY t) "
+        "SELECT count(*) AS histograms, count_from_histogram(sum_histograms(h)) AS n FROM h",
     ),
 )
 

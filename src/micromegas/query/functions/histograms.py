@@ -53,6 +53,8 @@ HISTOGRAM_FUNCTIONS = (
         pa.float64(),
         _engine.quantile_from_histogram,
         "An estimate of the value below which the given share (0 to 1) of the values lies, interpolated within a bin.",
+        "SELECT quantile_from_histogram(make_histogram(0.0, 50.0, 50, value), 0.95) AS p95 FROM measures WHERE name = "
+        "'frame_time'",
     ),
     ScalarFunction(
         "variance_from_histogram",
@@ -60,6 +62,8 @@ HISTOGRAM_FUNCTIONS = (
         pa.float64(),
         _engine.variance_from_histogram,
         "The variance of the sample; NaN for fewer than two values.",
+        "SELECT round(sqrt(variance_from_histogram(make_histogram(0.0, 50.0, 50, value))), 3) AS deviation FROM "
+        "measures WHERE name = 'frame_time'",
     ),
     ScalarFunction(
         "count_from_histogram",
@@ -67,6 +71,8 @@ HISTOGRAM_FUNCTIONS = (
         pa.uint64(),
         _engine.count_from_histogram,
         "The number of values.",
+        "SELECT count_from_histogram(make_histogram(0.0, 50.0, 50, value)) AS n FROM measures WHERE name = "
+        "'frame_time'",
     ),
     ScalarFunction(
         "sum_from_histogram",
@@ -74,5 +80,7 @@ HISTOGRAM_FUNCTIONS = (
         pa.float64(),
         _engine.sum_from_histogram,
         "The sum of the values.",
+        "SELECT sum_from_histogram(make_histogram(0.0, 50.0, 50, value)) AS total FROM measures WHERE name = "
+        "'frame_time'",
     ),
 )

@@ -15,6 +15,7 @@ JSONB_FUNCTIONS = (
         _engine.jsonb_parse,
         "The value of a JSON text, NULL when it is none. Numbers may have a leading +, leading zeros, be hexadecimal "
         "or lack digits on one side of the point; an empty array element is null; of equal keys the last one counts.",
+        "SELECT jsonb_format_json(jsonb_parse('{\"b\": [1, +2, 0x1F], \"a\": .5}')) AS j, jsonb_parse('{') AS broken",
     ),
     ScalarFunction(
         "jsonb_format_json",
@@ -22,6 +23,7 @@ JSONB_FUNCTIONS = (
         DICT_TEXT,
         _engine.jsonb_format_json,
         "The value as compact JSON text, the keys of objects sorted.",
+        "SELECT jsonb_format_json(properties) AS j FROM processes",
     ),
     ScalarFunction(
         "jsonb_get",
@@ -30,6 +32,8 @@ JSONB_FUNCTIONS = (
         _engine.jsonb_get,
         "A member of an object, NULL when there is none. Upper and lower case of ASCII letters are the same in keys, "
         "an exact match goes first.",
+        "SELECT jsonb_format_json(jsonb_get(jsonb_parse(msg), 'Items')) AS items FROM log_entries WHERE msg LIKE '{%' "
+        "ORDER BY time",
     ),
     ScalarFunction(
         "jsonb_as_string",
@@ -37,6 +41,8 @@ JSONB_FUNCTIONS = (
         DICT_TEXT,
         _engine.jsonb_as_string,
         "The content of a string, NULL for any other value.",
+        "SELECT jsonb_as_string(jsonb_get(jsonb_parse(msg), 'event')) AS event, count(*) AS n FROM log_entries WHERE "
+        "msg LIKE '{%' GROUP BY event ORDER BY event",
     ),
     ScalarFunction(
         "jsonb_as_f64",
@@ -44,6 +50,7 @@ JSONB_FUNCTIONS = (
         pa.float64(),
         _engine.jsonb_as_f64,
         "A number, NULL for any other value.",
+        "SELECT jsonb_as_f64(jsonb_parse('2.5')) AS number, jsonb_as_f64(jsonb_parse('\"2.5\"')) AS text",
     ),
     ScalarFunction(
         "jsonb_as_i64",
@@ -51,6 +58,8 @@ JSONB_FUNCTIONS = (
         pa.int64(),
         _engine.jsonb_as_i64,
         "A whole number, NULL for one with a fraction or beyond 64 bits and for any other value.",
+        "SELECT jsonb_as_i64(jsonb_parse('3')) AS a, jsonb_as_i64(jsonb_parse('3.0')) AS b, "
+        "jsonb_as_i64(jsonb_parse('3.5')) AS c",
     ),
     ScalarFunction(
         "jsonb_object_keys",
@@ -58,6 +67,7 @@ JSONB_FUNCTIONS = (
         pa.dictionary(pa.int32(), pa.list_(pa.utf8())),
         _engine.jsonb_object_keys,
         "The keys of an object, sorted; NULL for any other value.",
+        "SELECT jsonb_object_keys(properties) AS keys FROM processes",
     ),
     ScalarFunction(
         "jsonb_array_length",
@@ -65,5 +75,7 @@ JSONB_FUNCTIONS = (
         pa.int64(),
         _engine.jsonb_array_length,
         "The number of elements of an array, NULL for any other value.",
+        "SELECT jsonb_array_length(jsonb_get(jsonb_parse(msg), 'items')) AS n FROM log_entries WHERE msg LIKE '{%' "
+        "ORDER BY time",
     ),
 )

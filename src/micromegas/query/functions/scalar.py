@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from datafusion import SessionContext, udf
@@ -31,7 +31,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class ScalarFunction:
-    """A function of one row; the same arguments always give the same result.
+    """A function of one row.
 
     `kernel` takes one Arrow array per argument, all of one length, and returns an object with `__arrow_c_array__` of
     that length and of type `returns`; it raises `ValueError` for values that it cannot work on, which fails the query.
@@ -42,11 +42,16 @@ class ScalarFunction:
     returns: pa.DataType
     kernel: Callable[..., Any]
     description: str
+    example: str | None = None
+    """A statement for docs/functions.md, see tools/functions_page.py. None: what calls of other functions become, which
+    the page leaves out."""
+    volatility: Literal["immutable", "stable", "volatile"] = "immutable"
+    """Whether equal arguments give equal results always, within a statement, or never; only the first is folded."""
 
     def register(self, context: SessionContext) -> None:
         """Makes the function known under its name, in place of one that had it."""
         types = [argument.type for argument in self.arguments]
-        context.register_udf(udf(self.kernel, types, self.returns, "immutable", self.name))
+        context.register_udf(udf(self.kernel, types, self.returns, self.volatility, self.name))
 
     @property
     def signature(self) -> str:

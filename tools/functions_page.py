@@ -1,0 +1,145 @@
+"""Writes docs/functions.md: `python tools/functions_page.py`; a test fails when the page is not what this writes.
+
+A function gets onto the page by being one, described where it is defined: `ScalarFunction` and `AggregateFunction` by
+their fields `description` and `example`, a `TableFunction` by the attributes of these names. An example is one
+statement that runs on the lake of `example_lake.py`, whose ids it names as `$process`, `$log`, `$metrics`, `$thread`,
+`$tasks` and `$block`; its answer is shown as it came, so it must be the same each time (no insert times, no paths;
+ORDER BY where there is more than one row). The page knows the functions that `serve/query_engine.py` gives the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from example_lake import example_lake, with_ids
+
+from micromegas.config import QuerySettings
+from micromegas.query import QueryEngine, QueryRequest
+from micromegas.query.functions import AGGREGATES
+from micromegas.query.functions.histograms import HISTOGRAM, HISTOGRAM_FUNCTIONS
+from micromegas.query.functions.jsonb import JSONB_FUNCTIONS
+from micromegas.query.functions.properties import PROPERTY_FUNCTIONS
+from micromegas.query.functions.scalar import ANY_JSONB, ScalarFunction
+from micromegas.serve.query_engine import query_engine
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "functions.md"
+
+HEAD = """# SQL functions
+
+Those of ours, beside [DataFusion's own](https://datafusion.apache.org/user-guide/sql/). Written by
+`python tools/functions_page.py` from the code; every example was run, over the lake of `tools/example_lake.py`, with a
+time range that covers it.
+
+`jsonb` is JSON in its binary form, plain or in a dictionary: what columns of properties hold. NULL for any argument
+gives NULL where nothing else is said.
+"""
+
+
+async def _answer(engine: QueryEngine, sql: str) -> pa.Table:
+    stream = await engine.execute(QueryRequest(sql, begin=0, end=2**62))
+    return pa.Table.from_batches([batch async for batch in stream], stream.schema)
+
+
+def page() -> str:
+    """The page's text."""
+    with tempfile.TemporaryDirectory() as folder, example_lake(Path(folder) / "lake") as lake:
+        engine = query_engine(lake, QuerySettings(spill_dir=Path(folder) / "spill"))
+        try:
+            return "\n".join([HEAD, *_sections(engine)])
+        finally:
+            engine.close()
+
+
+def _sections(engine: QueryEngine) -> Iterator[str]:
+    described: list[tuple[str, Sequence[ScalarFunction]]] = [
+        ("Properties", PROPERTY_FUNCTIONS),
+        ("JSON", JSONB_FUNCTIONS),
+        ("Histograms", HISTOGRAM_FUNCTIONS),
+    ]
+    placed = {id(function) for _, functions in described for function in functions}
+    described.append(("The lake", [function for function in engine.scalars if id(function) not in placed]))
+    for title, functions in described:
+        yield f"## {title}\n"
+        if title == "Histograms":
+            for aggregate in AGGREGATES:
+                yield from _function(engine, aggregate.signature, "histogram", aggregate.description, aggregate.example)
+        for function in functions:
+            if function.example is not None:
+                arguments = ", ".join(f"{each.name} {_type_name(each.type)}" for each in function.arguments)
+                signature = f"{function.name}({arguments})"
+                yield from _function(
+                    engine, signature, _type_name(function.returns), function.description, function.example
+                )
+    yield "## Tables: functions in FROM\n"
+    for table_function in sorted(engine.table_functions, key=lambda each: each.name):
+        arguments = ", ".join(f"{each.name} {each.kind.name.lower()}" for each in table_function.parameters)
+        columns = None
+        if len(table_function.schemas) == 1:
+            columns = ", ".join(f"{field.name} {_type_name(field.type)}" for field in table_function.schemas[0])
+        signature = f"{table_function.name}({arguments})"
+        yield from _function(engine, signature, columns, table_function.description, table_function.example)
+
+
+def _function(engine: QueryEngine, signature: str, returns: str | None, text: str, example: str) -> Iterator[str]:
+    yield f"### {signature.split('(', maxsplit=1)[0]}\n"
+    yield f"`{signature}`" + (f" → {returns}\n" if returns is not None else "\n")
+    yield f"{text}\n"
+    sql = with_ids(example)
+    yield f"```sql\n{sql}\n```\n"
+    yield from _shown(asyncio.run(_answer(engine, sql)))
+    yield ""
+
+
+def _shown(table: pa.Table) -> Iterator[str]:
+    yield f"| {' | '.join(map(_cell, table.schema.names))} |"
+    yield f"|{'---|' * table.num_columns}"
+    for row in zip(*(column.to_pylist() for column in _readable(table).columns), strict=True):
+        yield f"| {' | '.join(map(_cell, row))} |"
+
+
+def _readable(table: pa.Table) -> pa.Table:
+    """Times as texts: Python knows no nanoseconds."""
+    columns = [column.cast(pa.string()) if pa.types.is_temporal(column.type) else column for column in table.columns]
+    return pa.table(columns, table.schema.names)
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            text = "NULL"
+        case bytes():
+            text = f"{len(value)} bytes" if len(value) > 32 else "0x" + value.hex()
+        case dict():
+            text = "{" + ", ".join(f"{key}: {_cell(each)}" for key, each in value.items()) + "}"
+        case list():
+            text = "[" + ", ".join(map(_cell, value)) + "]"
+        case bool():
+            text = str(value).lower()
+        case _:
+            text = str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _type_name(data_type: pa.DataType) -> str:
+    if data_type == ANY_JSONB or data_type == pa.dictionary(pa.int32(), pa.binary()):
+        return "jsonb"
+    if data_type == HISTOGRAM:
+        return "histogram"
+    if pa.types.is_dictionary(data_type):
+        return _type_name(data_type.value_type)
+    if pa.types.is_list(data_type):
+        return f"list of {_type_name(data_type.value_type)}"
+    if pa.types.is_struct(data_type):
+        return "(" + ", ".join(f"{field.name} {_type_name(field.type)}" for field in data_type) + ")"
+    return {"string": "text", "double": "double"}.get(str(data_type), str(data_type).split("[")[0])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"{PAGE}\n")
