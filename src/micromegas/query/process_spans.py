@@ -48,6 +48,14 @@ class ProcessSpans(TableFunction):
     name = "process_spans"
     parameters = (Parameter("process_id"), Parameter("types"))
     schemas = (SCHEMA,)
+    description = (
+        "The spans of all threads of a process (types `thread`), its async spans (`async`), or `both`. Async spans "
+        "have the stream '' and the thread name `async`."
+    )
+    example = (
+        "SELECT thread_name, name, count(*) AS spans, sum(duration) AS ns FROM process_spans('$process', 'both') "
+        "GROUP BY 1, 2 ORDER BY 1, 2"
+    )
 
     def __init__(self, access: LakeAccess, rows: Rows) -> None:
         self._access = access
