@@ -277,3 +277,34 @@ main()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout) == [{"one": 1}]
+
+
+def test_partitions_are_made_and_retired_by_hand(service: Service, server: str) -> None:
+    hour = ("--begin", "2h", "--end", "now", "--server", server)
+    done = run("materialize", "log_entries", *hour, "--delta", "60")
+    assert done.returncode == 0, done.stderr
+    assert b"log_entries [" in done.stdout
+    assert run("materialize", "log_entries", *hour, "--again", "--delta", "7").returncode == 1
+    done = run("retire", "log_entries", "global", "--begin", "2h", "--end", "now", "--server", server)
+    assert done.returncode == 0, done.stderr
+    assert b"partitions retired" in done.stdout
+    done = run("retire", "it's", "o'clock", "--begin", "2h", "--end", "now", "--server", server)
+    assert b"it's/o'clock: 0 partitions retired" in done.stdout
+    assert_one_line_error(run("materialize", "it's", *hour), "unknown view set")
+    assert_one_line_error(run("materialize", "log_entries", "--begin", "soon", "--end", "now"), "--begin soon")
+
+
+def test_orders_are_for_those_whom_the_server_names(tmp_path: Path) -> None:
+    environment = {
+        "MICROMEGAS_API_KEYS": json.dumps([{"name": "ops", "key": "0ps"}, {"name": "analyst", "key": "k3y"}]),
+        "MICROMEGAS_ADMINS": '["ops"]',
+    }
+    order = ("retire", "log_entries", "global", "--begin", "1h", "--end", "now", "--server")
+    with serving(LakeSettings(lake_dir=tmp_path / "lake"), environment=environment, api_key="k3y") as service:
+        address = f"grpc://127.0.0.1:{service.flight_port}"
+        assert_one_line_error(run(*order, address, "--api-key", "k3y"), "retire_partitions", "not found")
+        assert run(*order, address, "--api-key", "0ps").returncode == 0
+    bad = run("serve", "--lake", str(tmp_path / "lake"), MICROMEGAS_ADMINS='["ops"]')
+    assert_one_line_error(bad, "admins are named")
+    bad = run("serve", "--lake", str(tmp_path / "lake"), MICROMEGAS_ADMINS='{"ops": 1}')
+    assert_one_line_error(bad, "admins: not a JSON array of names")

@@ -101,6 +101,7 @@ class TableEngine:
         for name, table in self.data.items():
             self.context.register_record_batches(name, [table.to_batches()])
         self.requests: list[QueryRequest] = []
+        self.described_for_administrators: bool | None = None
         self.closed = threading.Event()
         self.waiting = threading.Event()
 
@@ -117,7 +118,10 @@ class TableEngine:
         except Exception as error:
             raise QueryError("invalid", str(error)) from None
 
-    def describe(self, sql: str, parameters: Mapping[str, pa.Scalar] | None = None) -> StatementDescription:
+    def describe(
+        self, sql: str, parameters: Mapping[str, pa.Scalar] | None = None, *, administers: bool = False
+    ) -> StatementDescription:
+        self.described_for_administrators = administers
         frame = self._plan(sql, parameters or {})
         found = sorted({int(number) for number in re.findall(r"\$(\d+)", sql)})
         fields = [pa.field(str(number), pa.int64()) for number in found]

@@ -355,3 +355,38 @@ def start_server_on(port: int):
         await FlightServer(None, FlightSettings(port=port), version="x", clock=time.monotonic).start()
 
     asyncio.run(start())
+
+
+@pytest.mark.parametrize(
+    ("admins", "key", "administers"),
+    [
+        ((), "k3y", True),
+        (("ops",), "k3y", False),
+        (("ops",), "0ps", True),
+        (("OPS", "ops ", "analyst, ops"), "0ps", False),
+    ],
+)
+def test_who_administers_is_said_by_the_key_alone(start_server, admins, key, administers):
+    keys = (ApiKey("analyst", "k3y"), ApiKey("ops", "0ps"))
+    server = start_server(api_keys=keys, admins=frozenset(admins))
+    headers = [(b"authorization", f"Bearer {key}".encode()), (b"administers", b"true"), (b"x-auth-is-admin", b"true")]
+    options = flight.FlightCallOptions(headers=headers)
+    query = messages.pack("CommandStatementQuery", query="SELECT 1 AS one")
+    prepare = messages.pack("ActionCreatePreparedStatementRequest", query="SELECT 1 AS one")
+    with flight.connect(server.uri) as client:
+        client.do_get(ticket("SELECT 1 AS one"), options).read_all()
+        assert server.engine.requests[-1].administers is administers
+        client.get_flight_info(flight.FlightDescriptor.for_command(query), options)
+        assert server.engine.described_for_administrators is administers
+        server.engine.described_for_administrators = None
+        list(client.do_action(flight.Action("CreatePreparedStatement", prepare), options))
+        assert server.engine.described_for_administrators is administers
+
+
+def test_without_keys_everybody_administers_and_nobody_can_be_named(start_server):
+    server = start_server()
+    with flight.connect(server.uri) as client:
+        client.do_get(ticket("SELECT 1 AS one")).read_all()
+    assert server.engine.requests[-1].administers
+    with pytest.raises(ValueError, match="nobody can be told apart"):
+        FlightSettings(admins=frozenset({"ops"}))

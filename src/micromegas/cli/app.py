@@ -192,6 +192,48 @@ def spool_upload(
     upload_spool(directory, url, timeout)
 
 
+Server = Annotated[str, typer.Option("--server", envvar="MICROMEGAS_ANALYTICS_URI", help="Address of the server.")]
+AnyApiKey = Annotated[str | None, typer.Option("--api-key", envvar="MICROMEGAS_API_KEY", help="Key to sign in.")]
+RangeBegin = Annotated[
+    str, typer.Option("--begin", help="Insert time from which on: 1h, 7d (before now), or 2026-01-31T12:00Z.")
+]
+RangeEnd = Annotated[str, typer.Option("--end", help="Insert time up to which, likewise.")]
+ViewSet = Annotated[str, typer.Argument(help="Such as log_entries.")]
+
+
+@app.command()
+def materialize(
+    *,
+    view_set: ViewSet,
+    begin: RangeBegin,
+    end: RangeEnd,
+    delta: Annotated[int, typer.Option("--delta", help="Seconds of a partition.", min=1)] = 3600,
+    again: Annotated[bool, typer.Option("--again", help="Make anew what is there already, too.")] = False,
+    server: Server = "grpc://localhost:50051",
+    api_key: AnyApiKey = None,
+) -> None:
+    """Makes the partitions of a view, as the daemon would (administrators only)."""
+    from micromegas.cli.orders import run_materialize
+
+    run_materialize(view_set, begin, end, delta, again=again, server=server, api_key=api_key)
+
+
+@app.command()
+def retire(
+    *,
+    view_set: ViewSet,
+    instance: Annotated[str, typer.Argument(help="global, or the id of a process or stream.")],
+    begin: RangeBegin,
+    end: RangeEnd,
+    server: Server = "grpc://localhost:50051",
+    api_key: AnyApiKey = None,
+) -> None:
+    """Retires the partitions of a view that lie within a range (administrators only)."""
+    from micromegas.cli.orders import run_retire
+
+    run_retire(view_set, instance, begin, end, server=server, api_key=api_key)
+
+
 @app.command()
 def query(
     *,
@@ -205,12 +247,8 @@ def query(
         str | None, typer.Option("--format", help="table, json, csv, arrow or parquet; default: table.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
-    server: Annotated[
-        str, typer.Option("--server", envvar="MICROMEGAS_ANALYTICS_URI", help="Address of the server.")
-    ] = "grpc://localhost:50051",
-    api_key: Annotated[
-        str | None, typer.Option("--api-key", envvar="MICROMEGAS_API_KEY", help="Key to sign in.")
-    ] = None,
+    server: Server = "grpc://localhost:50051",
+    api_key: AnyApiKey = None,
 ) -> None:
     """Asks a server in SQL."""
     from micromegas.cli.query import QueryFlags, run_query

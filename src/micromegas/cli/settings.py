@@ -15,6 +15,7 @@ from micromegas.config import (
     IngestSettings,
     LakeSettings,
     QuerySettings,
+    parse_admins,
     parse_api_keys,
 )
 
@@ -56,6 +57,7 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
         raise CliError("where is the lake? add --lake DIR, or both --database-url and --object-store")
     try:
         keys = parse_api_keys(environment["MICROMEGAS_API_KEYS"]) if environment.get("MICROMEGAS_API_KEYS") else ()
+        admins = parse_admins(environment["MICROMEGAS_ADMINS"]) if environment.get("MICROMEGAS_ADMINS") else frozenset()
         options = {name: environment[key] for key, name in _STORE_VARIABLES.items() if environment.get(key)}
         lake = LakeSettings(
             lake_dir=flags.lake,
@@ -73,7 +75,7 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
             ingest = IngestSettings(host=flags.host, port=flags.http_port, api_keys=keys)
         flight = None
         if flags.flight_port is not None:
-            flight = FlightSettings(host=flags.host, port=flags.flight_port, api_keys=keys)
+            flight = FlightSettings(host=flags.host, port=flags.flight_port, api_keys=keys, admins=admins)
         daemon = None
         if flags.daemon:
             daemon = (

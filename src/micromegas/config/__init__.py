@@ -6,7 +6,7 @@ may read the environment, and no secret may appear in a `repr`.
 
 from micromegas.config.daemon import DaemonSettings
 from micromegas.config.flight import FlightSettings
-from micromegas.config.ingest import ApiKey, IngestSettings, parse_api_keys
+from micromegas.config.ingest import ApiKey, IngestSettings, parse_admins, parse_api_keys
 from micromegas.config.lake import LakeSettings
 from micromegas.config.query import QuerySettings
 
@@ -17,5 +17,6 @@ __all__ = [
     "IngestSettings",
     "LakeSettings",
     "QuerySettings",
+    "parse_admins",
     "parse_api_keys",
 ]

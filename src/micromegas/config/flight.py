@@ -18,6 +18,7 @@ class FlightSettings:
     * `max_message_bytes`: largest message that a caller may send.
     * `max_calls`: calls at once; beyond, callers get RESOURCE_EXHAUSTED.
     * `api_keys`: with at least one, every call but health checks must present one.
+    * `admins`: names of the keys whose holders administer, with functions that change partitions; without any, all do.
     """
 
     host: str = "127.0.0.1"
@@ -27,9 +28,12 @@ class FlightSettings:
     max_calls: int = 1000
     drain_timeout_s: float = 25.0
     api_keys: tuple[ApiKey, ...] = ()
+    admins: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is not between 0 and 65535")
         if min(self.max_message_bytes, self.max_calls) < 1 or self.write_timeout_s <= 0 or self.drain_timeout_s < 0:
             raise ValueError("flight sql limits must be positive")
+        if self.admins and not self.api_keys:
+            raise ValueError("admins are named, but nobody can be told apart without api keys")

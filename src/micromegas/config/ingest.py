@@ -33,6 +33,17 @@ def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
+def parse_admins(text: str) -> frozenset[str]:
+    """Read a JSON array of names of keys; raises `ValueError` that says what is wrong with it."""
+    try:
+        names = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"admins: not JSON at character {error.pos}") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("admins: not a JSON array of names")
+    return frozenset(names)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestSettings:
     """How the ingestion service listens and how much it holds in memory.

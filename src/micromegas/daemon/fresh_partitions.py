@@ -6,9 +6,10 @@ It must never cover a range that could still get blocks, and never touch a parti
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from micromegas.daemon.insert_clock import HOUR, MINUTE, SECOND, Clock, close_until, closed_end, floor_to
+from micromegas.daemon.source_blocks import lost_blocks
 from micromegas.lake import BlockRow, Lake, LakeUnavailable, PartitionConflict
 from micromegas.views.block_decoding import decoded_from
 from micromegas.views.coverage import uncovered
@@ -44,14 +45,42 @@ class FreshPartitions:
         A piece that fails is logged and tried again by the next call; the others are not held up by it. Raises
         `LakeUnavailable` when a store doesn't answer.
         """
-        end = self._end()
+        failures = 0
+        for piece, blocks in self._pieces(InsertRange(begin, self._end()), keep_going):
+            try:
+                self._build(piece, blocks)
+            except LakeUnavailable:
+                raise
+            except Exception:
+                logger.exception("%s: insert range [%d, %d) failed", self._view_set.name, piece.begin, piece.end)
+                failures += 1
+        return failures
+
+    def fill(self, insert_range: InsertRange, keep_going: Callable[[], bool]) -> int:
+        """Cover what is not covered of a closed range; returns how many partitions that made.
+
+        Raises what the first piece that fails raises.
+        """
+        made = 0
+        for piece, blocks in self._pieces(insert_range, keep_going):
+            made += self._build(piece, blocks)
+        return made
+
+    def _pieces(
+        self, insert_range: InsertRange, keep_going: Callable[[], bool]
+    ) -> Iterator[tuple[InsertRange, list[BlockRow]]]:
+        """The pieces with blocks in what is not covered of a range, each with the blocks of the view in it."""
         partitions = [
             partition
-            for partition in self._lake.metadata.partitions(self._view_set.name, GLOBAL_INSTANCE)
+            for partition in self._lake.metadata.partitions(
+                self._view_set.name,
+                GLOBAL_INSTANCE,
+                insert_begin=insert_range.begin,
+                insert_end=insert_range.end,
+            )
             if partition.schema_hash == self._view_set.schema_hash
         ]
-        failures = 0
-        for gap in uncovered(partitions, begin, end):
+        for gap in uncovered(partitions, insert_range.begin, insert_range.end):
             position = gap.begin
             while keep_going():
                 first = self._first_block(position, gap.end)
@@ -59,15 +88,8 @@ class FreshPartitions:
                     break
                 position = max(position, floor_to(first.insert_time, MINUTE))
                 piece, blocks = self._piece(position, gap.end)
-                try:
-                    self._build(piece, blocks)
-                except LakeUnavailable:
-                    raise
-                except Exception:
-                    logger.exception("%s: insert range [%d, %d) failed", self._view_set.name, piece.begin, piece.end)
-                    failures += 1
+                yield piece, blocks
                 position = piece.end
-        return failures
 
     def _end(self) -> int:
         """Where the last closed second ends."""
@@ -110,20 +132,33 @@ class FreshPartitions:
     def _blocks(self, piece: InsertRange, limit: int | None) -> list[BlockRow]:
         return self._lake.metadata.blocks(tag=self._tag, insert_begin=piece.begin, insert_end=piece.end, limit=limit)
 
-    def _build(self, piece: InsertRange, blocks: Sequence[BlockRow]) -> None:
+    def _build(self, piece: InsertRange, blocks: Sequence[BlockRow]) -> bool:
+        """Make the partition of a piece; False when there is nothing to make, or nothing left to make."""
         if not blocks and piece.end % MINUTE:
-            return
+            return False
         present = self._lake.metadata.partitions(
             self._view_set.name, GLOBAL_INSTANCE, insert_begin=piece.begin, insert_end=piece.end
         )
         if any(partition.schema_hash == self._view_set.schema_hash for partition in present):
-            return
+            return False
+        lost = lost_blocks(self._lake, self._view_set, present)
+        if lost:
+            logger.warning(
+                "%s: insert range [%d, %d) keeps its old schema: %d of its blocks are gone",
+                self._view_set.name,
+                piece.begin,
+                piece.end,
+                lost,
+            )
+            return False
         # What is left are partitions of another schema: no query of this release reads them.
         replaces = frozenset(partition.partition_id for partition in present)
         try:
             build_partition(self._lake, PartitionSlot(self._view_set, GLOBAL_INSTANCE, piece, replaces), blocks)
         except PartitionConflict as conflict:
             logger.debug("%s: another daemon was faster: %s", self._view_set.name, conflict)
+            return False
+        return True
 
 
 def piece_end(begin: int, end: int) -> int:

@@ -21,7 +21,7 @@ from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
 logger = logging.getLogger(__name__)
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """The daemon stops, or lost its lease: what was merged so far is thrown away, the parts stay as they are."""
 
 
@@ -46,8 +46,8 @@ class Merging:
             if not keep_going():
                 break
             try:
-                self._merge(bucket, keep_going)
-            except _Stopped:
+                merge_bucket(self._lake, self._view_set, bucket, self._clock, keep_going)
+            except Stopped:
                 break
             except LakeUnavailable:
                 raise
@@ -63,37 +63,40 @@ class Merging:
                 failures += 1
         return failures
 
-    def _merge(self, bucket: MergeBucket, keep_going: Callable[[], bool]) -> None:
-        if not close_until(self._lake, bucket.insert_range.end, self._clock) or self._has_uncovered_blocks(bucket):
-            return
-        with tempfile.TemporaryDirectory(prefix="micromegas-merge-") as folder:
-            local = Path(folder) / "rows.parquet"
-            row_file = RowFile(local, self._view_set)
-            try:
-                for rows in merged_rows(self._lake, self._view_set, bucket.parts):
-                    if not keep_going():
-                        raise _Stopped
-                    row_file.write(rows)
-            finally:
-                written = row_file.close()
-            expected = sum(part.num_rows for part in bucket.parts)
-            if written.num_rows != expected:
-                raise LakeCorrupt(
-                    f"{len(bucket.parts)} parts gave {written.num_rows} rows where {expected} were written"
-                )
-            slot = PartitionSlot(
-                self._view_set,
-                GLOBAL_INSTANCE,
-                bucket.insert_range,
-                frozenset(part.partition_id for part in bucket.parts),
-            )
-            source = sum_source_hashes(part.source_hash for part in bucket.parts)
-            failed_blocks = sum(part.failed_blocks for part in bucket.parts)
-            commit_partition(self._lake, slot, FinishedFile(local, written, source, failed_blocks))
 
-    def _has_uncovered_blocks(self, bucket: MergeBucket) -> bool:
-        tag = decoded_from(self._view_set).stream_tag
-        return any(
-            self._lake.metadata.blocks(tag=tag, insert_begin=gap.begin, insert_end=gap.end, limit=1)
-            for gap in bucket.gaps
+def merge_bucket(
+    lake: Lake, view_set: ViewSet, bucket: MergeBucket, clock: Clock, keep_going: Callable[[], bool]
+) -> bool:
+    """Make one partition of a bucket's; False, and nothing changed, as long as the bucket may still get blocks.
+
+    Raises `Stopped` when it may not go on, `PartitionConflict` when the parts have changed.
+    """
+    if not close_until(lake, bucket.insert_range.end, clock) or _has_uncovered_blocks(lake, view_set, bucket):
+        return False
+    with tempfile.TemporaryDirectory(prefix="micromegas-merge-") as folder:
+        local = Path(folder) / "rows.parquet"
+        row_file = RowFile(local, view_set)
+        try:
+            for rows in merged_rows(lake, view_set, bucket.parts):
+                if not keep_going():
+                    raise Stopped
+                row_file.write(rows)
+        finally:
+            written = row_file.close()
+        expected = sum(part.num_rows for part in bucket.parts)
+        if written.num_rows != expected:
+            raise LakeCorrupt(f"{len(bucket.parts)} parts gave {written.num_rows} rows where {expected} were written")
+        slot = PartitionSlot(
+            view_set, GLOBAL_INSTANCE, bucket.insert_range, frozenset(part.partition_id for part in bucket.parts)
         )
+        source = sum_source_hashes(part.source_hash for part in bucket.parts)
+        failed_blocks = sum(part.failed_blocks for part in bucket.parts)
+        commit_partition(lake, slot, FinishedFile(local, written, source, failed_blocks))
+    return True
+
+
+def _has_uncovered_blocks(lake: Lake, view_set: ViewSet, bucket: MergeBucket) -> bool:
+    tag = decoded_from(view_set).stream_tag
+    return any(
+        lake.metadata.blocks(tag=tag, insert_begin=gap.begin, insert_end=gap.end, limit=1) for gap in bucket.gaps
+    )

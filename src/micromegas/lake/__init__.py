@@ -3,11 +3,18 @@
 It must never know SQL views or decode events: payloads and partition files are bytes in here.
 """
 
-from micromegas.lake.errors import LakeCorrupt, LakeError, LakeTooNew, LakeUnavailable, PartitionConflict
+from micromegas.lake.errors import (
+    LakeCorrupt,
+    LakeError,
+    LakeTooNew,
+    LakeUnavailable,
+    PartitionConflict,
+    UnknownPartitions,
+)
 from micromegas.lake.lake import Lake
 from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, Metadata
 from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_objects
-from micromegas.lake.partition import Partition, new_partition_id
+from micromegas.lake.partition import Partition, PartitionRange, new_partition_id
 from micromegas.lake.rows import BlockError, BlockRow, ExpiringObject, LeaseClaim, ProcessRow, StreamRow
 
 __all__ = [
@@ -27,8 +34,10 @@ __all__ = [
     "Objects",
     "Partition",
     "PartitionConflict",
+    "PartitionRange",
     "ProcessRow",
     "StreamRow",
+    "UnknownPartitions",
     "new_partition_id",
     "open_objects",
 ]

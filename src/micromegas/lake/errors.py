@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from micromegas.wire import SinkUnavailable
 
 
@@ -19,6 +21,15 @@ class LakeCorrupt(LakeError):
 
 class LakeTooNew(LakeError):
     """The database was migrated by a newer release that older ones must not write to."""
+
+
+class UnknownPartitions(LakeError):
+    """Partitions were named that the lake doesn't have (any more); nothing was changed. `missing` holds their names as
+    they were given."""
+
+    def __init__(self, missing: frozenset[Any]) -> None:
+        super().__init__(f"{len(missing)} partitions are not in the lake")
+        self.missing = missing
 
 
 class PartitionConflict(LakeError):

@@ -14,6 +14,16 @@ def new_partition_id() -> str:
     return str(uuid.uuid4())
 
 
+@dataclass(frozen=True, slots=True)
+class PartitionRange:
+    """What names a partition that may have no file: its view instance and its exact insert range (ns, half-open)."""
+
+    view_set: str
+    instance_id: str
+    begin_insert_time: int
+    end_insert_time: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
     """Row of a partition.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from datafusion.expr import Analyze, DescribeTable, Explain
 from micromegas.config import QuerySettings
 from micromegas.lake import Lake
 from micromegas.query import functions
-from micromegas.query.bounds import MAX_TIME, MIN_TIME, TimeRange
+from micromegas.query.bounds import MAX_TIME, MIN_TIME
 from micromegas.query.errors import QueryError, classified
 from micromegas.query.functions import ScalarFunction
 from micromegas.query.guard import checked_statement
@@ -45,8 +46,15 @@ class QueryEngine:
     The environment variable TOKIO_WORKER_THREADS, read by the engine at its first use, should be at least 8.
     """
 
-    def __init__(self, lake: Lake, settings: QuerySettings, table_functions: Sequence[TableFunction] = ()) -> None:
-        """`table_functions` come beside the engine's own; parts of the program that it doesn't know may offer some."""
+    def __init__(
+        self,
+        lake: Lake,
+        settings: QuerySettings,
+        table_functions: Sequence[TableFunction] = (),
+        administrators_scalars: Sequence[ScalarFunction] = (),
+    ) -> None:
+        """`table_functions` come beside the engine's own; parts of the program that it doesn't know may offer some.
+        `administrators_scalars` are functions of a row that exist in statements of administrators only."""
         self._settings = settings
         self._sessions = Sessions(settings, lake.objects.datafusion_store())
         self._just_in_time = JustInTime(lake, settings.statement_timeout_s)
@@ -54,17 +62,20 @@ class QueryEngine:
         self.scalars: tuple[ScalarFunction, ...] = (*functions.SCALARS, get_payload_function(lake))
         functions.register(self._sessions.base, self.scalars)
         access = LakeAccess(lake, self._just_in_time, self._partition_files)
-        self._catalogue = Catalogue(access, self._sessions, table_functions)
+        self.administrators_scalars = tuple(administrators_scalars)
+        self._catalogue = Catalogue(access, self._sessions, table_functions, self.administrators_scalars)
         self._parameter_types = ParameterTypes(self._sessions.derive())
         limits = StatementLimits(settings.tail_bytes, settings.spill_bytes)
         self._planner = Planner(self._sessions, self._catalogue, limits)
         self._planners = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="query-plan")
 
-    def describe(self, sql: str, parameters: Mapping[str, pa.Scalar] | None = None) -> StatementDescription:
+    def describe(
+        self, sql: str, parameters: Mapping[str, pa.Scalar] | None = None, *, administers: bool = False
+    ) -> StatementDescription:
         """Schema of the result and of the placeholders; plans without touching data. Blocks for a few ms (call it in a
         thread from an event loop). Raises `QueryError`."""
         statement = functions.expand_aggregates(checked_statement(sql))
-        planned = _guarded(lambda: self._planner.describe(statement, parameters or {}))
+        planned = _guarded(lambda: self._planner.describe(statement, parameters or {}, administers=administers))
         parameter_schema = self._parameter_types.schema_of(statement, planned.frame.logical_plan())
         return StatementDescription(portable_schema(planned.frame.schema()), parameter_schema)
 
@@ -79,17 +90,18 @@ class QueryEngine:
         timeout_s = self._settings.statement_timeout_s
         deadline = time.monotonic() + timeout_s
         spool = Spool(self._sessions.new_folder)
-        work = self._planners.submit(_guarded, lambda: self._start(statement, request, spool, deadline))
+        abandoned = threading.Event()
+        work = self._planners.submit(_guarded, lambda: self._start(statement, request, spool, deadline, abandoned))
         started = asyncio.wrap_future(work)
         try:
             # A thread at work can't be cancelled: what it makes for nobody is dropped as soon as it returns.
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(started)
         except TimeoutError:
-            _abandon(work, started, spool)
+            _abandon(work, started, spool, abandoned)
             raise QueryError("exhausted", f"the query took longer than {timeout_s:g} s") from None
         except asyncio.CancelledError:
-            _abandon(work, started, spool)
+            _abandon(work, started, spool, abandoned)
             raise
         except QueryError:
             spool.close()
@@ -111,8 +123,10 @@ class QueryEngine:
         self._partition_files.close()
         self._sessions.close()
 
-    def _start(self, statement: str, request: QueryRequest, spool: Spool, deadline: float) -> QueryStream:
-        planned = self._planner.plan(statement, request.parameters, TimeRange(request.begin, request.end), spool)
+    def _start(
+        self, statement: str, request: QueryRequest, spool: Spool, deadline: float, abandoned: threading.Event
+    ) -> QueryStream:
+        planned = self._planner.plan(statement, request, spool, lambda: not abandoned.is_set())
         frame = planned.frame
         if request.limit is not None and not isinstance(frame.logical_plan().to_variant(), _NOT_LIMITABLE):
             frame = frame.limit(request.limit)
@@ -138,8 +152,11 @@ def _guarded(work: Callable[[], Result]) -> Result:
         raise classified(error) from None
 
 
-def _abandon(work: Future[QueryStream], started: asyncio.Future[QueryStream], spool: Spool) -> None:
+def _abandon(
+    work: Future[QueryStream], started: asyncio.Future[QueryStream], spool: Spool, abandoned: threading.Event
+) -> None:
     """Takes the planning of a query that nobody waits for any more out of the queue, or drops what it makes."""
+    abandoned.set()
     started.add_done_callback(lambda future: None if future.cancelled() else future.exception())
     if not work.cancel():
         work.add_done_callback(lambda _: spool.close())

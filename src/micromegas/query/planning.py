@@ -16,10 +16,12 @@ from datafusion.catalog import Catalog
 from micromegas.query.block_events import ParseBlock
 from micromegas.query.bounds import TimeRange
 from micromegas.query.errors import QueryError, classified
+from micromegas.query.functions import ScalarFunction
 from micromegas.query.lake_lists import lake_lists
 from micromegas.query.listing_plan import ListingPlan
 from micromegas.query.metadata_views import metadata_views
 from micromegas.query.process_spans import ProcessSpans
+from micromegas.query.request import QueryRequest
 from micromegas.query.scans import ScanNeed, is_explain, scan_needs
 from micromegas.query.session import READ_ONLY, Sessions
 from micromegas.query.spool import Spool
@@ -57,7 +59,13 @@ class StatementLimits:
 class Catalogue:
     """Every table that statements can name. Thread-safe: holds no state of a statement."""
 
-    def __init__(self, access: LakeAccess, sessions: Sessions, functions: Sequence[TableFunction] = ()) -> None:
+    def __init__(
+        self,
+        access: LakeAccess,
+        sessions: Sessions,
+        functions: Sequence[TableFunction] = (),
+        administrators_scalars: Sequence[ScalarFunction] = (),
+    ) -> None:
         views: list[QueryTable] = [
             GlobalView(access, view_set)
             for view_set in VIEW_SETS.values()
@@ -73,6 +81,7 @@ class Catalogue:
             *lake_lists(access.lake),
             *functions,
         ]
+        self.administrators_scalars = administrators_scalars
         schemas = [table.schema for table in views]
         schemas += [schema for function in self.functions for schema in function.schemas]
         scratch = sessions.derive()
@@ -116,20 +125,33 @@ class Catalogue:
 
 
 class PlanningPass:
-    """A derived context whose table functions take their tables from `frame_of`; remembers which were named."""
+    """A derived context whose table functions take their tables from `frame_of`; remembers which were named.
+
+    With an `earlier` pass over the same statement its calls give the same tables: `now()` in an argument does not stand
+    still between two passes.
+    """
 
     def __init__(
         self,
         context: SessionContext,
         catalogue: Catalogue,
         frame_of: Callable[[SessionContext, QueryTable], DataFrame],
+        *,
+        administers: bool,
+        earlier: PlanningPass | None = None,
     ) -> None:
         self.context = context
         self.tables: dict[str, QueryTable] = {table.name: table for table in catalogue.global_views.values()}
         self._frame_of = frame_of
         self._refusal: QueryError | None = None
+        self._calls: list[tuple[TableFunction, QueryTable]] = []
+        self._earlier_calls = None if earlier is None else iter(earlier._calls)
         for function in catalogue.functions:
-            self.context.register_udtf(udtf(self._callback(function), function.name))
+            if administers or not function.for_administrators:
+                self.context.register_udtf(udtf(self._callback(function), function.name))
+        if administers:
+            for scalar in catalogue.administrators_scalars:
+                scalar.register(self.context)
 
     def sql(self, statement: str, parameters: Mapping[str, pa.Scalar]) -> DataFrame:
         """The statement's plan; raises `QueryError`."""
@@ -142,14 +164,23 @@ class PlanningPass:
     def _callback(self, function: TableFunction) -> Callable[..., DataFrame]:
         def call(*arguments: Any) -> DataFrame:
             try:
-                table = function.table_of(arguments)
+                table = self._table(function, arguments)
             except QueryError as error:
                 self._refusal = error
                 raise
+            self._calls.append((function, table))
             self.tables[table.name] = table
             return self._frame_of(self.context, table)
 
         return call
+
+    def _table(self, function: TableFunction, arguments: Sequence[Any]) -> QueryTable:
+        if self._earlier_calls is None:
+            return function.table_of(arguments)
+        earlier, table = next(self._earlier_calls, (None, None))
+        if earlier is not function or table is None:
+            raise QueryError("internal", "the two plans of the statement differ in the functions that they call")
+        return table
 
 
 class Planner:
@@ -160,26 +191,27 @@ class Planner:
         self._catalogue = catalogue
         self._limits = limits
 
-    def describe(self, statement: str, parameters: Mapping[str, pa.Scalar]) -> PlannedStatement:
+    def describe(self, statement: str, parameters: Mapping[str, pa.Scalar], *, administers: bool) -> PlannedStatement:
         """Plans over placeholders only: good for schemas, never to be run."""
-        first = self._first_pass()
+        first = self._first_pass(administers)
         frame = first.sql(statement, parameters)
         return PlannedStatement(frame, first.context, is_explain(frame.logical_plan()))
 
     def plan(
-        self, statement: str, parameters: Mapping[str, pa.Scalar], request_range: TimeRange, spool: Spool
+        self, statement: str, request: QueryRequest, spool: Spool, is_wanted: Callable[[], bool]
     ) -> PlannedStatement:
         """Both passes with the work between them. Blocks, for long when partitions must be built.
 
-        Raises `QueryError`.
+        `statement` is the request's, ready to be planned. Raises `QueryError`.
         """
         catalogue, limits = self._catalogue, self._limits
-        first = self._first_pass()
-        draft = first.sql(statement, parameters)
+        request_range = TimeRange(request.begin, request.end)
+        first = self._first_pass(request.administers)
+        draft = first.sql(statement, request.parameters)
         optimized = draft.optimized_logical_plan()
         explain_only = is_explain(optimized)
         _refuse_huge_digests(optimized)
-        preparation = Preparation(request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes)
+        preparation = Preparation(request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes, is_wanted)
         needs = scan_needs(optimized, {name: table.filter_columns for name, table in first.tables.items()})
         files = {name: first.tables[name].files(need, preparation) for name, need in needs.items()}
         if not files:
@@ -196,14 +228,14 @@ class Planner:
         for name, table in catalogue.global_views.items():
             if table.name in named or _INFORMATION_SCHEMA in named:
                 context.register_table(name, frame_of(context, table).into_view())
-        second = PlanningPass(context, catalogue, frame_of)
-        frame = second.sql(statement, parameters)
+        second = PlanningPass(context, catalogue, frame_of, administers=request.administers, earlier=first)
+        frame = second.sql(statement, request.parameters)
         _refuse_unresolved(frame)
         return PlannedStatement(frame, second.context, explain_only)
 
-    def _first_pass(self) -> PlanningPass:
+    def _first_pass(self, administers: bool) -> PlanningPass:
         context = self._sessions.derive(self._catalogue.placeholders)
-        return PlanningPass(context, self._catalogue, self._catalogue.placeholder)
+        return PlanningPass(context, self._catalogue, self._catalogue.placeholder, administers=administers)
 
 
 def _refuse_huge_digests(optimized: LogicalPlan) -> None:

@@ -14,7 +14,7 @@ class QueryRequest:
 
     `begin` and `end` are event times in ns since the epoch, both inclusive, either may be absent; they restrict the
     rows of every view of the statement. `limit` caps the rows of the result, whatever the statement's own LIMIT says.
-    `parameters` bind `$1`, `$2` … (keys `"1"`, `"2"` …) or `$name`.
+    `parameters` bind `$1`, `$2` … (keys `"1"`, `"2"` …) or `$name`. `administers`: functions for administrators exist.
     """
 
     sql: str
@@ -22,6 +22,7 @@ class QueryRequest:
     end: int | None = None
     limit: int | None = None
     parameters: Mapping[str, pa.Scalar] = field(default_factory=dict)
+    administers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,12 @@ class Parameter:
 class TableFunction(ABC):
     """A function that names a table by constants. Thread-safe: holds no state of a statement.
 
-    `schemas` are all that its tables may have, by identity. `description` and `example` (a statement) are what
-    docs/functions.md shows; tools/functions_page.py writes it.
+    `schemas` are all that its tables may have, by identity. One `for_administrators` exists only in their statements.
+    `description` and `example` (a statement) are what docs/functions.md shows; tools/functions_page.py writes it.
     """
 
     name: str
+    for_administrators: bool = False
     parameters: tuple[Parameter, ...] = ()
     schemas: Sequence[pa.Schema]
     description: str

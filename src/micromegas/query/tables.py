@@ -6,6 +6,7 @@ A table must never be scanned from anything but the files chosen here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -26,13 +27,17 @@ MAX_FILES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What the tables of one statement share: the request's range, its spool, and whether it only explains."""
+    """What the tables of one statement share: the request's range, its spool, and whether it only explains.
+
+    `is_wanted` turns false once nobody waits for the answer any more.
+    """
 
     request_range: TimeRange
     spool: Spool
     explain_only: bool
     max_tail_bytes: int
     max_list_bytes: int
+    is_wanted: Callable[[], bool]
 
     def within_request(self, bounds: Bounds) -> Bounds:
         """Bounds of rows that the request's range lets pass."""

@@ -6,10 +6,11 @@ The place where parts of the program to the right of `query` hand it their table
 from __future__ import annotations
 
 from micromegas.config import QuerySettings
+from micromegas.daemon.order_functions import order_scalar_functions, order_table_functions
 from micromegas.lake import Lake
 from micromegas.query import QueryEngine
 
 
 def query_engine(lake: Lake, settings: QuerySettings) -> QueryEngine:
     """An engine over the lake with every function of the product."""
-    return QueryEngine(lake, settings)
+    return QueryEngine(lake, settings, order_table_functions(lake), order_scalar_functions(lake))

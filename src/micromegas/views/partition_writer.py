@@ -51,9 +51,14 @@ def sum_source_hashes(hashes: Iterable[bytes]) -> bytes:
     total = 0
     count = 0
     for value in hashes:
-        count += int.from_bytes(value[:8], "little")
+        count += source_count(value)
         total = (total + int.from_bytes(value[8:], "little")) % 2**256
     return count.to_bytes(8, "little") + total.to_bytes(32, "little")
+
+
+def source_count(value: bytes) -> int:
+    """How many blocks a source hash stands for."""
+    return int.from_bytes(value[:8], "little")
 
 
 @dataclass(frozen=True, slots=True)

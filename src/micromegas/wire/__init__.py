@@ -8,7 +8,7 @@ from micromegas.wire.batch import Batch, BatchSink, SinkUnavailable
 from micromegas.wire.block import Block
 from micromegas.wire.process import Process
 from micromegas.wire.stream import COLUMNS_FORMAT, READABLE_FORMATS, TRANSIT_FORMAT, Stream
-from micromegas.wire.times import rfc3339_ns
+from micromegas.wire.times import rfc3339_ns, rfc3339_text
 
 __all__ = [
     "COLUMNS_FORMAT",
@@ -22,4 +22,5 @@ __all__ = [
     "Stream",
     "WireError",
     "rfc3339_ns",
+    "rfc3339_text",
 ]

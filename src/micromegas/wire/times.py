@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,3 +34,11 @@ def rfc3339_ns(text: str) -> int:
     if not -(2**63) <= time < 2**63:
         raise ValueError(f"{shown} does not fit nanoseconds since 1970 in 64 bits")
     return time
+
+
+def rfc3339_text(nanoseconds: int) -> str:
+    """A time (ns since the epoch) as an RFC 3339 text in UTC, with no more digits of a second than it has."""
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    digits = f".{fraction:09}".rstrip("0").rstrip(".")
+    moment = _EPOCH + timedelta(seconds=seconds)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{digits}Z"

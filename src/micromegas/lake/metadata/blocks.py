@@ -84,6 +84,12 @@ class BlockReads(MetadataPart):
             rows = connection.execute(statement).all()
         return [_with_object_key(BlockRow(*row)) for row in rows]
 
+    def count_blocks(self, **conditions: Unpack[BlockConditions]) -> int:
+        """How many visible blocks meet the conditions."""
+        statement = sa.select(sa.func.count()).select_from(schema.blocks).where(*block_filter(conditions))
+        with self._database.read() as connection:
+            return int(connection.execute(statement).scalar_one())
+
     def block(self, block_id: str) -> BlockRow | None:
         """The visible block of this id."""
         blocks = schema.blocks.c

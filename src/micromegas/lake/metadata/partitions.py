@@ -5,15 +5,16 @@ It must never leave two partitions of one view instance that overlap in insert t
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple
 
 import sqlalchemy as sa
 
-from micromegas.lake.errors import LakeError, PartitionConflict
+from micromegas.lake.errors import LakeError, PartitionConflict, UnknownPartitions
 from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.database import Database
-from micromegas.lake.metadata.part import Clock, MetadataPart
-from micromegas.lake.partition import Partition
+from micromegas.lake.metadata.part import Clock, MetadataPart, chunks
+from micromegas.lake.partition import Partition, PartitionRange
 from micromegas.lake.rows import LeaseClaim
 
 PARTITION_COLUMNS = [schema.partitions.c[name] for name in Partition.__dataclass_fields__]
@@ -79,7 +80,7 @@ class Partitions(MetadataPart):
         columns = schema.partitions.c
         name = f"{view_set}/{instance_id}"
         with self._database.write() as connection:
-            self._lock_name(connection, f"partitions/{name}")
+            self._lock_name(connection, _lock_of(view_set, instance_id))
             if claim is not None and not self._use_up(connection, claim):
                 raise PartitionConflict(f"lease {claim.name} was lost to another builder")
             conditions = [columns.view_set == view_set, columns.instance_id == instance_id]
@@ -120,6 +121,75 @@ class Partitions(MetadataPart):
             self._expire_files(connection, [row.file_path for row in retired if row.file_path is not None])
         return len(retired)
 
+    def retire_partitions_within(self, view_set: str, instance_id: str, begin: int, end: int) -> list[Partition]:
+        """Retire, in one transaction, every partition of a view instance whose insert range lies wholly within this one
+        (ns, half-open), whatever its schema; returns them."""
+        columns = schema.partitions.c
+        within = [
+            columns.view_set == view_set,
+            columns.instance_id == instance_id,
+            columns.begin_insert_time >= begin,
+            columns.end_insert_time <= end,
+        ]
+        with self._database.write() as connection:
+            self._lock_name(connection, _lock_of(view_set, instance_id))
+            retired = _select_partitions(connection, within)
+            connection.execute(sa.delete(schema.partitions).where(*within))
+            self._expire_files(connection, [each.file_path for each in retired if each.file_path is not None])
+        return retired
+
+    def retire_partition_files(self, paths: Iterable[str]) -> None:
+        """Retire the partitions of these files in one transaction; raises `UnknownPartitions`, and retires none, when
+        there is a path that no partition has."""
+        wanted = frozenset(paths)
+        path_column = schema.partitions.c.file_path
+        with self._database.write() as connection:
+            found: list[Partition] = []
+            for chunk in chunks(sorted(wanted)):
+                found += _select_partitions(connection, [path_column.in_(chunk)])
+            self._retire_found(connection, found)
+            missing = wanted - {each.file_path for each in found}
+            if missing:
+                raise UnknownPartitions(missing)
+
+    def retire_partition_ranges(self, ranges: Iterable[PartitionRange]) -> None:
+        """Retire the partitions of exactly these ranges in one transaction; raises `UnknownPartitions`, and retires
+        none, when there is a range that no partition has."""
+        wanted = frozenset(ranges)
+        columns = schema.partitions.c
+        with self._database.write() as connection:
+            found: list[Partition] = []
+            for each in sorted(wanted, key=astuple):
+                found += _select_partitions(
+                    connection,
+                    [
+                        columns.view_set == each.view_set,
+                        columns.instance_id == each.instance_id,
+                        columns.begin_insert_time == each.begin_insert_time,
+                        columns.end_insert_time == each.end_insert_time,
+                    ],
+                )
+            self._retire_found(connection, found)
+            missing = wanted - {
+                PartitionRange(each.view_set, each.instance_id, each.begin_insert_time, each.end_insert_time)
+                for each in found
+            }
+            if missing:
+                raise UnknownPartitions(missing)
+
+    def _retire_found(self, connection: sa.Connection, found: Sequence[Partition]) -> None:
+        """Retire what was found before its locks were taken; `PartitionConflict` when it has changed since."""
+        for name in sorted({_lock_of(each.view_set, each.instance_id) for each in found}):
+            self._lock_name(connection, name)
+        deleted = 0
+        for chunk in chunks([each.partition_id for each in found]):
+            deleted += connection.execute(
+                sa.delete(schema.partitions).where(schema.partitions.c.partition_id.in_(chunk))
+            ).rowcount
+        if deleted != len(found):
+            raise PartitionConflict(f"{len(found) - deleted} partitions were replaced meanwhile")
+        self._expire_files(connection, [each.file_path for each in found if each.file_path is not None])
+
     def _expire_files(self, connection: sa.Connection, paths: list[str]) -> None:
         expires = self._clock() + self._retired_grace_ns
         rows = [{"path": path, "expires": expires, "doomed": False} for path in paths]
@@ -134,6 +204,11 @@ class Partitions(MetadataPart):
         )
         if adopted.rowcount != 1:
             raise PartitionConflict(f"partition file {path} is not registered as being written, or expired meanwhile")
+
+
+def _lock_of(view_set: str, instance_id: str) -> str:
+    """What whoever changes the partitions of a view instance locks."""
+    return f"partitions/{view_set}/{instance_id}"
 
 
 def _select_partitions(connection: sa.Connection, conditions: list[sa.ColumnElement[bool]]) -> list[Partition]:

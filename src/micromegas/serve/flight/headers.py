@@ -14,12 +14,13 @@ from micromegas.wire import rfc3339_ns
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """`begin` and `end`: event times in ns since the epoch, both inclusive, each None when not given. `limit`: rows, or
-    None."""
+    None. `administers` is no header's business: the server says who the caller is."""
 
     begin: int | None = None
     end: int | None = None
     limit: int | None = None
     preserve_dictionary: bool = False
+    administers: bool = False
 
 
 def read_options(metadata: Iterable[tuple[str, str | bytes]]) -> CallOptions:

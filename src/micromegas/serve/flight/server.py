@@ -9,6 +9,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc
@@ -78,7 +79,7 @@ class FlightServer:
 
     async def handshake(self, _requests: AsyncIterable[bytes], context: Any) -> None:
         """Answers at once: some clients wait for the answer's headers before they send anything."""
-        key = await self._boundary(context, _returns(lambda: self._signed_in(context)))
+        key, _ = await self._boundary(context, _returns(lambda: self._signed_in(context)))
         await context.send_initial_metadata((("authorization", f"Bearer {key or _ANONYMOUS}"),))
         await context.write(b"")
 
@@ -99,8 +100,8 @@ class FlightServer:
         await context.write(await self._boundary(context, self._service.do_put(requests)))
 
     async def do_action(self, request: bytes, context: Any) -> None:
-        await self._options(context)
-        for result in await self._boundary(context, self._service.do_action(request)):
+        options = await self._options(context)
+        for result in await self._boundary(context, self._service.do_action(request, options)):
             await context.write(result)
 
     async def list_actions(self, _request: bytes, context: Any) -> None:
@@ -140,20 +141,22 @@ class FlightServer:
         """Checks who calls, then reads how they want the answer."""
 
         def read() -> CallOptions:
-            self._signed_in(context)
-            return read_options(context.invocation_metadata() or ())
+            _, name = self._signed_in(context)
+            administers = not self._settings.admins or name in self._settings.admins
+            return replace(read_options(context.invocation_metadata() or ()), administers=administers)
 
         return await self._boundary(context, _returns(read))
 
-    def _signed_in(self, context: Any) -> str | None:
-        """The key that the caller presented, which is an accepted one wherever keys are configured."""
+    def _signed_in(self, context: Any) -> tuple[str | None, str | None]:
+        """The key that the caller presented, which is an accepted one wherever keys are configured, and its name."""
         presented = None
         for name, value in context.invocation_metadata() or ():
             if name == "authorization" and isinstance(value, str):
                 presented = presented_key(value)
-        if self._keys and self._keys.name_of(presented) is None:
+        name = self._keys.name_of(presented)
+        if self._keys and name is None:
             raise FlightError("UNAUTHENTICATED", "a valid api key is needed: authorization: Bearer <key>")
-        return presented
+        return presented, name
 
     async def _boundary(self, context: Any, call: Awaitable[Answer]) -> Answer:
         """Awaits `call`; any failure of it ends the gRPC call with a status and a clean text."""

@@ -45,7 +45,9 @@ _UPDATES = frozenset({"CommandStatementUpdate", "CommandPreparedStatementUpdate"
 class Engine(Protocol):
     """What is needed of `micromegas.query.engine.QueryEngine`."""
 
-    def describe(self, sql: str, parameters: Mapping[str, pa.Scalar] | None = None) -> StatementDescription: ...
+    def describe(
+        self, sql: str, parameters: Mapping[str, pa.Scalar] | None = None, *, administers: bool = False
+    ) -> StatementDescription: ...
 
     async def execute(self, request: QueryRequest) -> QueryStream: ...
 
@@ -100,7 +102,7 @@ class FlightSqlService:
                 yield frame
             return
         sql, parameters = self._statement_of(command)
-        request_ = QueryRequest(sql, options.begin, options.end, options.limit, parameters)
+        request_ = QueryRequest(sql, options.begin, options.end, options.limit, parameters, options.administers)
         stream = await self._engine.execute(request_)
         try:
             converter = EdgeConverter(stream.schema, options.preserve_dictionary)
@@ -116,12 +118,12 @@ class FlightSqlService:
         finally:
             await stream.aclose()
 
-    async def do_action(self, request: bytes) -> list[bytes]:
+    async def do_action(self, request: bytes, options: CallOptions) -> list[bytes]:
         """Results of one action, as serialized Result messages."""
         action = parse("Action", request)
         if action.type == "CreatePreparedStatement":
             body = unpack_as("ActionCreatePreparedStatementRequest", action.body)
-            return [_result(await self._prepare(body.query))]
+            return [_result(await self._prepare(body.query, options))]
         if action.type == "ClosePreparedStatement":
             body = unpack_as("ActionClosePreparedStatementRequest", action.body)
             self._statements.close(text_of(body.prepared_statement_handle))
@@ -163,10 +165,10 @@ class FlightSqlService:
         bound = messages.new("DoPutPreparedStatementResult", prepared_statement_handle=handle)
         return _bytes(messages.new("PutResult", app_metadata=_bytes(bound)))
 
-    async def _prepare(self, sql: str) -> bytes:
+    async def _prepare(self, sql: str, options: CallOptions) -> bytes:
         def plan() -> tuple[str, StatementDescription]:
             handle = self._statements.prepare(sql)
-            return handle, self._engine.describe(handle)
+            return handle, self._engine.describe(handle, administers=options.administers)
 
         # planning takes milliseconds and may wait for the metadata database: not on the event loop
         handle, description = await asyncio.to_thread(plan)
@@ -181,7 +183,7 @@ class FlightSqlService:
         if is_catalog_command(command.name):
             return catalog_schema(command.name, command.body)
         sql, parameters = self._statement_of(command)
-        description = await asyncio.to_thread(self._engine.describe, sql, parameters)
+        description = await asyncio.to_thread(self._engine.describe, sql, parameters, administers=options.administers)
         return edge_schema(description.schema, options.preserve_dictionary)
 
     def _statement_of(self, command: Command) -> tuple[str, Mapping[str, pa.Scalar]]:
