@@ -15,12 +15,14 @@ from micromegas.lake.lake import Lake
 from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, Metadata
 from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_objects
 from micromegas.lake.partition import Partition, PartitionRange, new_partition_id
+from micromegas.lake.partition_index import ChosenPartitions, PartitionIndex, TooManyPartitions
 from micromegas.lake.rows import BlockError, BlockRow, ExpiringObject, LeaseClaim, ProcessRow, StreamRow
 
 __all__ = [
     "BLOCK_RECORD_SCHEMA",
     "BlockError",
     "BlockRow",
+    "ChosenPartitions",
     "DataFusionStore",
     "ExpiringObject",
     "Lake",
@@ -34,9 +36,11 @@ __all__ = [
     "Objects",
     "Partition",
     "PartitionConflict",
+    "PartitionIndex",
     "PartitionRange",
     "ProcessRow",
     "StreamRow",
+    "TooManyPartitions",
     "UnknownPartitions",
     "new_partition_id",
     "open_objects",

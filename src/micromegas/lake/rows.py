@@ -90,3 +90,14 @@ class LeaseClaim:
 
     name: str
     token: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBounds:
+    """What of a partition tells whether a query needs it, as in `Partition`."""
+
+    begin_insert_time: int
+    end_insert_time: int
+    min_event_time: int | None
+    max_event_time: int | None
+    schema_hash: bytes

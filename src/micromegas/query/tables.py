@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from datafusion import DataFrame, Expr, col, lit
 
-from micromegas.lake import Lake, Partition
+from micromegas.lake import ChosenPartitions, Lake, Partition, PartitionIndex, TooManyPartitions
 from micromegas.query.bounds import Bounds, TimeRange
 from micromegas.query.errors import QueryError
 from micromegas.query.just_in_time import JustInTime
@@ -106,11 +106,15 @@ class LakeAccess:
             and bounds.time.overlaps(partition.min_event_time, partition.max_event_time)
         ]
         if len(chosen) > MAX_FILES:
-            raise QueryError(
-                "exhausted", f"{view_set.name}: {len(chosen)} files in range, at most {MAX_FILES} fit; narrow the range"
-            )
+            raise _too_many_files(view_set, len(chosen))
         self.partition_files.check(chosen)
         return [self.lake.objects.url_of(each.file_path) for each in chosen if each.file_path is not None]
+
+
+def _too_many_files(view_set: ViewSet, count: int) -> QueryError:
+    return QueryError(
+        "exhausted", f"{view_set.name}: {count} files in range, at most {MAX_FILES} fit; narrow the range"
+    )
 
 
 def _filter_columns(view_set: ViewSet) -> FilterColumns:
@@ -131,26 +135,37 @@ class GlobalView(QueryTable):
         self.filter_columns = _filter_columns(view_set)
         self.view_set = self._view_set = view_set
         self._access = access
+        self._index = PartitionIndex(access.lake.metadata, view_set.name, GLOBAL_INSTANCE)
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         metadata = self._access.lake.metadata
         # The watermark comes first: what is visible by then is either in the partitions read next, or in their gaps.
         watermark = metadata.watermark()
-        partitions = [
-            partition
-            for partition in metadata.partitions(self._view_set.name, GLOBAL_INSTANCE)
-            if partition.schema_hash == self._view_set.schema_hash
-        ]
         bounds = preparation.within_request(need.bounds)
-        files = TableFiles(self._access.partition_urls(self._view_set, partitions, bounds))
+        chosen = self._choose(bounds, watermark + 1)
+        files = TableFiles(self._access.partition_urls(self._view_set, chosen.partitions, bounds))
         if preparation.explain_only:
             return files
-        blocks = tail_blocks(self._access.lake, self._view_set, partitions, watermark, bounds)
+        limit = preparation.max_tail_bytes
+        blocks = tail_blocks(self._access.lake, self._view_set, chosen.gaps, bounds, limit)
         if blocks:
-            limit = preparation.max_tail_bytes
-            batches = tail_batches(self._access.lake, self._view_set, blocks, limit)
+            batches = tail_batches(self._access.lake, self._view_set, blocks)
             files.spooled.extend(preparation.spool.write(self.schema, batches, self._view_set.name, limit))
         return files
+
+    def _choose(self, bounds: Bounds, insert_end: int) -> ChosenPartitions:
+        if bounds.time.is_empty:
+            return ChosenPartitions([], [])
+        try:
+            return self._index.choose(
+                {self._view_set.schema_hash},
+                event_begin=bounds.time.begin,
+                event_end=bounds.time.end,
+                insert_end=insert_end,
+                max_partitions=MAX_FILES,
+            )
+        except TooManyPartitions as many:
+            raise _too_many_files(self._view_set, many.count) from None
 
 
 class InstanceView(QueryTable):

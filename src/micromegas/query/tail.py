@@ -1,6 +1,6 @@
 """The blocks of a global view that no partition covers yet, decoded for one query.
 
-Must never take a block that a chosen partition holds, nor one that becomes visible after the query began.
+Must never take a block that a partition holds, nor one that becomes visible after the query began.
 """
 
 from __future__ import annotations
@@ -9,71 +9,52 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from micromegas.lake import BlockRow, Lake, Partition
+from micromegas.lake import BlockRow, Lake
 from micromegas.query.bounds import Bounds
 from micromegas.query.errors import QueryError
 from micromegas.views.block_decoding import DecodedBlocks, decoded_from
 from micromegas.views.block_groups import EVENT_TIME_MARGIN
-from micromegas.views.coverage import uncovered
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
 
-# Beyond so many gaps one listing of everything between the first and the last is cheaper.
-_MAX_LISTINGS = 32
+MAX_TAIL_BLOCKS = 50_000
 
 
 def tail_blocks(
-    lake: Lake, view_set: ViewSet, partitions: Sequence[Partition], watermark: int, bounds: Bounds
+    lake: Lake, view_set: ViewSet, gaps: Sequence[tuple[int, int]], bounds: Bounds, max_bytes: int
 ) -> list[BlockRow]:
-    """Blocks up to `watermark` outside of the insert ranges of `partitions`, which are all current ones of the view,
-    that may hold rows within `bounds`; in insert order."""
-    gaps = uncovered(partitions, 0, watermark + 1)
+    """Blocks in `gaps`, the ranges of insert time that no partition covers, which may hold rows within `bounds`; in
+    insert order. Lists no more than `MAX_TAIL_BLOCKS`; raises `QueryError` when these or their payloads are too many.
+    """
     if not gaps or bounds.time.is_empty:
         return []
-    listings = [(gap.begin, gap.end) for gap in gaps]
-    if len(listings) > _MAX_LISTINGS:
-        listings = [(listings[0][0], listings[-1][1])]
     events = bounds.time.widened(EVENT_TIME_MARGIN)
+    blocks = lake.metadata.blocks_within(
+        gaps,
+        MAX_TAIL_BLOCKS + 1,
+        tag=decoded_from(view_set).stream_tag,
+        process_id=bounds.only_id("process_id"),
+        event_begin=events.begin,
+        event_end=events.end,
+    )
+    if len(blocks) > MAX_TAIL_BLOCKS:
+        raise _too_much(view_set, f"more than {MAX_TAIL_BLOCKS} blocks")
     processes = bounds.allowed("process_id")
-    blocks: list[BlockRow] = []
-    for begin, end in listings:
-        blocks += lake.metadata.blocks(
-            tag=decoded_from(view_set).stream_tag,
-            process_id=bounds.only_id("process_id"),
-            insert_begin=begin,
-            insert_end=end,
-            event_begin=events.begin,
-            event_end=events.end,
-        )
-    covered = _Covered(partitions)
-    return [
-        block
-        for block in blocks
-        if not covered.holds(block.insert_time) and (processes is None or block.process_id in processes)
-    ]
-
-
-class _Covered:
-    """Walks the partitions beside blocks that come in insert order."""
-
-    def __init__(self, partitions: Sequence[Partition]) -> None:
-        self._ranges = sorted((each.begin_insert_time, each.end_insert_time) for each in partitions)
-        self._next = 0
-
-    def holds(self, insert_time: int) -> bool:
-        while self._next < len(self._ranges) and self._ranges[self._next][1] <= insert_time:
-            self._next += 1
-        return self._next < len(self._ranges) and self._ranges[self._next][0] <= insert_time
-
-
-def tail_batches(lake: Lake, view_set: ViewSet, blocks: Sequence[BlockRow], max_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Rows of the blocks; what can't be decoded is recorded. Raises `QueryError` when the payloads are too many."""
-    payload_bytes = sum(block.payload_size for block in blocks)
+    wanted = [block for block in blocks if processes is None or block.process_id in processes]
+    payload_bytes = sum(block.payload_size for block in wanted)
     if payload_bytes > max_bytes:
-        raise QueryError(
-            "exhausted",
-            f"{view_set.name}: {len(blocks)} blocks of {payload_bytes} bytes in range are not in partitions yet; "
-            "let the daemon catch up or narrow the range",
-        )
+        raise _too_much(view_set, f"{len(wanted)} blocks of {payload_bytes} bytes")
+    return wanted
+
+
+def _too_much(view_set: ViewSet, what: str) -> QueryError:
+    return QueryError(
+        "exhausted",
+        f"{view_set.name}: {what} in range are not in partitions yet; let the daemon catch up or narrow the range",
+    )
+
+
+def tail_batches(lake: Lake, view_set: ViewSet, blocks: Sequence[BlockRow]) -> Iterator[pa.RecordBatch]:
+    """Rows of the blocks; what can't be decoded is recorded."""
     decoded = DecodedBlocks(lake, view_set, GLOBAL_INSTANCE, blocks)
     yield from decoded
     if decoded.failures:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, TypedDict, Unpack
 
 import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
-from micromegas.lake.metadata.part import MetadataPart
+from micromegas.lake.metadata.part import MetadataPart, chunks
 from micromegas.lake.rows import BlockRow
 
 BLOCK_COLUMNS = [schema.blocks.c[name] for name in BlockRow.__dataclass_fields__]
 BlockOrder = Literal["insert", "event"]
+
+_RANGES_PER_STATEMENT = 50
 
 
 class BlockConditions(TypedDict, total=False):
@@ -89,6 +92,27 @@ class BlockReads(MetadataPart):
         statement = sa.select(sa.func.count()).select_from(schema.blocks).where(*block_filter(conditions))
         with self._database.read() as connection:
             return int(connection.execute(statement).scalar_one())
+
+    def blocks_within(
+        self, ranges: Sequence[tuple[int, int]], limit: int, **conditions: Unpack[BlockConditions]
+    ) -> list[BlockRow]:
+        """Up to `limit` (whichever) visible blocks in these half-open ranges of insert time (ns) that meet the
+        conditions, by (insert_time, block_id). Costs what is found, however much lies outside of the ranges."""
+        found: list[BlockRow] = []
+        with self._database.read() as connection:
+            for chunk in chunks(ranges, _RANGES_PER_STATEMENT):
+                # A statement per range, as it were: any other form makes the databases look through all blocks.
+                parts = [
+                    sa.select(*BLOCK_COLUMNS).where(
+                        *block_filter({**conditions, "insert_begin": begin, "insert_end": end})
+                    )
+                    for begin, end in chunk
+                ]
+                rows = connection.execute(sa.union_all(*parts).limit(limit - len(found)))
+                found.extend(_with_object_key(BlockRow(*row)) for row in rows)
+                if len(found) == limit:
+                    break
+        return sorted(found, key=lambda block: (block.insert_time, block.block_id))
 
     def block(self, block_id: str) -> BlockRow | None:
         """The visible block of this id."""

@@ -17,12 +17,22 @@ from micromegas.lake.metadata.expiring import ExpiringObjects
 from micromegas.lake.metadata.leases import Leases
 from micromegas.lake.metadata.migration import migrate
 from micromegas.lake.metadata.part import Clock
+from micromegas.lake.metadata.partition_changes import PartitionChanges
 from micromegas.lake.metadata.partitions import Partitions
 from micromegas.lake.metadata.retention import Retention
 
 
 class Metadata(
-    Commits, BlockReads, BlockRecords, AnnouncementReads, Partitions, ExpiringObjects, Leases, BlockErrors, Retention
+    Commits,
+    BlockReads,
+    BlockRecords,
+    AnnouncementReads,
+    Partitions,
+    PartitionChanges,
+    ExpiringObjects,
+    Leases,
+    BlockErrors,
+    Retention,
 ):
     """The metadata database of a lake.
 

@@ -55,6 +55,20 @@ class Partitions(MetadataPart):
         with self._database.read() as connection:
             return _select_partitions(connection, conditions)
 
+    def partitions_beginning_at(self, view_set: str, instance_id: str, begins: Iterable[int]) -> list[Partition]:
+        """Partitions of a view instance that begin at one of these insert times (ns, ascending), by insert time."""
+        columns = schema.partitions.c
+        found: list[Partition] = []
+        with self._database.read() as connection:
+            for chunk in chunks(begins):
+                conditions = [
+                    columns.view_set == view_set,
+                    columns.instance_id == instance_id,
+                    columns.begin_insert_time.in_(chunk),
+                ]
+                found.extend(_select_partitions(connection, conditions))
+        return found
+
     def all_partitions(self) -> list[Partition]:
         """Every partition of the lake, by view set, instance and insert time."""
         with self._database.read() as connection:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-GENERATION = 1
+GENERATION = 2
 """Number of this schema. Raised by every migration."""
 
 MIN_COMPATIBLE_GENERATION = 1
@@ -131,6 +131,16 @@ partitions = sa.Table(
     sa.Index("ix_partitions_event", "view_set", "instance_id", "min_event_time"),
     sa.UniqueConstraint("file_path"),
 )
+
+partition_changes = sa.Table(
+    "partition_changes",
+    metadata,
+    sa.Column("view_set", sa.Text, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("begin_insert_time", sa.BigInteger, nullable=False),
+)
+"""The newest changes of partitions of global instances, written by triggers on `partitions`: at which insert time one
+came, went or changed. Versions of a view set have no holes."""
 
 expiring_objects = sa.Table(
     "expiring_objects",
