@@ -21,6 +21,10 @@ def spans(asked: Asked, thread: Stream) -> list[Span]:
     return sorted((each for each in asked.world.spans if each.stream is thread), key=lambda each: each.begin)
 
 
+def thread_name(thread: Stream) -> str:
+    return "{thread-name}-{thread-id}".format_map(thread.properties)
+
+
 def view(thread: Stream) -> str:
     return f"view_instance('thread_spans', '{thread.stream_id}')"
 
@@ -104,6 +108,49 @@ def test_29_frame_budget(asked: Asked) -> None:
         )
         assert expected.total() == 3 * len(slow) > 0
         assert Counter(asked.rows(sql, WITHIN)) == expected
+
+
+def test_30_all_threads_of_a_process(asked: Asked) -> None:
+    process = threads(asked)[0].process
+    sql = f"SELECT thread_name, name, SUM(duration) FROM process_spans('{process.process_id}', 'thread') GROUP BY 1, 2"
+    totals = Counter[tuple[str, str]]()
+    for thread in threads(asked):
+        for each in spans(asked, thread):
+            totals[thread_name(thread), each.name] += each.duration
+    assert {(thread, name): total for thread, name, total in asked.rows(sql, WITHIN)} == totals
+
+
+@pytest.mark.parametrize("end", ["end", '"end"'])
+def test_31_swim_lanes(asked: Asked, end: str) -> None:
+    """Also with `end` unquoted, as people write it."""
+    process = threads(asked)[0].process
+    sql = (
+        f"SELECT stream_id, thread_name, name, begin, {end}, depth "
+        f"FROM process_spans('{process.process_id}', 'both') ORDER BY begin"
+    )
+    expected = Counter(
+        (thread.stream_id, thread_name(thread), each.name, each.begin, each.end, each.depth)
+        for thread in threads(asked)
+        for each in spans(asked, thread)
+    )
+    found = asked.rows(sql, WITHIN)
+    assert Counter(found) == expected
+    begins = [row[3] for row in found]
+    assert begins == sorted(begins)
+
+
+def test_31_swim_lanes_of_async_spans(asked: Asked) -> None:
+    (process,) = {each.process.process_id: each.process for each in asked.world.async_spans}.values()
+    sql = (
+        "SELECT stream_id, thread_name, name, begin, end, depth "
+        f"FROM process_spans('{process.process_id}', 'async') ORDER BY begin"
+    )
+    expected = Counter(
+        ("", "async", each.name, each.begin, each.end, each.depth)
+        for each in asked.world.async_spans
+        if each.end is not None
+    )
+    assert Counter(asked.rows(sql, WITHIN)) == expected
 
 
 def test_33_thread_coverage(asked: Asked) -> None:
