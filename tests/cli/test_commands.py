@@ -19,6 +19,7 @@ from e2e.recordings import recording
 from e2e.serving import PROGRAM, Service, serving
 
 from micromegas.config import LakeSettings
+from micromegas.lake import Lake
 
 
 def run(*arguments: str, stdin: bytes | None = None, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -308,3 +309,26 @@ def test_orders_are_for_those_whom_the_server_names(tmp_path: Path) -> None:
     assert_one_line_error(bad, "admins are named")
     bad = run("serve", "--lake", str(tmp_path / "lake"), MICROMEGAS_ADMINS='{"ops": 1}')
     assert_one_line_error(bad, "admins: not a JSON array of names")
+
+
+def test_retention_tells_what_policies_would_delete(tmp_path: Path) -> None:
+    lake = str(tmp_path / "lake")
+    Lake.open(LakeSettings(lake_dir=tmp_path / "lake")).close()
+    policies = tmp_path / "policies.toml"
+    policies.write_text("[[raw]]\nname = 'traces'\nstreams = \"array_has(tags, 'cpu')\"\ndays = 7\n")
+    command = ("retention", "--lake", lake, "--retention-policies", str(policies))
+    done = run(*command, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert [(row["policy"], row["days"]) for row in json.loads(done.stdout)] == [
+        ("traces", 7),
+        ("default", 90),
+        ("default", 90),
+    ]
+    policies.write_text("[[raw]]\ndays = 7\nstreams = 'nothing = 1'")
+    assert_one_line_error(run(*command), "retention policy 'raw 1', streams", "nothing")
+    assert_one_line_error(run("daemon", *command[1:]), "retention policy 'raw 1', streams", "nothing")
+    policies.write_text("[[raw]]\ndays = 'x'")
+    assert_one_line_error(run(*command), "raw entry 1: days")
+    assert_one_line_error(run("retention", "--lake", str(tmp_path / "typo")), "no lake there")
+    assert not (tmp_path / "typo").exists()
+    assert_one_line_error(run(*command[:3], "--retention-policies", "/no/file"), "/no/file", "No such file")

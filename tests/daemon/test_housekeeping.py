@@ -19,7 +19,7 @@ from daemon.telemetry import (
 )
 
 from micromegas.config import DaemonSettings, LakeSettings
-from micromegas.daemon import housekeeping
+from micromegas.daemon import retention
 from micromegas.daemon.housekeeping import Housekeeping
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND
 from micromegas.lake import Lake, LakeUnavailable
@@ -55,8 +55,8 @@ def forget(telemetry: Telemetry, lake: Lake) -> None:
 def test_what_is_older_than_the_horizon_goes_and_all_else_stays(
     lake: Lake, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(housekeeping, "BLOCKS_PER_STEP", 3)
-    monkeypatch.setattr(housekeeping, "PARTITIONS_PER_STEP", 2)
+    monkeypatch.setattr(retention, "BLOCKS_PER_STEP", 3)
+    monkeypatch.setattr(retention, "PARTITIONS_PER_STEP", 2)
     old, both, young = (Telemetry(lake, seed) for seed in range(3))
     for day in range(5):
         clock.now = MIDNIGHT + day * DAY + HOUR

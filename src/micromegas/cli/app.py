@@ -55,6 +55,15 @@ RetentionDays = Annotated[
         "--retention-days", envvar="MICROMEGAS_RETENTION_DAYS", help="Delete telemetry older than this.", min=1
     ),
 ]
+Format = Annotated[str | None, typer.Option("--format", help="table, json, csv, arrow or parquet; default: table.")]
+RetentionPoliciesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--retention-policies",
+        envvar="MICROMEGAS_RETENTION_POLICIES",
+        help="File of policies: what is kept for longer or shorter than that.",
+    ),
+]
 
 
 def run() -> None:
@@ -97,12 +106,22 @@ def serve(
     object_store: ObjectStore = None,
     memory_limit_mb: MemoryLimit = None,
     retention_days: RetentionDays = None,
+    retention_policies: RetentionPoliciesFile = None,
 ) -> None:
     """Ingestion, Flight SQL, and daemon in one process."""
     from micromegas.cli.services import ServiceFlags, run_services
 
     flags = ServiceFlags(
-        lake, host, database_url, object_store, http_port, flight_port, memory_limit_mb, retention_days, daemon=True
+        lake,
+        host,
+        database_url,
+        object_store,
+        http_port,
+        flight_port,
+        memory_limit_mb,
+        retention_days,
+        daemon=True,
+        retention_policies=retention_policies,
     )
     run_services(flags, os.environ)
 
@@ -149,6 +168,7 @@ def daemon(
     object_store: ObjectStore = None,
     memory_limit_mb: MemoryLimit = None,
     retention_days: RetentionDays = None,
+    retention_policies: RetentionPoliciesFile = None,
 ) -> None:
     """Daemon only: materializes partitions, deletes what is too old."""
     from micromegas.cli.services import ServiceFlags, run_services
@@ -160,8 +180,33 @@ def daemon(
         memory_limit_mb=memory_limit_mb,
         retention_days=retention_days,
         daemon=True,
+        retention_policies=retention_policies,
     )
     run_services(flags, os.environ)
+
+
+@app.command()
+def retention(
+    *,
+    lake: Lake = None,
+    database_url: DatabaseUrl = None,
+    object_store: ObjectStore = None,
+    retention_days: RetentionDays = None,
+    retention_policies: RetentionPoliciesFile = None,
+    format: Format = None,
+) -> None:
+    """Shows what policies would delete now, and deletes nothing. Opens the lake itself, beside its servers."""
+    from micromegas.cli.retention import run_retention
+    from micromegas.cli.settings import ServiceFlags
+
+    flags = ServiceFlags(
+        lake,
+        database_url=database_url,
+        object_store=object_store,
+        retention_days=retention_days,
+        retention_policies=retention_policies,
+    )
+    run_retention(flags, os.environ, format or "table")
 
 
 spool = typer.Typer(help="What recorded processes left that died.", no_args_is_help=True)
@@ -243,9 +288,7 @@ def query(
     ] = None,
     end: Annotated[str | None, typer.Option("--end", help="Rows up to this time, likewise.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="At most this many rows.", min=0)] = None,
-    format: Annotated[
-        str | None, typer.Option("--format", help="table, json, csv, arrow or parquet; default: table.")
-    ] = None,
+    format: Format = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
     server: Server = "grpc://localhost:50051",
     api_key: AnyApiKey = None,

@@ -26,6 +26,7 @@ def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
     os.environ.setdefault("TOKIO_WORKER_THREADS", "8")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    from micromegas.daemon.selection import PolicyError
     from micromegas.lake import LakeError
     from micromegas.serve.node import ListenError, Node
 
@@ -36,7 +37,7 @@ def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
         raise CliError(f"{_one_line(error)}; check --lake, --database-url and --object-store") from None
     except ListenError as error:
         raise CliError(f"{error}; is it running already? other ports: --http-port, --flight-port") from None
-    except OSError as error:
+    except (PolicyError, OSError) as error:
         raise CliError(_one_line(error)) from None
 
 

@@ -4,7 +4,7 @@ variables."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from micromegas.config import (
     QuerySettings,
     parse_admins,
     parse_api_keys,
+    parse_retention_policies,
 )
 
 if TYPE_CHECKING:
@@ -47,24 +48,17 @@ class ServiceFlags:
     memory_limit_mb: int | None = None
     retention_days: int | None = None
     daemon: bool = False
+    retention_policies: Path | None = None
 
 
 def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSettings:
     """Settings of the roles that the flags ask for; `CliError` for values that can't be."""
     from micromegas.serve.node import NodeSettings
 
-    if flags.lake is None and (flags.database_url is None or flags.object_store is None):
-        raise CliError("where is the lake? add --lake DIR, or both --database-url and --object-store")
     try:
         keys = parse_api_keys(environment["MICROMEGAS_API_KEYS"]) if environment.get("MICROMEGAS_API_KEYS") else ()
         admins = parse_admins(environment["MICROMEGAS_ADMINS"]) if environment.get("MICROMEGAS_ADMINS") else frozenset()
-        options = {name: environment[key] for key, name in _STORE_VARIABLES.items() if environment.get(key)}
-        lake = LakeSettings(
-            lake_dir=flags.lake,
-            database_url=flags.database_url,
-            object_store=flags.object_store,
-            object_store_options=options,
-        )
+        lake = lake_settings(flags, environment)
         query = (
             QuerySettings()
             if flags.memory_limit_mb is None
@@ -78,11 +72,35 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
             flight = FlightSettings(host=flags.host, port=flags.flight_port, api_keys=keys, admins=admins)
         daemon = None
         if flags.daemon:
-            daemon = (
-                DaemonSettings()
-                if flags.retention_days is None
-                else DaemonSettings(retention_days=flags.retention_days)
-            )
+            daemon = daemon_settings(flags)
     except ValueError as error:
         raise CliError(str(error)) from None
     return NodeSettings(lake=lake, query=query, ingest=ingest, flight=flight, daemon=daemon)
+
+
+def lake_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> LakeSettings:
+    """Where the lake is; `CliError` where the flags don't tell, `ValueError` for values that can't be."""
+    if flags.lake is None and (flags.database_url is None or flags.object_store is None):
+        raise CliError("where is the lake? add --lake DIR, or both --database-url and --object-store")
+    options = {name: environment[key] for key, name in _STORE_VARIABLES.items() if environment.get(key)}
+    return LakeSettings(
+        lake_dir=flags.lake,
+        database_url=flags.database_url,
+        object_store=flags.object_store,
+        object_store_options=options,
+    )
+
+
+def daemon_settings(flags: ServiceFlags) -> DaemonSettings:
+    """Settings of the daemon; `CliError` for a file that can't be read, `ValueError` for values that can't be."""
+    settings = DaemonSettings()
+    if flags.retention_days is not None:
+        settings = replace(settings, retention_days=flags.retention_days)
+    if flags.retention_policies is not None:
+        try:
+            text = flags.retention_policies.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a text in UTF-8"
+            raise CliError(f"--retention-policies {flags.retention_policies}: {reason}") from None
+        settings = replace(settings, policies=parse_retention_policies(text))
+    return settings

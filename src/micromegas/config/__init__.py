@@ -9,6 +9,7 @@ from micromegas.config.flight import FlightSettings
 from micromegas.config.ingest import ApiKey, IngestSettings, parse_admins, parse_api_keys
 from micromegas.config.lake import LakeSettings
 from micromegas.config.query import QuerySettings
+from micromegas.config.retention import RawPolicy, RetentionPolicies, parse_retention_policies
 
 __all__ = [
     "ApiKey",
@@ -17,6 +18,9 @@ __all__ = [
     "IngestSettings",
     "LakeSettings",
     "QuerySettings",
+    "RawPolicy",
+    "RetentionPolicies",
     "parse_admins",
     "parse_api_keys",
+    "parse_retention_policies",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from micromegas.config.retention import RetentionPolicies
 
 MIN_SWEEP_AGE_S = 1200.0
 
@@ -11,13 +13,15 @@ MIN_SWEEP_AGE_S = 1200.0
 class DaemonSettings:
     """How often the tiers run and how long telemetry is kept.
 
-    * `retention_days`: blocks, their payloads and partitions older than this (by insert time) are deleted.
+    * `retention_days`: blocks, their payloads and partitions older than this (by insert time) are deleted, where
+      `policies` don't say otherwise.
     * `lease_ttl_s`: a daemon that does not renew for so long loses its tier to another.
     * `sweep_age_s`: an object without any row is deleted only when older than this; at least 20 minutes, as a writer
       has 10 to bring the row of an object that it wrote.
     """
 
     retention_days: int = 90
+    policies: RetentionPolicies = field(default_factory=RetentionPolicies)
     tick_s: float = 1.0
     lease_ttl_s: float = 10.0
     sweep_interval_s: float = 300.0

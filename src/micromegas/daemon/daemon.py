@@ -22,6 +22,7 @@ from micromegas.daemon.insert_clock import Clock, retention_begin
 from micromegas.daemon.lease import Lease
 from micromegas.daemon.merge_buckets import TIERS
 from micromegas.daemon.merging import Merging
+from micromegas.daemon.retention import Select
 from micromegas.lake import Lake, LakeError, LakeUnavailable
 from micromegas.views.catalogue import GLOBAL_VIEW_SETS
 from micromegas.views.view_set import ViewSet
@@ -52,10 +53,14 @@ class Daemon:
     Any number of daemons may run on one lake. `run` goes on until `stop`; the lake stays open and is the caller's.
     """
 
-    def __init__(self, lake: Lake, settings: DaemonSettings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, lake: Lake, settings: DaemonSettings, clock: Clock | None = None, select: Select | None = None
+    ) -> None:
+        """`select` answers the predicates of the retention policies, where there are any."""
         self._lake = lake
         self._settings = settings
         self._clock = clock or lake.clock
+        self._select = select
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4()}"
         self._stopping = asyncio.Event()
         self._done = asyncio.Event()
@@ -67,7 +72,7 @@ class Daemon:
         leases = {view_set.name: self._lease(view_set.name) for view_set in view_sets}
         housekeeping = self._lease("housekeeping")
         jobs = [job for view_set in view_sets for job in self._view_jobs(view_set, leases[view_set.name])]
-        cleaner = Housekeeping(self._lake, self._settings, self._clock)
+        cleaner = Housekeeping(self._lake, self._settings, self._clock, self._select)
         jobs.append(Job("housekeeping", housekeeping, self._settings.sweep_interval_s, cleaner.run))
         keepers = [*leases.values(), housekeeping]
         self._done.clear()
@@ -103,7 +108,8 @@ class Daemon:
         fresh = FreshPartitions(self._lake, view_set, self._clock)
 
         def cover(keep_going: KeepGoing) -> int:
-            return fresh.cover(retention_begin(self._clock(), self._settings.retention_days), keep_going)
+            days = self._settings.policies.derived_days(view_set.name, self._settings.retention_days)
+            return fresh.cover(retention_begin(self._clock(), days), keep_going)
 
         tick = self._settings.tick_s
         jobs = [Job(f"{view_set.name}/second", lease, tick, cover)]

@@ -70,6 +70,7 @@ class FreshPartitions:
         self, insert_range: InsertRange, keep_going: Callable[[], bool]
     ) -> Iterator[tuple[InsertRange, list[BlockRow]]]:
         """The pieces with blocks in what is not covered of a range, each with the blocks of the view in it."""
+        # One of another schema whose blocks are gone can't be made again: it stays what it is.
         partitions = [
             partition
             for partition in self._lake.metadata.partitions(
@@ -79,6 +80,7 @@ class FreshPartitions:
                 insert_end=insert_range.end,
             )
             if partition.schema_hash == self._view_set.schema_hash
+            or lost_blocks(self._lake, self._view_set, [partition])
         ]
         for gap in uncovered(partitions, insert_range.begin, insert_range.end):
             position = gap.begin
@@ -141,15 +143,7 @@ class FreshPartitions:
         )
         if any(partition.schema_hash == self._view_set.schema_hash for partition in present):
             return False
-        lost = lost_blocks(self._lake, self._view_set, present)
-        if lost:
-            logger.warning(
-                "%s: insert range [%d, %d) keeps its old schema: %d of its blocks are gone",
-                self._view_set.name,
-                piece.begin,
-                piece.end,
-                lost,
-            )
+        if lost_blocks(self._lake, self._view_set, present):
             return False
         # What is left are partitions of another schema: no query of this release reads them.
         replaces = frozenset(partition.partition_id for partition in present)

@@ -9,11 +9,10 @@ import logging
 from collections.abc import Callable
 
 from micromegas.config import DaemonSettings
-from micromegas.daemon.insert_clock import SECOND, Clock, retention_begin
+from micromegas.daemon.insert_clock import SECOND, Clock
+from micromegas.daemon.retention import Retention, Select
 from micromegas.lake import Lake, LakeUnavailable
 
-BLOCKS_PER_STEP = 5000
-PARTITIONS_PER_STEP = 1000
 OBJECTS_PER_STEP = 1000
 
 logger = logging.getLogger(__name__)
@@ -22,15 +21,21 @@ logger = logging.getLogger(__name__)
 class Housekeeping:
     """Retention and sweeps, in steps of one short transaction each."""
 
-    def __init__(self, lake: Lake, settings: DaemonSettings, clock: Clock) -> None:
+    def __init__(self, lake: Lake, settings: DaemonSettings, clock: Clock, select: Select | None = None) -> None:
         self._lake = lake
         self._settings = settings
-        self._clock = clock
+        self._retention = Retention(lake, settings, clock, select)
 
     def run(self, keep_going: Callable[[], bool]) -> int:
         """Do all that is due; returns how many kinds of work failed. One that fails doesn't stop the others."""
         failures = 0
-        for work in (self._forget_old, self._sweep_expired, self._sweep_unreferenced):
+        # Blocks first: one without a partition would be decoded again for a query, a partition without blocks is fine.
+        for work in (
+            self._retention.delete_old_blocks,
+            self._retention.retire_old_partitions,
+            self._sweep_expired,
+            self._sweep_unreferenced,
+        ):
             if not keep_going():
                 break
             try:
@@ -41,14 +46,6 @@ class Housekeeping:
                 logger.exception("housekeeping: %s failed", work.__name__.strip("_"))
                 failures += 1
         return failures
-
-    def _forget_old(self, keep_going: Callable[[], bool]) -> None:
-        cutoff = retention_begin(self._clock(), self._settings.retention_days)
-        # Blocks first: one without a partition would be decoded again for a query, a partition without blocks is fine.
-        while keep_going() and self._lake.delete_blocks_before(cutoff, BLOCKS_PER_STEP):
-            pass
-        while keep_going() and self._lake.metadata.retire_partitions_before(cutoff, PARTITIONS_PER_STEP):
-            pass
 
     def _sweep_expired(self, keep_going: Callable[[], bool]) -> None:
         while keep_going() and self._lake.sweep_expired(OBJECTS_PER_STEP) == OBJECTS_PER_STEP:

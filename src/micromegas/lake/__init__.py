@@ -12,7 +12,7 @@ from micromegas.lake.errors import (
     UnknownPartitions,
 )
 from micromegas.lake.lake import Lake
-from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, Metadata
+from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, Metadata, ViewSetConditions
 from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_objects
 from micromegas.lake.partition import Partition, PartitionRange, new_partition_id
 from micromegas.lake.partition_index import ChosenPartitions, PartitionIndex, TooManyPartitions
@@ -42,6 +42,7 @@ __all__ = [
     "StreamRow",
     "TooManyPartitions",
     "UnknownPartitions",
+    "ViewSetConditions",
     "new_partition_id",
     "open_objects",
 ]

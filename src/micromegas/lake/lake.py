@@ -170,6 +170,11 @@ class Lake:
             deleted += self.metadata.delete_idle_announcements(insert_time, limit)
         return deleted
 
+    def delete_blocks_of(self, stream_ids: Sequence[str], insert_time: int, limit: int = 5000) -> int:
+        """One step of retention for some streams: delete up to `limit` of their blocks inserted before (ns); returns
+        how many, 0 when nothing is left to do."""
+        return self.metadata.delete_blocks_of(stream_ids, insert_time, limit, self.clock() + self._retired_grace_ns)
+
     def close(self) -> None:
         """Close all connections."""
         self._fetchers.shutdown()

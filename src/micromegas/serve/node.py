@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 from micromegas.config import DaemonSettings, FlightSettings, IngestSettings, LakeSettings, QuerySettings
 from micromegas.daemon import Daemon
+from micromegas.daemon.selection import Selection
 from micromegas.ingest import IngestServer
 from micromegas.lake import Lake
+from micromegas.query import QueryEngine
 from micromegas.serve.flight.server import FlightServer
 from micromegas.serve.query_engine import query_engine
 
@@ -45,7 +47,7 @@ class Node:
         self._daemon: asyncio.Task[None] | None = None
 
     async def start(self) -> dict[str, str]:
-        """Addresses by role. Raises `LakeError` or `ListenError`; what had started is stopped again."""
+        """Addresses by role. Raises `LakeError`, `ListenError` or `PolicyError`; what had started is stopped again."""
         try:
             return await self._start()
         except BaseException:
@@ -68,14 +70,19 @@ class Node:
         addresses: dict[str, str] = {}
         lake = await asyncio.to_thread(Lake.open, settings.lake)
         self._stack.push_async_callback(asyncio.to_thread, lake.close)
+        engine: QueryEngine | None = None
+        if settings.flight is not None or (settings.daemon is not None and settings.daemon.policies.has_predicates):
+            engine = await asyncio.to_thread(query_engine, lake, settings.query)
+            self._stack.push_async_callback(asyncio.to_thread, engine.close)
         if settings.daemon is not None:
-            daemon = Daemon(lake, settings.daemon)
+            select = None
+            if engine is not None:
+                select = await asyncio.to_thread(Selection, engine, settings.daemon.policies)
+            daemon = Daemon(lake, settings.daemon, select=select)
             self._daemon = asyncio.create_task(daemon.run())
             self._stack.push_async_callback(_end_daemon, daemon, self._daemon)
             addresses["daemon"] = "running"
-        if settings.flight is not None:
-            engine = await asyncio.to_thread(query_engine, lake, settings.query)
-            self._stack.push_async_callback(asyncio.to_thread, engine.close)
+        if settings.flight is not None and engine is not None:
             flight = FlightServer(engine, settings.flight, self._version, time.monotonic)
             await self._listen("flight sql", settings.flight, flight)
             addresses["queries"] = f"grpc://{settings.flight.host}:{flight.port}"

@@ -79,6 +79,15 @@ class AnnouncementReads(MetadataPart):
         with self._database.read() as connection:
             return [StreamRow(*row) for row in connection.execute(statement)]
 
+    def stream_owners(self, tag: str | None = None) -> dict[str, str]:
+        """By id, the process of every known stream (that has the tag, if one is given)."""
+        streams, tags = schema.streams.c, schema.stream_tags.c
+        statement = sa.select(streams.stream_id, streams.process_id)
+        if tag is not None:
+            statement = statement.where(sa.exists().where(tags.stream_id == streams.stream_id, tags.tag == tag))
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(statement)}
+
     def latest_clock(self, process_ids: Iterable[str]) -> dict[str, tuple[int, int]]:
         """(end_ticks, end_time) of the visible block of greatest `end_ticks` of each process; absent when it has none.
 

@@ -6,7 +6,7 @@ It must never leave two partitions of one view instance that overlap in insert t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, dataclass
 
 import sqlalchemy as sa
 
@@ -18,6 +18,27 @@ from micromegas.lake.partition import Partition, PartitionRange
 from micromegas.lake.rows import LeaseClaim
 
 PARTITION_COLUMNS = [schema.partitions.c[name] for name in Partition.__dataclass_fields__]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSetConditions:
+    """Partitions of these view sets only (None: of all), and of none of those."""
+
+    only: frozenset[str] | None = None
+    none_of: frozenset[str] = frozenset()
+
+    def filters(self) -> list[sa.ColumnElement[bool]]:
+        """The conditions as expressions on `partitions`."""
+        column = schema.partitions.c.view_set
+        filters: list[sa.ColumnElement[bool]] = []
+        if self.only is not None:
+            filters.append(column.in_(sorted(self.only)))
+        if self.none_of:
+            filters.append(column.not_in(sorted(self.none_of)))
+        return filters
+
+
+EVERY_VIEW_SET = ViewSetConditions()
 
 
 class Partitions(MetadataPart):
@@ -118,13 +139,25 @@ class Partitions(MetadataPart):
                     self._adopt(connection, new.file_path)
                 connection.execute(sa.insert(schema.partitions).values(asdict(new)))
 
-    def retire_partitions_before(self, end_insert_time: int, limit: int) -> int:
+    def expired_partitions(self, end_insert_time: int, conditions: ViewSetConditions) -> tuple[int, int]:
+        """How many partitions end at or before this insert time (ns), and the bytes of their files."""
+        columns = schema.partitions.c
+        statement = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(columns.file_size), 0)).where(
+            columns.end_insert_time <= end_insert_time, *conditions.filters()
+        )
+        with self._database.read() as connection:
+            count, size = connection.execute(statement).one()
+        return int(count), int(size)
+
+    def retire_partitions_before(
+        self, end_insert_time: int, limit: int, conditions: ViewSetConditions = EVERY_VIEW_SET
+    ) -> int:
         """Retire up to `limit` partitions that end at or before this insert time (ns); returns how many."""
         columns = schema.partitions.c
         with self._database.write() as connection:
             oldest = (
                 sa.select(columns.partition_id)
-                .where(columns.end_insert_time <= end_insert_time)
+                .where(columns.end_insert_time <= end_insert_time, *conditions.filters())
                 .order_by(columns.end_insert_time, columns.partition_id)
                 .limit(limit)
             )

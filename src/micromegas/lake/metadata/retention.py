@@ -5,6 +5,8 @@ It must never give up an object that a remaining row points to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
@@ -22,7 +24,7 @@ class Retention(MetadataPart):
         """
         blocks = schema.blocks
         with self._database.write() as connection:
-            # The turn keeps out commits that could refer to a stream deleted below.
+            # The turn keeps out commits that could refer to a stream that goes when its last block has gone.
             self._advance_commit_clock(connection)
             # The visible ones by the index of insert time; the pending ones are few.
             oldest = (
@@ -44,25 +46,66 @@ class Retention(MetadataPart):
                 .scalars()
                 .all()
             )
-            keys: set[str] = set()
-            for chunk in chunks([*oldest, *pending]):
-                deleted = connection.execute(
-                    sa.delete(blocks)
-                    .where(blocks.c.block_id.in_(chunk))
-                    .returning(blocks.c.object_key, blocks.c.process_id, blocks.c.stream_id, blocks.c.block_id)
-                )
-                keys.update(row[0] or lone_object_key(row[1], row[2], row[3]) for row in deleted)
-                connection.execute(sa.delete(schema.block_errors).where(schema.block_errors.c.block_id.in_(chunk)))
-            for key_chunk in chunks(sorted(keys)):
-                kept = set(
-                    connection.execute(
-                        sa.select(blocks.c.object_key).where(blocks.c.object_key.in_(key_chunk)).distinct()
-                    ).scalars()
-                )
-                rows = [{"path": key, "expires": expires, "doomed": False} for key in key_chunk if key not in kept]
-                if rows:
-                    connection.execute(self._insert(schema.expiring_objects).on_conflict_do_nothing(), rows)
+            self._delete_blocks(connection, [*oldest, *pending], expires)
         return len(oldest) + len(pending)
+
+    def expired_blocks_of(self, stream_ids: Sequence[str], insert_time: int) -> tuple[int, int]:
+        """How many visible blocks of these streams have an insert time before this one (ns), and the bytes of their
+        payloads."""
+        columns = schema.blocks.c
+        count = size = 0
+        with self._database.read() as connection:
+            for chunk in chunks(stream_ids):
+                statement = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(columns.payload_size), 0)).where(
+                    columns.stream_id.in_(chunk), columns.insert_time < insert_time
+                )
+                found = connection.execute(statement).one()
+                count, size = count + int(found[0]), size + int(found[1])
+        return count, size
+
+    def delete_blocks_of(self, stream_ids: Sequence[str], insert_time: int, limit: int, expires: int) -> int:
+        """Delete up to `limit` visible blocks of these streams with an insert time before this one (ns); returns how
+        many. Objects as in `delete_blocks_before`; their streams and processes stay."""
+        columns = schema.blocks.c
+        old: list[str] = []
+        with self._database.read() as connection:
+            for chunk in chunks(stream_ids):
+                statement = (
+                    sa.select(columns.block_id)
+                    .where(columns.stream_id.in_(chunk), columns.insert_time < insert_time)
+                    .limit(limit - len(old))
+                )
+                old += connection.execute(statement).scalars()
+                if len(old) >= limit:
+                    break
+        if not old:
+            return 0
+        with self._database.write() as connection:
+            self._advance_commit_clock(connection)
+            self._delete_blocks(connection, old, expires)
+        return len(old)
+
+    def _delete_blocks(self, connection: sa.Connection, block_ids: Sequence[str], expires: int) -> None:
+        """Delete blocks with what was noted about them; objects that no row points to any more expire."""
+        blocks = schema.blocks
+        keys: set[str] = set()
+        for chunk in chunks(block_ids):
+            deleted = connection.execute(
+                sa.delete(blocks)
+                .where(blocks.c.block_id.in_(chunk))
+                .returning(blocks.c.object_key, blocks.c.process_id, blocks.c.stream_id, blocks.c.block_id)
+            )
+            keys.update(row[0] or lone_object_key(row[1], row[2], row[3]) for row in deleted)
+            connection.execute(sa.delete(schema.block_errors).where(schema.block_errors.c.block_id.in_(chunk)))
+        for key_chunk in chunks(sorted(keys)):
+            kept = set(
+                connection.execute(
+                    sa.select(blocks.c.object_key).where(blocks.c.object_key.in_(key_chunk)).distinct()
+                ).scalars()
+            )
+            rows = [{"path": key, "expires": expires, "doomed": False} for key in key_chunk if key not in kept]
+            if rows:
+                connection.execute(self._insert(schema.expiring_objects).on_conflict_do_nothing(), rows)
 
     def delete_idle_announcements(self, last_update: int, limit: int) -> int:
         """Delete up to `limit` streams, then processes, that were last updated before (ns) and own nothing any more.

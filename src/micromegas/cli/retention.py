@@ -1,0 +1,56 @@
+"""`micromegas retention`: what the policies of a site would delete now, line by line. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from micromegas.cli.errors import CliError
+from micromegas.cli.formats import FORMATS, writer_for
+from micromegas.cli.settings import ServiceFlags, daemon_settings, lake_settings
+
+
+def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_name: str) -> None:
+    """Prints a row per policy; `CliError` for whatever goes wrong."""
+    if format_name not in FORMATS:
+        raise CliError(f"--format {format_name}: choose one of {', '.join(FORMATS)}")
+    if flags.lake is not None and flags.database_url is None and not (flags.lake / "metadata.db").exists():
+        raise CliError(f"--lake {flags.lake}: no lake there")
+    os.environ.setdefault("TOKIO_WORKER_THREADS", "8")
+    import pyarrow as pa
+
+    from micromegas.config import QuerySettings
+    from micromegas.daemon.retention import Retention
+    from micromegas.daemon.selection import PolicyError, Selection
+    from micromegas.lake import Lake, LakeError
+    from micromegas.query import QueryError
+    from micromegas.serve.query_engine import query_engine
+
+    try:
+        settings = daemon_settings(flags)
+        with Lake.open(lake_settings(flags, environment)) as lake:
+            engine = query_engine(lake, QuerySettings())
+            try:
+                select = Selection(engine, settings.policies)
+                lines = Retention(lake, settings, lake.clock, select).report()
+            finally:
+                engine.close()
+    except (LakeError, QueryError, PolicyError, ValueError) as error:
+        raise CliError(" ".join(str(error).split())) from None
+    schema = pa.schema(
+        [
+            ("kind", pa.string()),
+            ("policy", pa.string()),
+            ("days", pa.int64()),
+            ("kept_from", pa.timestamp("ns", "+00:00")),
+            ("streams", pa.int64()),
+            ("expired", pa.int64()),
+            ("expired_bytes", pa.int64()),
+        ]
+    )
+    columns = [pa.array([getattr(line, field.name) for line in lines], field.type) for field in schema]
+    writer = writer_for(format_name, sys.stdout.buffer, schema)
+    writer.write(pa.RecordBatch.from_arrays(columns, schema=schema))
+    writer.close()
+    sys.stdout.buffer.flush()

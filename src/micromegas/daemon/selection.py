@@ -1,0 +1,47 @@
+"""Predicates of retention policies, answered by the query engine. It must never be called from an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from micromegas.config import RetentionPolicies
+from micromegas.query import QueryEngine, QueryError, QueryRequest
+
+_ID_COLUMNS = {"processes": "process_id", "streams": "stream_id"}
+
+
+class PolicyError(Exception):
+    """A retention policy that can't be; the text names it."""
+
+
+class Selection:
+    """Callable: the ids of the rows of `processes` or `streams` that a predicate selects. Raises `QueryError`.
+
+    Made once every predicate of the policies was planned: `PolicyError` names the first that can't be.
+    """
+
+    def __init__(self, engine: QueryEngine, policies: RetentionPolicies) -> None:
+        self._engine = engine
+        for policy in policies.raw:
+            for table, predicate in (("processes", policy.processes), ("streams", policy.streams)):
+                if predicate is None:
+                    continue
+                try:
+                    engine.describe(_statement(table, predicate))
+                except QueryError as error:
+                    raise PolicyError(f"retention policy {policy.name!r}, {table}: {error.message}") from None
+
+    def __call__(self, table: str, predicate: str) -> frozenset[str]:
+        return asyncio.run(self._ids(_statement(table, predicate)))
+
+    async def _ids(self, statement: str) -> frozenset[str]:
+        stream = await self._engine.execute(QueryRequest(statement))
+        try:
+            return frozenset([value async for batch in stream for value in batch.column(0).to_pylist()])
+        finally:
+            await stream.aclose()
+
+
+def _statement(table: str, predicate: str) -> str:
+    # On lines of their own, for a predicate that ends in a comment.
+    return f"SELECT {_ID_COLUMNS[table]} FROM {table} WHERE (\n{predicate}\n)"
