@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from micromegas._engine import jsonb_parse
-from micromegas.lake import Lake, ProcessRow, StreamRow
-from micromegas.query.bounds import MAX_TIME, TimeRange
+from micromegas.lake import Lake
+from micromegas.query.bounds import MAX_TIME, Bounds, TimeRange
 from micromegas.query.scans import FilterColumns, ScanNeed
 from micromegas.query.tables import Preparation, QueryTable, TableFiles
-from micromegas.views.arrow_types import DICT_JSONB
+from micromegas.views.arrow_types import DICT_JSONB, TAGS
 from micromegas.views.block_groups import EVENT_TIME_MARGIN
 from micromegas.views.blocks import BLOCKS
 from micromegas.views.processes import PROCESSES
 from micromegas.views.streams import STREAMS
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
 
-Row = TypeVar("Row")
-
-_BATCH_ROWS = 8192
 _LARGE_BLOCK_COLUMNS = ("streams.dependencies_metadata", "streams.objects_metadata")
 
 
@@ -57,37 +54,62 @@ class _MetadataView(QueryTable):
         """The rows within the need and the request's range, and maybe others."""
 
 
-class ProcessesView(_MetadataView):
+class _AnnouncementsView(_MetadataView):
+    """What processes and streams have in common: only the columns that the statement looks at are read."""
+
+    def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
+        view_set = self._view_set
+        # The request's range is a filter that the plan doesn't show.
+        is_ranged = not preparation.request_range.is_open
+        always = {view_set.min_column, view_set.max_column} if is_ranged else {view_set.min_column}
+        columns = [name for name in self.schema.names if need.columns is None or name in need.columns | always]
+        bounds = preparation.within_request(need.bounds)
+        if bounds.time.is_empty:
+            return
+        places = {name: place for place, name in enumerate(columns)}
+        for part in self._values(columns, bounds):
+            arrays = [
+                _column(field, [row[places[field.name]] for row in part])
+                if field.name in places
+                else pa.nulls(len(part), field.type)
+                for field in self.schema
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    @abstractmethod
+    def _values(self, columns: Sequence[str], bounds: Bounds) -> Iterator[Sequence[Sequence[Any]]]:
+        """These columns of the rows within bounds, as the database keeps them."""
+
+
+class ProcessesView(_AnnouncementsView):
     """View `processes`."""
 
     def __init__(self, lake: Lake) -> None:
         super().__init__(lake, PROCESSES, FilterColumns(PROCESSES.time_columns, None, ("process_id",)))
 
-    def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
-        bounds = preparation.within_request(need.bounds)
-        rows = self._lake.metadata.process_rows(
-            process_id=bounds.only_id("process_id"), update_begin=bounds.time.begin, update_end=bounds.time.end
+    def _values(self, columns: Sequence[str], bounds: Bounds) -> Iterator[Sequence[Sequence[Any]]]:
+        return self._lake.metadata.process_values(
+            columns,
+            process_id=bounds.only_id("process_id"),
+            update_begin=bounds.time.begin,
+            update_end=bounds.time.end,
         )
-        for part in _parts(rows):
-            yield _batch_of(part, self.schema)
 
 
-class StreamsView(_MetadataView):
+class StreamsView(_AnnouncementsView):
     """View `streams`."""
 
     def __init__(self, lake: Lake) -> None:
         super().__init__(lake, STREAMS, FilterColumns(STREAMS.time_columns, None, ("process_id", "stream_id")))
 
-    def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
-        bounds = preparation.within_request(need.bounds)
-        rows = self._lake.metadata.stream_rows(
+    def _values(self, columns: Sequence[str], bounds: Bounds) -> Iterator[Sequence[Sequence[Any]]]:
+        return self._lake.metadata.stream_values(
+            columns,
             stream_id=bounds.only_id("stream_id"),
             process_id=bounds.only_id("process_id"),
             update_begin=bounds.time.begin,
             update_end=bounds.time.end,
         )
-        for part in _parts(rows):
-            yield _batch_of(part, self.schema)
 
 
 class BlocksView(_MetadataView):
@@ -132,21 +154,13 @@ def jsonb_of_texts(texts: pa.DictionaryArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(texts.indices, pa.array(jsonb_parse(texts.dictionary)).cast(pa.binary()))
 
 
-def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(rows), _BATCH_ROWS):
-        yield rows[start : start + _BATCH_ROWS]
-
-
-def _batch_of(rows: Sequence[ProcessRow] | Sequence[StreamRow], schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(
-        [_column(field, [getattr(row, field.name) for row in rows]) for field in schema], schema=schema
-    )
-
-
-def _column(field: pa.Field, values: Iterable[object]) -> pa.Array:
+def _column(field: pa.Field, values: Sequence[Any]) -> pa.Array:
     if field.type == DICT_JSONB:
-        texts = [json.dumps(value, ensure_ascii=False) for value in values]
-        return jsonb_of_texts(pa.array(texts, pa.string()).dictionary_encode())
+        return jsonb_of_texts(pa.array(values, pa.string()).dictionary_encode())
+    if field.type == TAGS:
+        # The same few texts stand in row after row: each distinct one is parsed once.
+        tags = {text: json.loads(text) for text in set(values)}
+        return pa.array([tags[text] for text in values], TAGS)
     if field.name == "parent_process_id":
         values = ["" if value is None else value for value in values]
     return pa.array(values, field.type)

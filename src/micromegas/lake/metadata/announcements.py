@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -11,6 +12,7 @@ from micromegas.lake.metadata.part import MetadataPart, chunks
 from micromegas.lake.rows import ProcessRow, StreamRow
 
 PROCESS_COLUMNS = [schema.processes.c[name] for name in ProcessRow.__dataclass_fields__]
+_ROWS_PER_PART = 8192
 STREAM_COLUMNS = [schema.streams.c[name] for name in StreamRow.__dataclass_fields__]
 
 
@@ -44,13 +46,11 @@ class AnnouncementReads(MetadataPart):
         visible block are included.
         """
         processes = schema.processes.c
-        statement = sa.select(*PROCESS_COLUMNS).order_by(processes.insert_time, processes.process_id)
-        if process_id is not None:
-            statement = statement.where(processes.process_id == process_id)
-        if update_begin is not None:
-            statement = statement.where(processes.last_update_time >= update_begin)
-        if update_end is not None:
-            statement = statement.where(processes.insert_time <= update_end)
+        statement = (
+            sa.select(*PROCESS_COLUMNS)
+            .where(*_updated(schema.processes, {"process_id": process_id}, update_begin, update_end))
+            .order_by(processes.insert_time, processes.process_id)
+        )
         with self._database.read() as connection:
             return [ProcessRow(*row) for row in connection.execute(statement)]
 
@@ -65,17 +65,14 @@ class AnnouncementReads(MetadataPart):
     ) -> list[StreamRow]:
         """Known streams by insert time; conditions as in `process_rows`, and `tag` = one of the stream's tags."""
         streams, tags = schema.streams.c, schema.stream_tags.c
-        statement = sa.select(*STREAM_COLUMNS).order_by(streams.insert_time, streams.stream_id)
-        if stream_id is not None:
-            statement = statement.where(streams.stream_id == stream_id)
-        if process_id is not None:
-            statement = statement.where(streams.process_id == process_id)
+        ids = {"stream_id": stream_id, "process_id": process_id}
+        statement = (
+            sa.select(*STREAM_COLUMNS)
+            .where(*_updated(schema.streams, ids, update_begin, update_end))
+            .order_by(streams.insert_time, streams.stream_id)
+        )
         if tag is not None:
             statement = statement.where(sa.exists().where(tags.stream_id == streams.stream_id, tags.tag == tag))
-        if update_begin is not None:
-            statement = statement.where(streams.last_update_time >= update_begin)
-        if update_end is not None:
-            statement = statement.where(streams.insert_time <= update_end)
         with self._database.read() as connection:
             return [StreamRow(*row) for row in connection.execute(statement)]
 
@@ -87,6 +84,43 @@ class AnnouncementReads(MetadataPart):
             statement = statement.where(sa.exists().where(tags.stream_id == streams.stream_id, tags.tag == tag))
         with self._database.read() as connection:
             return {row[0]: row[1] for row in connection.execute(statement)}
+
+    def process_values(
+        self, columns: Sequence[str], *, process_id: str | None, update_begin: int | None, update_end: int | None
+    ) -> Iterator[Sequence[sa.Row[Any]]]:
+        """Some columns of `ProcessRow` of the processes that `process_rows` would give, in parts and in no order.
+
+        Properties leave as JSON texts. Holds a read transaction until exhausted or closed.
+        """
+        conditions = _updated(schema.processes, {"process_id": process_id}, update_begin, update_end)
+        return self._values(schema.processes, columns, conditions)
+
+    def stream_values(
+        self,
+        columns: Sequence[str],
+        *,
+        stream_id: str | None,
+        process_id: str | None,
+        update_begin: int | None,
+        update_end: int | None,
+    ) -> Iterator[Sequence[sa.Row[Any]]]:
+        """Some columns of `StreamRow`, as `process_values`; tags leave as JSON texts, too."""
+        ids = {"stream_id": stream_id, "process_id": process_id}
+        return self._values(schema.streams, columns, _updated(schema.streams, ids, update_begin, update_end))
+
+    def _values(
+        self, table: sa.Table, columns: Sequence[str], conditions: list[sa.ColumnElement[bool]]
+    ) -> Iterator[Sequence[sa.Row[Any]]]:
+        # The texts as stored spare parsing and printing them again for every row.
+        selected = [
+            sa.cast(table.c[name], sa.Text).label(name) if isinstance(table.c[name].type, sa.JSON) else table.c[name]
+            for name in columns
+        ]
+        with self._database.read() as connection:
+            rows = connection.execution_options(yield_per=_ROWS_PER_PART).execute(
+                sa.select(*selected).where(*conditions)
+            )
+            yield from rows.partitions()
 
     def latest_clock(self, process_ids: Iterable[str]) -> dict[str, tuple[int, int]]:
         """(end_ticks, end_time) of the visible block of greatest `end_ticks` of each process; absent when it has none.
@@ -102,3 +136,17 @@ class AnnouncementReads(MetadataPart):
                 ).where(processes.process_id.in_(chunk), processes.last_block_end_ticks.is_not(None))
                 found.update((row[0], (row[1], row[2])) for row in connection.execute(statement))
         return found
+
+
+def _updated(
+    table: sa.Table, ids: dict[str, str | None], update_begin: int | None, update_end: int | None
+) -> list[sa.ColumnElement[bool]]:
+    """Rows of these ids (None: any) inserted by `update_end` and updated since `update_begin`."""
+    conditions: list[sa.ColumnElement[bool]] = [
+        table.c[name] == value for name, value in ids.items() if value is not None
+    ]
+    if update_begin is not None:
+        conditions.append(table.c.last_update_time >= update_begin)
+    if update_end is not None:
+        conditions.append(table.c.insert_time <= update_end)
+    return conditions
