@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from example_lake import example_lake, with_ids
 
 from micromegas.config import QuerySettings
 from micromegas.query import QueryEngine, QueryRequest
-from micromegas.query.functions import AGGREGATES
+from micromegas.query.functions import AGGREGATES, VALUE_TABLES
+from micromegas.query.functions.charts import CHART_FUNCTIONS
 from micromegas.query.functions.histograms import HISTOGRAM, HISTOGRAM_FUNCTIONS
 from micromegas.query.functions.jsonb import JSONB_FUNCTIONS
 from micromegas.query.functions.properties import PROPERTY_FUNCTIONS
@@ -61,6 +62,7 @@ def _sections(engine: QueryEngine) -> Iterator[str]:
         ("Properties", PROPERTY_FUNCTIONS),
         ("JSON", JSONB_FUNCTIONS),
         ("Histograms", HISTOGRAM_FUNCTIONS),
+        ("Charts", CHART_FUNCTIONS),
     ]
     placed = {id(function) for _, functions in described for function in functions}
     described.append(("The lake", [function for function in engine.scalars if id(function) not in placed]))
@@ -77,12 +79,18 @@ def _sections(engine: QueryEngine) -> Iterator[str]:
                 yield from _function(
                     engine, signature, _type_name(function.returns), function.description, function.example
                 )
-    yield "## Tables: functions in FROM\n"
+    yield "## Tables of values: functions in FROM\n"
+    yield "The argument is a literal, a constant expression, a parameter or a subquery in parentheses of its own.\n"
+    for value_table in VALUE_TABLES:
+        columns = _columns(value_table.columns)
+        yield from _function(engine, value_table.signature, columns, value_table.description, value_table.example)
+    yield "## Tables of the lake: functions in FROM\n"
+    yield "Arguments are literals or constant expressions; times are timestamps or RFC 3339 texts.\n"
     for table_function in sorted(engine.table_functions, key=lambda each: each.name):
         arguments = ", ".join(f"{each.name} {each.kind.name.lower()}" for each in table_function.parameters)
         columns = None
         if len(table_function.schemas) == 1:
-            columns = ", ".join(f"{field.name} {_type_name(field.type)}" for field in table_function.schemas[0])
+            columns = _columns((field.name, field.type) for field in table_function.schemas[0])
         signature = f"{table_function.name}({arguments})"
         yield from _function(engine, signature, columns, table_function.description, table_function.example)
 
@@ -95,6 +103,10 @@ def _function(engine: QueryEngine, signature: str, returns: str | None, text: st
     yield f"```sql\n{sql}\n```\n"
     yield from _shown(asyncio.run(_answer(engine, sql)))
     yield ""
+
+
+def _columns(columns: Iterable[tuple[str, pa.DataType]]) -> str:
+    return ", ".join(f"{name} {_type_name(data_type)}" for name, data_type in columns)
 
 
 def _shown(table: pa.Table) -> Iterator[str]:

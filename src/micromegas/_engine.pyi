@@ -70,6 +70,9 @@ def properties_to_jsonb(properties: ArrowColumn) -> ArrowArray:
     The last of equal keys wins; a NULL value drops its key.
     """
 
+def properties_to_dict(properties: ArrowColumn) -> ArrowArray:
+    """list<struct<key: utf8, value: utf8>> → dictionary<int32, that list>, equal lists once."""
+
 def encode_properties(pairs: Sequence[tuple[str, str]]) -> bytes:
     """The JSONB object of one property set; the last of equal keys wins."""
 
@@ -96,6 +99,48 @@ def jsonb_object_keys(jsonb: ArrowColumn) -> ArrowArray:
 
 def jsonb_array_length(jsonb: ArrowColumn) -> ArrowArray:
     """JSONB → int64; NULL for what is no array."""
+
+def jsonb_path_query_first(jsonb: ArrowColumn, path: ArrowColumn) -> ArrowArray:
+    """JSONB and utf8 → dictionary<int32, binary>, the first value that the SQL/JSON path (lax mode) leads to, or NULL.
+
+    `ValueError` for a malformed path, and for one that has too many values to look at.
+    """
+
+def jsonb_path_query(jsonb: ArrowColumn, path: ArrowColumn) -> ArrowArray:
+    """As `jsonb_path_query_first`, a JSONB array of all such values."""
+
+def jsonb_members(jsonb: ArrowColumn, is_row: ArrowColumn) -> ArrowArray:
+    """JSONB and bool → list<struct<key: utf8, value: binary>>: members of objects, elements of arrays by their index.
+
+    `ValueError` for a scalar, and for a NULL in `is_row`, which stands for no row.
+    """
+
+def jsonb_elements(jsonb: ArrowColumn) -> ArrowArray:
+    """JSONB → list<struct<value: binary>>, the elements of arrays. `ValueError` for anything else but NULL."""
+
+def histogram_bars(histogram: ArrowColumn, is_row: ArrowColumn) -> ArrowArray:
+    """histogram and bool → list<struct<bin_center: float64, count: uint64>>, one per bin.
+
+    `ValueError` for a NULL in `is_row`, which stands for no row.
+    """
+
+def rgba(red: ArrowColumn, green: ArrowColumn, blue: ArrowColumn, alpha: ArrowColumn) -> ArrowArray:
+    """float64 components from 0 to 1 → uint32 0xRRGGBBAA."""
+
+def lerp_color(from_: ArrowColumn, to: ArrowColumn, t: ArrowColumn, /) -> ArrowArray:
+    """int64 colours (0xRRGGBBAA) and float64 → uint32. `ValueError` for what is no colour."""
+
+def color_scale(name: ArrowColumn, t: ArrowColumn, alpha: ArrowColumn) -> ArrowArray:
+    """utf8 and float64s from 0 to 1 → uint32. `ValueError` for an unknown scale."""
+
+def lerp(a: ArrowColumn, b: ArrowColumn, t: ArrowColumn) -> ArrowArray:
+    """float64 → a + (b - a) · t."""
+
+def unlerp(a: ArrowColumn, b: ArrowColumn, x: ArrowColumn) -> ArrowArray:
+    """float64 → (x - a) / (b - a)."""
+
+def bin_center(x: ArrowColumn, size: ArrowColumn) -> ArrowArray:
+    """float64 → the multiple of `size` that is nearest to `x`."""
 
 def histogram_of_list(start: ArrowColumn, end: ArrowColumn, nb_bins: ArrowColumn, values: ArrowColumn) -> ArrowArray:
     """float64, float64, int64, list<float64> → a histogram per list; an empty one for a NULL list.

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micromegas.query import QueryError
-from micromegas.query.functions import expand_aggregates
+from micromegas.query import QueryError, functions
 from micromegas.query.functions.sql_text import Kind, tokens
 
 CALL = "sum_histograms(h)"
 EXPANDED = "sum_of_histograms(array_agg(h))"
+NAME = f'"{CALL}"'
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,34 @@ EXPANDED = "sum_of_histograms(array_agg(h))"
         (CALL, EXPANDED),
         ("Sum_Histograms (h)", EXPANDED),
         ('"sum_histograms"(h)', EXPANDED),
-        (f"SELECT {CALL}, {CALL} x FROM t -- end", f"SELECT {EXPANDED}, {EXPANDED} x FROM t -- end"),
-        (f"/* {CALL} /* nested */ {CALL} */ SELECT {CALL}", f"/* {CALL} /* nested */ {CALL} */ SELECT {EXPANDED}"),
-        (f"SELECT f({CALL}, g({CALL}))", f"SELECT f({EXPANDED}, g({EXPANDED}))"),
+        (f"SELECT {CALL}, {CALL} x FROM t -- end", f"SELECT {EXPANDED} AS {NAME}, {EXPANDED} x FROM t -- end"),
+        (
+            f"/* {CALL} /* nested */ {CALL} */ SELECT {CALL}",
+            f"/* {CALL} /* nested */ {CALL} */ SELECT {EXPANDED} AS {NAME}",
+        ),
+        (f"SELECT f({CALL}, g({CALL}))", f'SELECT f({EXPANDED}, g({EXPANDED})) AS "f({CALL}, g({CALL}))"'),
+        (f"SELECT {CALL} + 1 FROM t", f'SELECT {EXPANDED} + 1 AS "{CALL} + 1" FROM t'),
+        (f"SELECT a, {CALL}['x'] , b", f"""SELECT a, {EXPANDED}['x'] AS "{CALL}['x']" , b"""),
+        (f'SELECT f( "a" -- why\n,{CALL})', f'SELECT f( "a" -- why\n,{EXPANDED}) AS "f( ""a"" ,{CALL})"'),
+        (
+            f"SELECT DISTINCT ON (a) {CALL} UNION SELECT 1",
+            f"SELECT DISTINCT ON (a) {EXPANDED} AS {NAME} UNION SELECT 1",
+        ),
+        (
+            f"SELECT 1 IS DISTINCT FROM ({CALL})",
+            f'SELECT 1 IS DISTINCT FROM ({EXPANDED}) AS "1 IS DISTINCT FROM ({CALL})"',
+        ),
+        (
+            f'SELECT {CALL} h, {CALL} AS "i", 1 WHERE {CALL}',
+            f'SELECT {EXPANDED} h, {EXPANDED} AS "i", 1 WHERE {EXPANDED}',
+        ),
+        (f"SELECT CASE WHEN a THEN {CALL} END", f"SELECT CASE WHEN a THEN {EXPANDED} END"),
+        (f"SELECT * REPLACE ({CALL} AS a)", f"SELECT * REPLACE ({EXPANDED} AS a)"),
+        (f"SELECT a FROM (SELECT {CALL}) AS b", f"SELECT a FROM (SELECT {EXPANDED} AS {NAME}) AS b"),
         ("sum_histograms(h -- the histogram\n)", EXPANDED),
         ("sum_histograms(f(a, b)[1, 2])", "sum_of_histograms(array_agg(f(a, b)[1, 2]))"),
         ("sum_histograms(CASE WHEN a = ')' THEN h END)", "sum_of_histograms(array_agg(CASE WHEN a = ')' THEN h END))"),
-        (f"sum_histograms((SELECT {CALL}))", f"sum_of_histograms(array_agg((SELECT {EXPANDED})))"),
+        (f"sum_histograms((SELECT {CALL}))", f"sum_of_histograms(array_agg((SELECT {EXPANDED} AS {NAME})))"),
         (f"{CALL} FILTER (WHERE a) x", "sum_of_histograms(array_agg(h) FILTER (WHERE a)) x"),
         (f"{CALL} over w, 1", "sum_of_histograms(array_agg(h) over w), 1"),
         (
@@ -36,11 +57,11 @@ EXPANDED = "sum_of_histograms(array_agg(h))"
             "sum_of_histograms(array_agg(h) filter(where a) OVER (ORDER BY b))",
         ),
         (f"{CALL} FILTER (WHERE {CALL} > 1)", f"sum_of_histograms(array_agg(h) FILTER (WHERE {EXPANDED} > 1))"),
-        (f"SELECT 1; SELECT {CALL}", f"SELECT 1; SELECT {EXPANDED}"),
+        (f"SELECT 1; SELECT {CALL}", f"SELECT 1; SELECT {EXPANDED} AS {NAME}"),
     ],
 )
 def test_calls_are_expanded(sql: str, expanded: str):
-    assert expand_aggregates(sql) == expanded
+    assert functions.expanded(sql) == expanded
 
 
 @pytest.mark.parametrize(
@@ -71,16 +92,65 @@ def test_calls_are_expanded(sql: str, expanded: str):
     ],
 )
 def test_what_is_no_whole_call_stays(sql: str):
-    assert expand_aggregates(sql) == sql
+    assert functions.expanded(sql) == sql
+
+
+BARS = (
+    "(SELECT r['bin_center'] AS bin_center, r['count'] AS count FROM "
+    "(SELECT unnest(histogram_bars(s.v, s.is_row)) AS r FROM (SELECT h AS v, true AS is_row) AS s))"
+)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "FROM {}",
+        "FROM a, {} AS x(y, z)",
+        "FROM a JOIN b ON c = d, {} x",
+        "JOIN ({} CROSS JOIN e) ON f",
+        "FROM f(g, h[1]), {}",
+    ],
+)
+def test_functions_in_from_are_expanded(place: str):
+    assert functions.expanded(f"SELECT * {place.format('Expand_Histogram(h)')}") == f"SELECT * {place.format(BARS)}"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT expand_histogram(h)",
+        "SELECT a, expand_histogram(h) FROM t",
+        "SELECT (expand_histogram(h)) FROM t",
+        "SELECT 1 FROM t WHERE a IN (1, expand_histogram(h))",
+        "SELECT 1 FROM t ORDER BY 1, expand_histogram(h)",
+        "SELECT 1 FROM t GROUP BY a, expand_histogram(h)",
+        "SELECT * FROM expand_histogram",
+        "SELECT * FROM x.expand_histogram(h)",
+        "WITH a AS (SELECT 1), expand_histogram(h) AS (SELECT 2) SELECT 3",
+    ],
+)
+def test_elsewhere_they_stay(sql: str):
+    assert functions.expanded(sql) == sql
+
+
+def test_a_subquery_becomes_a_table():
+    sql = functions.expanded("SELECT * FROM jsonb_array_elements((SELECT a FROM b)) AS c")
+    assert sql == (
+        "SELECT * FROM (SELECT r['value'] AS value FROM "
+        "(SELECT unnest(jsonb_elements(s.v)) AS r FROM (SELECT a FROM b) AS s(v))) AS c"
+    )
+    # an expression that has a subquery in it is one value
+    sql = functions.expanded("SELECT * FROM jsonb_array_elements((SELECT 1) + (SELECT 2))")
+    assert "(SELECT (SELECT 1) + (SELECT 2) AS v, true AS is_row) AS s" in sql
 
 
 def test_literals_and_computed_bounds():
-    literal = expand_aggregates("make_histogram(-1.5e3, +(2*$hi), $3, v)")
+    literal = functions.expanded("make_histogram(-1.5e3, +(2*$hi), $3, v)")
     assert literal == (
         "histogram_of_list(CAST(-1.5e3 AS DOUBLE), CAST(+(2*$hi) AS DOUBLE), CAST($3 AS BIGINT), "
         "array_agg(CAST(v AS DOUBLE)))"
     )
-    computed = expand_aggregates("make_histogram(lo, 2, 3, v) FILTER (WHERE ok)")
+    computed = functions.expanded("make_histogram(lo, 2, 3, v) FILTER (WHERE ok)")
     assert computed.startswith("histogram_of_group(min(CAST(lo AS DOUBLE)) FILTER (WHERE ok), max(")
     assert computed.count("FILTER (WHERE ok)") == 8
 
@@ -88,9 +158,9 @@ def test_literals_and_computed_bounds():
 def test_deep_nesting_is_refused_without_harm():
     nested = "sum_histograms(" * 5000 + "h" + ")" * 5000
     with pytest.raises(QueryError, match="nested deeper than 16"):
-        expand_aggregates(nested)
-    assert expand_aggregates("sum_histograms(" * 20000) == "sum_histograms(" * 20000
-    assert expand_aggregates("(" * 50000 + CALL + ")" * 50000) == "(" * 50000 + EXPANDED + ")" * 50000
+        functions.expanded(nested)
+    assert functions.expanded("sum_histograms(" * 20000) == "sum_histograms(" * 20000
+    assert functions.expanded("(" * 50000 + CALL + ")" * 50000) == "(" * 50000 + EXPANDED + ")" * 50000
 
 
 PIECES = st.sampled_from(
@@ -122,12 +192,12 @@ PIECES = st.sampled_from(
 def test_any_text_is_expanded_or_refused(sql: str):
     expanded = None
     with contextlib.suppress(QueryError):
-        expanded = expand_aggregates(sql)
+        expanded = functions.expanded(sql)
     if "sum_histograms" not in sql and "make_histogram" not in sql:
         assert expanded == sql
     if expanded is not None:
         # no whole call is left, unless in a part that can't be read
-        assert expand_aggregates(expanded) == expanded
+        assert functions.expanded(expanded) == expanded
 
 
 @given(st.lists(PIECES, max_size=40).map("".join))

@@ -55,6 +55,12 @@ impl Bounds {
         (self.end - self.start) / self.bins as f64
     }
 
+    /// The middle of a bin; bins of a range without extent are taken for 1 wide.
+    pub fn center(&self, bin: usize) -> f64 {
+        let width = if self.end == self.start { 1.0 } else { self.width() };
+        self.start + (bin as f64 + 0.5) * width
+    }
+
     /// A NaN, or a width of zero below or at the start, gives bin 0: a cast from float saturates.
     fn bin_of(&self, value: f64, width: f64) -> usize {
         let index = ((value - self.start) / width).floor();
@@ -255,7 +261,8 @@ impl<'a> Histograms<'a> {
         })
     }
 
-    fn bins(&self, row: usize) -> &[u64] {
+    /// The counts of a row that is not NULL.
+    pub fn bins(&self, row: usize) -> &[u64] {
         let offsets = self.bins.value_offsets();
         &self.bin_values.values()[offsets[row] as usize..offsets[row + 1] as usize]
     }

@@ -13,13 +13,20 @@ pub const MAX_DEPTH: usize = 128;
 /// hexadecimal or with nothing on one side of the point, `NaN` and `Infinity`, empty array elements (they are null),
 /// and control characters within strings.
 pub fn parse(text: &str) -> Result<Tree, Error> {
-    let mut parser = Parser { text, at: 0 };
-    let value = parser.value(0)?;
+    let (value, at) = parse_prefix(text)?;
+    let mut parser = Parser { text, at };
     parser.skip_space();
     if parser.at < text.len() {
         return Err(parser.error("text after the value"));
     }
     Ok(value)
+}
+
+/// The value at the start of a text, and the bytes that it takes there.
+pub fn parse_prefix(text: &str) -> Result<(Tree, usize), Error> {
+    let mut parser = Parser { text, at: 0 };
+    let value = parser.value(0)?;
+    Ok((value, parser.at))
 }
 
 struct Parser<'a> {

@@ -107,6 +107,38 @@ pub fn encode_value(value: &Value<'_>) -> Result<Vec<u8>, Error> {
     }
 }
 
+/// A JSONB array of values that lie within other JSONB bytes.
+pub fn encode_array(values: &[Value<'_>]) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::new();
+    put(&mut out, ARRAY | count(values.len())?);
+    let mut entry_at = reserve(&mut out, values.len());
+    for value in values {
+        let start = out.len();
+        let kind = match value {
+            Value::Null => KIND_NULL,
+            Value::Bool(false) => KIND_FALSE,
+            Value::Bool(true) => KIND_TRUE,
+            Value::String(text) => {
+                out.extend_from_slice(text.as_bytes());
+                KIND_STRING
+            }
+            Value::Number(number) => {
+                encode_number(*number, &mut out);
+                KIND_NUMBER
+            }
+            Value::Array(Array(container)) | Value::Object(Object(container)) => {
+                out.extend_from_slice(container.bytes);
+                KIND_CONTAINER
+            }
+        };
+        let entry = kind | length(out.len() - start)?;
+        entry_at = fill(&mut out, entry_at, entry);
+        // a path may name the same large element many times
+        length(out.len())?;
+    }
+    Ok(out)
+}
+
 fn encode_container(tree: &Tree, out: &mut Vec<u8>) -> Result<(), Error> {
     // entries are reserved first and filled in as the lengths become known
     match tree {
@@ -353,15 +385,27 @@ impl<'a> Object<'a> {
                 found = Some(index);
             }
         }
-        let Some(found) = found else { return Ok(None) };
+        found.map(|place| self.member(place)).transpose()
+    }
+
+    /// The member spelled `name`.
+    pub fn get_exact(self, name: &str) -> Result<Option<Value<'a>>, Error> {
+        for (index, key) in self.keys().enumerate() {
+            if key? == name {
+                return self.member(index).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The member at a place that a key has.
+    fn member(self, found: usize) -> Result<Value<'a>, Error> {
         let mut offset = self.values_start()?;
         for index in self.0.items..self.0.items + found {
             offset += (word(self.0.bytes, 4 + 4 * index)? & LENGTH_MASK) as usize;
         }
-        self.0
-            .walk(self.0.items + found..self.0.items + found + 1, offset)
-            .next()
-            .transpose()
+        let mut walk = self.0.walk(self.0.items + found..self.0.items + found + 1, offset);
+        walk.next().unwrap_or_else(|| Err("jsonb: no such member".to_string()))
     }
 }
 

@@ -12,8 +12,9 @@ use pyo3::prelude::*;
 use crate::arrow_py::{import_array, value_error, ArrowArray};
 use crate::byte_column::ByteColumn;
 use crate::interner::{dictionary, Interner};
+use crate::json_path::Path;
 use crate::json_text;
-use crate::jsonb::{encode, encode_value, Number, Object, Value};
+use crate::jsonb::{encode, encode_array, encode_value, Number, Object, Value};
 
 /// Runs a kernel of one column without the GIL.
 fn unary(
@@ -178,13 +179,62 @@ pub fn jsonb_get(py: Python<'_>, jsonb: &Bound<'_, PyAny>, name: &Bound<'_, PyAn
     py.detach(kernel).map(ArrowArray::new).map_err(value_error)
 }
 
-/// The members of objects by name as a dictionary of what `render` makes of them: once per pair of distinct object and
-/// distinct name.
+/// JSONB, utf8 → dictionary<int32, binary>: the first value that the path leads to, NULL when there is none.
+#[pyfunction]
+pub fn jsonb_path_query_first(
+    py: Python<'_>,
+    jsonb: &Bound<'_, PyAny>,
+    path: &Bound<'_, PyAny>,
+) -> PyResult<ArrowArray> {
+    let (jsonb, path) = (import_array(jsonb)?, import_array(path)?);
+    let kernel = || {
+        by_text(&jsonb, &path, false, Path::parse, |value, path, interner| {
+            match path.select(value)?.first() {
+                Some(found) => Ok(interner.intern(&encode_value(found)?)),
+                None => Ok(-1),
+            }
+        })
+    };
+    py.detach(kernel).map(ArrowArray::new).map_err(value_error)
+}
+
+/// JSONB, utf8 → dictionary<int32, binary>: an array of all values that the path leads to.
+#[pyfunction]
+pub fn jsonb_path_query(py: Python<'_>, jsonb: &Bound<'_, PyAny>, path: &Bound<'_, PyAny>) -> PyResult<ArrowArray> {
+    let (jsonb, path) = (import_array(jsonb)?, import_array(path)?);
+    let kernel = || {
+        by_text(&jsonb, &path, false, Path::parse, |value, path, interner| {
+            Ok(interner.intern(&encode_array(&path.select(value)?)?))
+        })
+    };
+    py.detach(kernel).map(ArrowArray::new).map_err(value_error)
+}
+
+/// The members of objects by name as a dictionary of what `render` makes of them.
 pub fn member(
     objects: &ArrayRef,
     names: &ArrayRef,
     as_text: bool,
     mut render: impl FnMut(Value<'_>, &mut Interner) -> Result<i32, String>,
+) -> Result<ArrayRef, String> {
+    let name_of = |name: &str| Ok(name.to_string());
+    by_text(objects, names, as_text, name_of, |value, name, interner| match value {
+        Value::Object(found) => match found.get(name)? {
+            Some(value) => render(value, interner),
+            None => Ok(-1),
+        },
+        _ => Ok(-1),
+    })
+}
+
+/// A dictionary of what `function` makes of JSONB values and of what `prepare` makes of texts: once per pair of distinct
+/// value and distinct text. A negative key is NULL.
+fn by_text<P>(
+    objects: &ArrayRef,
+    names: &ArrayRef,
+    as_text: bool,
+    prepare: impl Fn(&str) -> Result<P, String>,
+    mut function: impl FnMut(Value<'_>, &P, &mut Interner) -> Result<i32, String>,
 ) -> Result<ArrayRef, String> {
     let objects = ByteColumn::new(objects, "argument 1")?;
     let names = ByteColumn::new(names, "argument 2")?;
@@ -192,38 +242,33 @@ pub fn member(
         return Err(format!("columns of {} and {} rows", objects.len(), names.len()));
     }
     let mut interner = Interner::new();
-    let mut look_up = |object: usize, name: usize| -> Result<i32, String> {
-        match Value::parse(objects.bytes(object))? {
-            Value::Object(found) => match found.get(names.text(name)?)? {
-                Some(value) => render(value, &mut interner),
-                None => Ok(-1),
-            },
-            _ => Ok(-1),
-        }
-    };
     let mut keys = Vec::with_capacity(objects.len());
     // a literal name arrives as a column that repeats it, so results are kept as long as the name stays the same
     let mut results: Vec<Option<i32>> = vec![None; objects.slots()];
-    let mut current_name: Option<usize> = None;
+    let mut current: Option<(usize, P)> = None;
     let mut used: Vec<usize> = Vec::new();
     for row in 0..objects.len() {
         let (Some(object), Some(name)) = (objects.slot(row), names.slot(row)) else {
             keys.push(-1);
             continue;
         };
-        let same = current_name.is_some_and(|current| current == name || names.bytes(current) == names.bytes(name));
-        if !same {
-            used.drain(..).for_each(|slot| results[slot] = None);
-            current_name = Some(name);
-        }
+        let prepared = match current.take() {
+            Some((same, prepared)) if same == name || names.bytes(same) == names.bytes(name) => prepared,
+            _ => {
+                used.drain(..).for_each(|slot| results[slot] = None);
+                names.text(name).and_then(&prepare)?
+            }
+        };
         let key = match results[object] {
             Some(key) => key,
             None => {
                 used.push(object);
-                let key = look_up(object, name).map_err(|error| format!("row {row}: {error}"))?;
-                *results[object].insert(key)
+                let value = Value::parse(objects.bytes(object));
+                let key = value.and_then(|value| function(value, &prepared, &mut interner));
+                *results[object].insert(key.map_err(|error| format!("row {row}: {error}"))?)
             }
         };
+        current = Some((name, prepared));
         keys.push(key);
     }
     let values: ArrayRef = if as_text {
@@ -242,5 +287,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(jsonb_as_i64, module)?)?;
     module.add_function(wrap_pyfunction!(jsonb_array_length, module)?)?;
     module.add_function(wrap_pyfunction!(jsonb_object_keys, module)?)?;
-    module.add_function(wrap_pyfunction!(jsonb_get, module)?)
+    module.add_function(wrap_pyfunction!(jsonb_get, module)?)?;
+    module.add_function(wrap_pyfunction!(jsonb_path_query, module)?)?;
+    module.add_function(wrap_pyfunction!(jsonb_path_query_first, module)?)
 }

@@ -8,13 +8,16 @@ pub mod block_source;
 pub mod byte_column;
 pub mod call_tree;
 pub mod call_tree_py;
+pub mod chart_functions;
 pub mod clock;
+pub mod color_scales;
 pub mod columns;
 pub mod event_builder;
 pub mod histogram;
 pub mod histogram_functions;
 pub mod images;
 pub mod interner;
+pub mod json_path;
 pub mod json_text;
 pub mod jsonb;
 pub mod jsonb_functions;
@@ -27,6 +30,7 @@ pub mod properties;
 pub mod property_sets;
 pub mod scopes;
 pub mod thread_spans;
+pub mod value_tables;
 
 use pyo3::prelude::*;
 
@@ -38,9 +42,11 @@ mod _engine {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         arrow_py::register(module)?;
         call_tree_py::register(module)?;
+        chart_functions::register(module)?;
         histogram_functions::register(module)?;
         jsonb_functions::register(module)?;
         properties::register(module)?;
+        value_tables::register(module)?;
         module.add_class::<async_events::AsyncEventsBuilder>()?;
         module.add_class::<images::ImagesBuilder>()?;
         module.add_class::<log_entries::LogEntriesBuilder>()?;

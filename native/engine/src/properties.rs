@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, Int32Array, ListArray};
+use arrow_array::{make_array, Array, ArrayRef, Int32Array, ListArray};
+use arrow_data::transform::MutableArrayData;
 use arrow_schema::DataType;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -92,7 +93,8 @@ fn property_sets(array: &ArrayRef) -> Result<ArrayRef, String> {
     dictionary(keys, Arc::new(interner.take_binaries("properties")?))
 }
 
-fn encode_lists(lists: &ListArray, interner: &mut Interner) -> Result<Vec<i32>, String> {
+/// The columns of keys and values of lists of pairs.
+fn pairs_of(lists: &ListArray) -> Result<(ByteColumn, ByteColumn), String> {
     let shape = || format!("properties: {} is no list of key and value texts", lists.data_type());
     let pairs = lists
         .values()
@@ -101,6 +103,11 @@ fn encode_lists(lists: &ListArray, interner: &mut Interner) -> Result<Vec<i32>, 
         .ok_or_else(shape)?;
     let keys = ByteColumn::new(pairs.column(0), "property key")?;
     let values = ByteColumn::new(pairs.column(1), "property value")?;
+    Ok((keys, values))
+}
+
+fn encode_lists(lists: &ListArray, interner: &mut Interner) -> Result<Vec<i32>, String> {
+    let (keys, values) = pairs_of(lists)?;
     let mut out = Vec::with_capacity(lists.len());
     for row in 0..lists.len() {
         if lists.is_null(row) {
@@ -121,6 +128,54 @@ fn encode_lists(lists: &ListArray, interner: &mut Interner) -> Result<Vec<i32>, 
     Ok(out)
 }
 
+/// list<struct<key: utf8, value: utf8>> → dictionary<int32, that list>, equal lists once. NULL for NULL.
+#[pyfunction]
+pub fn properties_to_dict(py: Python<'_>, properties: &Bound<'_, PyAny>) -> PyResult<ArrowArray> {
+    let array = import_array(properties)?;
+    py.detach(|| distinct_lists(&array))
+        .map(ArrowArray::new)
+        .map_err(value_error)
+}
+
+fn distinct_lists(array: &ArrayRef) -> Result<ArrayRef, String> {
+    let lists = array
+        .as_list_opt::<i32>()
+        .ok_or_else(|| format!("properties: {} is no list", array.data_type()))?;
+    let (keys, values) = pairs_of(lists)?;
+    let mut interner = Interner::new();
+    let mut first_rows: Vec<usize> = Vec::new();
+    let mut slots = Vec::with_capacity(lists.len());
+    let mut written = Vec::new();
+    for row in 0..lists.len() {
+        if lists.is_null(row) {
+            slots.push(-1);
+            continue;
+        }
+        written.clear();
+        for item in lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize {
+            for column in [&keys, &values] {
+                // a length that no text has stands for NULL
+                let text = column.slot(item).map(|slot| column.bytes(slot));
+                written.extend_from_slice(&text.map_or(usize::MAX, <[u8]>::len).to_le_bytes());
+                written.extend_from_slice(text.unwrap_or_default());
+            }
+        }
+        let slot = interner.intern(&written);
+        if slot as usize == first_rows.len() {
+            first_rows.push(row);
+        }
+        slots.push(slot);
+    }
+    let data = lists.to_data();
+    let mut distinct = MutableArrayData::new(vec![&data], false, first_rows.len());
+    for row in first_rows {
+        distinct
+            .try_extend(0, row, row + 1)
+            .map_err(|error| error.to_string())?;
+    }
+    dictionary(slots, make_array(distinct.freeze()))
+}
+
 /// The JSONB bytes of one property set; the last of equal keys wins.
 #[pyfunction]
 pub fn encode_properties<'py>(py: Python<'py>, pairs: Vec<(String, String)>) -> PyResult<Bound<'py, PyBytes>> {
@@ -132,5 +187,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(property_get, module)?)?;
     module.add_function(wrap_pyfunction!(properties_length, module)?)?;
     module.add_function(wrap_pyfunction!(properties_to_jsonb, module)?)?;
+    module.add_function(wrap_pyfunction!(properties_to_dict, module)?)?;
     module.add_function(wrap_pyfunction!(encode_properties, module)?)
 }

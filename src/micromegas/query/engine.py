@@ -74,14 +74,14 @@ class QueryEngine:
     ) -> StatementDescription:
         """Schema of the result and of the placeholders; plans without touching data. Blocks for a few ms (call it in a
         thread from an event loop). Raises `QueryError`."""
-        statement = functions.expand_aggregates(checked_statement(sql))
+        statement = functions.expanded(checked_statement(sql))
         planned = _guarded(lambda: self._planner.describe(statement, parameters or {}, administers=administers))
         parameter_schema = self._parameter_types.schema_of(statement, planned.frame.logical_plan())
         return StatementDescription(portable_schema(planned.frame.schema()), parameter_schema)
 
     async def execute(self, request: QueryRequest) -> QueryStream:
         """Plans and starts the statement. Raises `QueryError`; cancelling the await ends the work."""
-        statement = functions.expand_aggregates(checked_statement(request.sql))
+        statement = functions.expanded(checked_statement(request.sql))
         if request.limit is not None and request.limit < 0:
             raise QueryError("invalid", f"limit {request.limit} is negative")
         for moment in (request.begin, request.end):

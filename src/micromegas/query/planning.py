@@ -17,6 +17,7 @@ from micromegas.query.block_events import ParseBlock
 from micromegas.query.bounds import TimeRange
 from micromegas.query.errors import QueryError, classified
 from micromegas.query.functions import ScalarFunction
+from micromegas.query.functions.overloads import OverloadedCalls
 from micromegas.query.lake_lists import lake_lists
 from micromegas.query.listing_plan import ListingPlan
 from micromegas.query.metadata_views import metadata_views
@@ -193,8 +194,7 @@ class Planner:
 
     def describe(self, statement: str, parameters: Mapping[str, pa.Scalar], *, administers: bool) -> PlannedStatement:
         """Plans over placeholders only: good for schemas, never to be run."""
-        first = self._first_pass(administers)
-        frame = first.sql(statement, parameters)
+        _, first, frame = self._drafted(statement, parameters, administers)
         return PlannedStatement(frame, first.context, is_explain(frame.logical_plan()))
 
     def plan(
@@ -206,8 +206,7 @@ class Planner:
         """
         catalogue, limits = self._catalogue, self._limits
         request_range = TimeRange(request.begin, request.end)
-        first = self._first_pass(request.administers)
-        draft = first.sql(statement, request.parameters)
+        statement, first, draft = self._drafted(statement, request.parameters, request.administers)
         optimized = draft.optimized_logical_plan()
         explain_only = is_explain(optimized)
         _refuse_huge_digests(optimized)
@@ -232,6 +231,30 @@ class Planner:
         frame = second.sql(statement, request.parameters)
         _refuse_unresolved(frame)
         return PlannedStatement(frame, second.context, explain_only)
+
+    def _drafted(
+        self, statement: str, parameters: Mapping[str, pa.Scalar], administers: bool
+    ) -> tuple[str, PlanningPass, DataFrame]:
+        """The first pass, and the statement with overloaded calls in the form that their arguments need."""
+        first = self._first_pass(administers)
+        try:
+            return statement, first, first.sql(statement, parameters)
+        except QueryError as refusal:
+            if not OverloadedCalls.may_mend(refusal):
+                raise
+            refused = refusal
+        calls = OverloadedCalls(statement)
+        while True:
+            attempt = self._first_pass(administers)
+            calls.register(attempt.context)
+            try:
+                attempt.sql(calls.marked, parameters)
+                break
+            except QueryError as refusal:
+                if not calls.choose(refusal):
+                    raise refused from None
+        first = self._first_pass(administers)
+        return calls.text, first, first.sql(calls.text, parameters)
 
     def _first_pass(self, administers: bool) -> PlanningPass:
         context = self._sessions.derive(self._catalogue.placeholders)

@@ -1,31 +1,41 @@
 """The SQL functions that DataFusion lacks, each defined in one place with its types and its description.
 
 How a query engine uses them: `register(context)` once on the base context; for each statement plan
-`expand_aggregates(sql)` in place of `sql`, before the first pass of planning. There is nothing to do after planning.
+`expanded(sql)` in place of `sql`, before the first pass of planning. There is nothing to do after planning.
 """
 
 from collections.abc import Iterable
 
 from datafusion import SessionContext
 
-from micromegas.query.functions.aggregates import AGGREGATES, AggregateFunction, expand_aggregates
+from micromegas.query.functions.aggregates import AGGREGATES, AggregateFunction
+from micromegas.query.functions.charts import CHART_FUNCTIONS
+from micromegas.query.functions.expansion import expanded
 from micromegas.query.functions.histograms import HISTOGRAM, HISTOGRAM_FUNCTIONS
 from micromegas.query.functions.jsonb import JSONB_FUNCTIONS
 from micromegas.query.functions.properties import PROPERTY_FUNCTIONS
 from micromegas.query.functions.scalar import Argument, ScalarFunction
+from micromegas.query.functions.value_tables import VALUE_TABLE_KERNELS, VALUE_TABLES
 
 __all__ = [
     "AGGREGATES",
     "HISTOGRAM",
     "SCALARS",
+    "VALUE_TABLES",
     "AggregateFunction",
     "Argument",
     "ScalarFunction",
-    "expand_aggregates",
+    "expanded",
     "register",
 ]
 
-SCALARS: tuple[ScalarFunction, ...] = (*PROPERTY_FUNCTIONS, *JSONB_FUNCTIONS, *HISTOGRAM_FUNCTIONS)
+SCALARS: tuple[ScalarFunction, ...] = (
+    *PROPERTY_FUNCTIONS,
+    *JSONB_FUNCTIONS,
+    *HISTOGRAM_FUNCTIONS,
+    *VALUE_TABLE_KERNELS,
+    *CHART_FUNCTIONS,
+)
 """All scalar functions, for registration and for the documentation."""
 
 

@@ -6,6 +6,13 @@ from micromegas import _engine
 from micromegas.query.functions.scalar import ANY_JSONB, DICT_JSONB, DICT_TEXT, Argument, ScalarFunction
 
 _JSONB = Argument("jsonb", ANY_JSONB)
+_PATH = Argument("path", pa.utf8())
+_ABOUT_PATHS = (
+    'Paths are those of SQL/JSON in lax mode: `$.a`, `$."a b"`, `$.*`, `$[*]`, `$[0, 2 to last]`, `$[last - 1]`, and '
+    "filters `? (…)` of `==`, `!=`, `<`, `<=`, `>`, `>=`, `starts with`, `exists(…)`, `(…) is unknown`, `!(…)`, `&&` "
+    "and `||` over `@…` (the value at hand), `$…` and literals. A member of an array is that of each of its elements; "
+    "names match in their exact case. A malformed path is an error."
+)
 
 JSONB_FUNCTIONS = (
     ScalarFunction(
@@ -77,5 +84,24 @@ JSONB_FUNCTIONS = (
         "The number of elements of an array, NULL for any other value.",
         "SELECT jsonb_array_length(jsonb_get(jsonb_parse(msg), 'items')) AS n FROM log_entries WHERE msg LIKE '{%' "
         "ORDER BY time",
+    ),
+    ScalarFunction(
+        "jsonb_path_query_first",
+        (_JSONB, _PATH),
+        DICT_JSONB,
+        _engine.jsonb_path_query_first,
+        f"The first value that a path leads to, NULL when there is none. {_ABOUT_PATHS}",
+        "SELECT jsonb_format_json(jsonb_path_query_first(jsonb_parse('[{\"a\":1},{\"a\":2}]'), '$[*] ? (@.a == 2)')) "
+        "AS j",
+    ),
+    ScalarFunction(
+        "jsonb_path_query",
+        (_JSONB, _PATH),
+        DICT_JSONB,
+        _engine.jsonb_path_query,
+        "A JSON array of all values that a path leads to, an empty one when there is none. Paths: see "
+        "jsonb_path_query_first.",
+        "SELECT jsonb_format_json(jsonb_path_query(jsonb_parse(msg), '$.items[*] ? (@.price > 5).sku')) AS dear "
+        "FROM log_entries WHERE msg LIKE '{%' ORDER BY time",
     ),
 )

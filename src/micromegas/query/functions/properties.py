@@ -6,6 +6,23 @@ from micromegas import _engine
 from micromegas.query.functions.scalar import ANY_JSONB, DICT_JSONB, DICT_TEXT, Argument, ScalarFunction
 
 _PAIRS = pa.list_(pa.struct([("key", pa.utf8()), ("value", pa.utf8())]))
+"""The type of property sets in older files, as an argument: of texts that may be NULL, under any name of the child."""
+
+_PAIR = pa.struct([pa.field("key", pa.utf8(), nullable=False), pa.field("value", pa.utf8(), nullable=False)])
+PAIRS = pa.list_(pa.field("Property", _PAIR, nullable=False))
+"""The type of property sets in older files. Functions take it, and a dictionary of it, wherever they take JSONB."""
+
+
+def _distinct_lists(lists: pa.Array) -> pa.Array:
+    return pa.array(_engine.properties_to_dict(_plain_lists(lists)))
+
+
+def _plain_lists(lists: pa.Array) -> pa.Array:
+    """The lists with keys and values that can't be NULL; an error if one is."""
+    if any(column.null_count for column in lists.flatten().flatten()):
+        raise ValueError("properties: a key or value is NULL")
+    return lists.cast(PAIRS)
+
 
 PROPERTY_FUNCTIONS = (
     ScalarFunction(
@@ -27,11 +44,27 @@ PROPERTY_FUNCTIONS = (
     ),
     ScalarFunction(
         "properties_to_jsonb",
-        (Argument("pairs", _PAIRS),),
+        (Argument("properties", _PAIRS),),
         DICT_JSONB,
         _engine.properties_to_jsonb,
         "The property set of a list of (key, value) structs; the last of equal keys wins. A NULL key is an error, a "
-        "NULL value leaves its key out.",
+        "NULL value leaves its key out. What is JSONB stays as it is.",
         "SELECT jsonb_format_json(properties_to_jsonb(make_array(named_struct('key', 'env', 'value', 'test')))) AS j",
+    ),
+    ScalarFunction(
+        "properties_to_dict",
+        (Argument("pairs", _PAIRS),),
+        pa.dictionary(pa.int32(), PAIRS),
+        _distinct_lists,
+        "Lists of (key, value) structs as a dictionary that holds equal ones once.",
+        "SELECT properties_length(properties_to_dict(make_array(named_struct('key', 'env', 'value', 'test')))) AS n",
+    ),
+    ScalarFunction(
+        "properties_to_array",
+        (Argument("dictionary", _PAIRS),),
+        PAIRS,
+        _plain_lists,
+        "The rows of a dictionary (of lists of (key, value) structs, of JSONB or of texts) as plain values.",
+        "SELECT properties_to_array(properties_to_dict(make_array(named_struct('key', 'env', 'value', 'test')))) AS p",
     ),
 )
