@@ -14,7 +14,9 @@ class QuerySettings:
 
     * `memory_bytes`: the engine's pool over all queries; beyond, operators spill to `spill_dir` (None: a private
       temporary folder of the process), at most `spill_bytes`.
-    * `tail_bytes`: rows decoded on demand for what no partition covers yet, per query.
+    * `tail_bytes`: rows decoded on demand for what no partition covers yet, per query; beyond, the query fails and
+      says what to do, and is never cut.
+    * `hot_bytes`: such rows kept in memory for the queries that follow, over all queries; 0 keeps none.
     * `max_result_rows`: an answer longer than this is an error; None = unlimited.
     """
 
@@ -22,12 +24,17 @@ class QuerySettings:
     spill_dir: Path | None = None
     spill_bytes: int = 20 * 1024 * MIB
     tail_bytes: int = 512 * MIB
+    hot_bytes: int = 128 * MIB
     max_result_rows: int | None = None
     statement_timeout_s: float = 300.0
     target_partitions: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.memory_bytes, self.spill_bytes, self.tail_bytes) < 1 or self.statement_timeout_s <= 0:
+        if (
+            min(self.memory_bytes, self.spill_bytes, self.tail_bytes) < 1
+            or self.hot_bytes < 0
+            or self.statement_timeout_s <= 0
+        ):
             raise ValueError("query budgets must be positive")
         if self.max_result_rows is not None and self.max_result_rows < 0:
             raise ValueError("the limit of result rows must not be negative")

@@ -19,6 +19,7 @@ from micromegas.query.bounds import MAX_TIME, MIN_TIME
 from micromegas.query.errors import QueryError, classified
 from micromegas.query.functions import ScalarFunction
 from micromegas.query.guard import checked_statement
+from micromegas.query.hot_blocks import HotBlocks
 from micromegas.query.just_in_time import JustInTime
 from micromegas.query.parameters import ParameterTypes
 from micromegas.query.partition_files import PartitionFiles
@@ -61,7 +62,7 @@ class QueryEngine:
         self._partition_files = PartitionFiles(lake)
         self.scalars: tuple[ScalarFunction, ...] = (*functions.SCALARS, get_payload_function(lake))
         functions.register(self._sessions.base, self.scalars)
-        access = LakeAccess(lake, self._just_in_time, self._partition_files)
+        access = LakeAccess(lake, self._just_in_time, self._partition_files, HotBlocks(lake, settings.hot_bytes))
         self.administrators_scalars = tuple(administrators_scalars)
         self._catalogue = Catalogue(access, self._sessions, table_functions, self.administrators_scalars)
         self._parameter_types = ParameterTypes(self._sessions.derive())

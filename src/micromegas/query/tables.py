@@ -15,11 +15,12 @@ from datafusion import DataFrame, Expr, col, lit
 from micromegas.lake import ChosenPartitions, Lake, Partition, PartitionIndex, TooManyPartitions
 from micromegas.query.bounds import Bounds, TimeRange
 from micromegas.query.errors import QueryError
+from micromegas.query.hot_blocks import HotBlocks
 from micromegas.query.just_in_time import JustInTime
 from micromegas.query.partition_files import PartitionFiles
 from micromegas.query.scans import FilterColumns, ScanNeed
 from micromegas.query.spool import Spool
-from micromegas.query.tail import tail_batches, tail_blocks
+from micromegas.query.tail import tail_blocks
 from micromegas.views.view_set import GLOBAL_INSTANCE, InstanceKind, ViewSet
 
 MAX_FILES = 10_000
@@ -95,6 +96,7 @@ class LakeAccess:
     lake: Lake
     just_in_time: JustInTime
     partition_files: PartitionFiles
+    hot_blocks: HotBlocks
 
     def partition_urls(self, view_set: ViewSet, partitions: list[Partition], bounds: Bounds) -> list[str]:
         """Checked files of the partitions that may hold rows within bounds."""
@@ -149,7 +151,7 @@ class GlobalView(QueryTable):
         limit = preparation.max_tail_bytes
         blocks = tail_blocks(self._access.lake, self._view_set, chosen.gaps, bounds, limit)
         if blocks:
-            batches = tail_batches(self._access.lake, self._view_set, blocks)
+            batches = self._access.hot_blocks.rows(self._view_set, blocks)
             files.spooled.extend(preparation.spool.write(self.schema, batches, self._view_set.name, limit))
         return files
 

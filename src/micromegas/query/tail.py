@@ -1,20 +1,18 @@
-"""The blocks of a global view that no partition covers yet, decoded for one query.
+"""The blocks of a global view that no partition covers yet.
 
 Must never take a block that a partition holds, nor one that becomes visible after the query began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-import pyarrow as pa
+from collections.abc import Sequence
 
 from micromegas.lake import BlockRow, Lake
 from micromegas.query.bounds import Bounds
 from micromegas.query.errors import QueryError
-from micromegas.views.block_decoding import DecodedBlocks, decoded_from
+from micromegas.views.block_decoding import decoded_from
 from micromegas.views.block_groups import EVENT_TIME_MARGIN
-from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
+from micromegas.views.view_set import ViewSet
 
 MAX_TAIL_BLOCKS = 50_000
 
@@ -51,15 +49,3 @@ def _too_much(view_set: ViewSet, what: str) -> QueryError:
         "exhausted",
         f"{view_set.name}: {what} in range are not in partitions yet; let the daemon catch up or narrow the range",
     )
-
-
-def tail_batches(lake: Lake, view_set: ViewSet, blocks: Sequence[BlockRow]) -> Iterator[pa.RecordBatch]:
-    """Rows of the blocks; what can't be decoded is recorded."""
-    decoded = DecodedBlocks(lake, view_set, GLOBAL_INSTANCE, blocks)
-    yield from decoded
-    if decoded.failures:
-        lake.metadata.record_block_errors(
-            view_set.name,
-            [(failure.block_id, failure.error) for failure in decoded.failures],
-            decoded_from(view_set).decoder_version,
-        )
