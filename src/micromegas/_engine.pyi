@@ -342,3 +342,30 @@ class ThreadSpansBuilder:
 
     def finish(self) -> ArrowBatch:
         """The rows, each tree in pre-order. `RuntimeError` when called again."""
+
+@final
+class TraceEncoder:
+    """Rows of a process, each kind in order of time, to a trace for Perfetto.
+
+    Kinds of rows (`inputs`) are `threads` and `async` (columns of `process_spans`), `measures` and `logs` (columns of
+    the views). `time` (ns) is when the trace is said to begin. Threads must be known before their rows come.
+    """
+
+    def __new__(
+        cls, process_id: str, process_name: str, labels: Sequence[str], time: int, inputs: Sequence[str]
+    ) -> TraceEncoder: ...
+    def add_thread(self, stream_id: str, name: str, number: int | None = None) -> None: ...
+    def add_flows(self, batch: ArrowColumn) -> None:
+        """Pairs of async spans to be connected: columns parent and id (of the child), int64."""
+
+    def advance(self, max_bytes: int) -> str | None:
+        """Writes until rows of a kind are needed (it is named), or `max_bytes` are ready, or everything is written.
+
+        Raises `ValueError` for rows that are not in order of time.
+        """
+
+    def feed(self, input: str, batch: ArrowColumn | None) -> None:
+        """The next rows of the kind that was named; None when there are no more."""
+
+    def take(self) -> bytes:
+        """What is ready: whole packets. Nothing when everything was taken."""

@@ -4,10 +4,12 @@ imply."""
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from clients.published import SCENARIOS, PublishedClient
 from e2e.recordings import recording
+from traces.processor import loaded
 
 
 def process_of(scenario: str) -> str:
@@ -191,3 +193,23 @@ except NotImplementedError as error:
     print(error)
 """
     assert "bulk ingestion is not offered" in published_client.run(script)
+
+
+def test_write_process_trace(published_client: PublishedClient, tmp_path: Path) -> None:
+    process_id = process_of("async")
+    script = f"""
+import datetime
+from micromegas.perfetto import write_process_trace
+begin = datetime.datetime(2001, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+end = datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)
+for types in ("thread", "async", "both"):
+    write_process_trace(client, "{process_id}", begin, end, "{tmp_path}/" + types, types)
+sql = f"SELECT count(*) n FROM process_spans('{process_id}', 'async')"
+print("SPANS", client.query(sql, begin, end)["n"][0])
+"""
+    printed = published_client.run(script)
+    assert "ERROR" not in printed
+    sizes = [(tmp_path / types).stat().st_size for types in ("thread", "async", "both")]
+    assert 0 < min(sizes) < max(sizes) == sizes[2]
+    with loaded((tmp_path / "async").read_bytes()) as trace:
+        assert trace.rows("SELECT count(*) AS n FROM slice") == [(int(printed.split("SPANS ")[1]),)]

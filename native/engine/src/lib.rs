@@ -30,6 +30,7 @@ pub mod properties;
 pub mod property_sets;
 pub mod scopes;
 pub mod thread_spans;
+pub mod trace;
 pub mod value_tables;
 
 use pyo3::prelude::*;
@@ -53,6 +54,7 @@ mod _engine {
         module.add_class::<measures::MeasuresBuilder>()?;
         module.add_class::<net_spans::NetSpansBuilder>()?;
         module.add_class::<parse_block::BlockEvents>()?;
-        module.add_class::<thread_spans::ThreadSpansBuilder>()
+        module.add_class::<thread_spans::ThreadSpansBuilder>()?;
+        module.add_class::<trace::encoder::TraceEncoder>()
     }
 }

@@ -280,6 +280,29 @@ def retire(
 
 
 @app.command()
+def trace(
+    *,
+    process: Annotated[str, typer.Argument(help="Id of the process.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file; default: PROCESS.perfetto-trace.")
+    ] = None,
+    begin: Annotated[
+        str | None, typer.Option("--begin", help="From this time on: 1h, 7d (before now), or 2026-01-31T12:00Z.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Up to this time, likewise.")] = None,
+    types: Annotated[
+        str, typer.Option("--types", help="thread, async, both, measures, logs or all; several with commas.")
+    ] = "all",
+    server: Server = "grpc://localhost:50051",
+    api_key: AnyApiKey = None,
+) -> None:
+    """Writes what a process did as a file for ui.perfetto.dev; without times, all of it."""
+    from micromegas.cli.trace import TraceFlags, run_trace
+
+    run_trace(TraceFlags(process, output, begin, end, types, server, api_key))
+
+
+@app.command()
 def query(
     *,
     sql: Annotated[str, typer.Argument(help="The statement; - reads it from standard input.")],

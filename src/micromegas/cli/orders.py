@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from micromegas.cli.query import QueryFlags, run_query
+from micromegas.cli.sql_literal import text_literal
 from micromegas.cli.times import parse_time
 from micromegas.wire import rfc3339_text
 
@@ -14,12 +15,14 @@ def run_materialize(
 ) -> None:
     """Prints the log of the order; raises `CliError` for whatever goes wrong."""
     name = "regenerate_partitions" if again else "materialize_partitions"
-    _print_log(f"{name}({_text(view_set)}, {_range(begin, end)}, {delta})", server, api_key)
+    _print_log(f"{name}({text_literal(view_set)}, {_range(begin, end)}, {delta})", server, api_key)
 
 
 def run_retire(view_set: str, instance: str, begin: str, end: str, *, server: str, api_key: str | None) -> None:
     """Prints the log of the order; raises `CliError` for whatever goes wrong."""
-    _print_log(f"retire_partitions({_text(view_set)}, {_text(instance)}, {_range(begin, end)})", server, api_key)
+    _print_log(
+        f"retire_partitions({text_literal(view_set)}, {text_literal(instance)}, {_range(begin, end)})", server, api_key
+    )
 
 
 def _print_log(call: str, server: str, api_key: str | None) -> None:
@@ -29,10 +32,5 @@ def _print_log(call: str, server: str, api_key: str | None) -> None:
 def _range(begin: str, end: str) -> str:
     now = time.time_ns()
     return ", ".join(
-        _text(rfc3339_text(parse_time(flag, text, now))) for flag, text in (("--begin", begin), ("--end", end))
+        text_literal(rfc3339_text(parse_time(flag, text, now))) for flag, text in (("--begin", begin), ("--end", end))
     )
-
-
-def _text(value: str) -> str:
-    """A literal: table functions take nothing else."""
-    return "'" + value.replace("'", "''") + "'"

@@ -11,8 +11,9 @@ from typing import BinaryIO
 
 from micromegas.cli.errors import CliError
 from micromegas.cli.formats import FORMATS, is_binary, writer_for
+from micromegas.cli.server_errors import told_in_one_line
 from micromegas.cli.times import parse_time
-from micromegas.client import Client, ClientError, QueryFailed, ServerUnreachable, SignInRefused
+from micromegas.client import Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +43,16 @@ def run_query(flags: QueryFlags) -> None:
     now = time.time_ns()
     begin = None if flags.begin is None else parse_time("--begin", flags.begin, now)
     end = None if flags.end is None else parse_time("--end", flags.end, now)
-    try:
-        with ExitStack() as stack:
-            client = stack.enter_context(Client(flags.server, api_key=flags.api_key))
-            result = stack.enter_context(client.stream(sql, begin, end, flags.limit))
-            # the file is made only once the statement is known to be good
-            sink = sys.stdout.buffer if flags.output is None else stack.enter_context(_created(flags.output))
-            writer = writer_for(format_name, sink, result.schema)
-            for batch in result:
-                writer.write(batch)
-            writer.close()
-            sink.flush()
-    except ServerUnreachable as error:
-        raise CliError(f"{error}; is it running? start one with  micromegas serve --lake DIR") from None
-    except SignInRefused as error:
-        raise CliError(f"{error}; set --api-key or MICROMEGAS_API_KEY") from None
-    except QueryFailed as error:
-        raise CliError(_one_line(str(error))) from None
-    except (ClientError, ValueError) as error:
-        raise CliError(_one_line(str(error))) from None
+    with told_in_one_line(), ExitStack() as stack:
+        client = stack.enter_context(Client(flags.server, api_key=flags.api_key))
+        result = stack.enter_context(client.stream(sql, begin, end, flags.limit))
+        # the file is made only once the statement is known to be good
+        sink = sys.stdout.buffer if flags.output is None else stack.enter_context(_created(flags.output))
+        writer = writer_for(format_name, sink, result.schema)
+        for batch in result:
+            writer.write(batch)
+        writer.close()
+        sink.flush()
 
 
 def _format_of_file(output: Path | None) -> str | None:
@@ -73,7 +65,3 @@ def _created(path: Path) -> BinaryIO:
         return path.open("wb")
     except OSError as error:
         raise CliError(f"--output {path}: {error.strerror}") from None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

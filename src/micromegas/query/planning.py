@@ -28,6 +28,7 @@ from micromegas.query.session import READ_ONLY, Sessions
 from micromegas.query.spool import Spool
 from micromegas.query.table_function import TableFunction
 from micromegas.query.tables import GlobalView, LakeAccess, Preparation, QueryTable, TableFiles, in_range
+from micromegas.query.trace_chunks import PerfettoTraceChunks
 from micromegas.query.view_instance import ViewInstance
 from micromegas.views.catalogue import VIEW_SETS
 
@@ -79,6 +80,7 @@ class Catalogue:
             ViewInstance(access, self.global_views),
             ParseBlock(access.lake),
             ProcessSpans(access, self.rows),
+            PerfettoTraceChunks(access, self.rows, sessions.derive),
             *lake_lists(access.lake),
             *functions,
         ]
