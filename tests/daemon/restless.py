@@ -14,6 +14,7 @@ from micromegas.daemon.fresh_partitions import FreshPartitions
 from micromegas.daemon.merge_buckets import TIERS
 from micromegas.daemon.merging import Merging
 from micromegas.lake import Lake, LakeUnavailable
+from micromegas.query.build_leases import BuildLeases
 from micromegas.views.log_entries import LOG_ENTRIES
 from micromegas.views.measures import MEASURES
 
@@ -39,11 +40,13 @@ def work_without_pause(settings: LakeSettings, begin: int, speed: int, working: 
                     os._exit(1)
                 first.set()
 
+        # By the fast clock they run out between two renewals, now and then: a claim may be lost at any time.
+        leases = BuildLeases(lake, 60.0)
         events: list[threading.Event] = []
         for view_set in (LOG_ENTRIES, MEASURES):
-            fresh = FreshPartitions(lake, view_set, clock)
+            fresh = FreshPartitions(lake, view_set, clock, leases)
             works = [lambda keep_going, fresh=fresh: fresh.cover(0, keep_going)]
-            works += [Merging(lake, view_set, tier, clock).merge for tier in TIERS]
+            works += [Merging(lake, view_set, tier, clock, leases).merge for tier in TIERS]
             for work in works:
                 events.append(threading.Event())
                 threading.Thread(target=forever, args=(work, events[-1])).start()

@@ -10,17 +10,28 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from daemon.telemetry import DEADLINE_S, Telemetry, check_lake, global_partitions, needed_objects, objects_of
+from daemon.telemetry import (
+    DEADLINE_S,
+    MIDNIGHT,
+    HandClock,
+    Telemetry,
+    check_lake,
+    global_partitions,
+    needed_objects,
+    objects_of,
+)
 from servers.postgres import PostgresServer
 from servers.proxy import CuttableProxy
 
 from micromegas.config import DaemonSettings, LakeSettings
 from micromegas.daemon import Daemon
 from micromegas.daemon import daemon as daemon_module
+from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND
 from micromegas.lake import Lake
 from micromegas.views.block_rows import BlockRows, RowsRequest
 from micromegas.views.block_source import BlockSource
@@ -41,9 +52,11 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 @asynccontextmanager
-async def running(lake: Lake, settings: DaemonSettings = QUICK) -> AsyncIterator[Daemon]:
+async def running(
+    lake: Lake, settings: DaemonSettings = QUICK, clock: Callable[[], int] | None = None
+) -> AsyncIterator[Daemon]:
     """A daemon at work; drained at the end."""
-    daemon = Daemon(lake, settings)
+    daemon = Daemon(lake, settings, clock)
     task = asyncio.create_task(daemon.run())
     try:
         yield daemon
@@ -101,7 +114,7 @@ async def test_a_daemon_that_stops_hands_over_at_once(lake_backend: LakeSettings
 async def test_a_lease_that_is_not_renewed_runs_out(lake_backend: LakeSettings, lake: Lake) -> None:
     telemetry = Telemetry(lake, 1)
     # Taken by a daemon that was killed.
-    for name in ("log_entries", "measures", "housekeeping"):
+    for name in ("log_entries/second", "measures/second", "housekeeping"):
         assert lake.metadata.acquire_lease(f"daemon/{name}", "dead", 500_000_000) is not None
     async with running(lake):
         await asyncio.to_thread(telemetry.send_logs)
@@ -119,7 +132,7 @@ async def test_cancelling_drains_too(lake: Lake) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await daemon.stop()
-    token = lake.metadata.acquire_lease("daemon/log_entries", "somebody else", 1)
+    token = lake.metadata.acquire_lease("daemon/log_entries/second", "somebody else", 1)
     assert token is not None, "leases are given back"
 
 
@@ -201,3 +214,37 @@ async def test_a_database_that_goes_away_comes_back(
             await asyncio.to_thread(proxy.restore)
             await until(lambda: check_lake(mine, [telemetry]) == 0)
     postgres_server.drop_database(name)
+
+
+@in_loop
+async def test_nothing_is_lost_when_all_were_away_for_a_week(lake_backend: LakeSettings) -> None:
+    clock = HandClock()
+    random = Random(7)
+    with contextlib.ExitStack() as opened:
+        lakes = [opened.enter_context(Lake.open(lake_backend, clock)) for _ in range(3)]
+        telemetries = [Telemetry(lakes[0], seed) for seed in range(2)]
+        for telemetry in telemetries * 24:
+            await asyncio.to_thread(telemetry.send_logs)
+            await asyncio.to_thread(telemetry.send_values)
+            clock.now += random.choice([MINUTE, 5 * HOUR, 9 * HOUR])
+        assert clock.now > MIDNIGHT + 6 * DAY
+        clock.now = (clock.now // DAY + 2) * DAY
+
+        def is_whole() -> bool:
+            if check_lake(lakes[0], telemetries):
+                return False
+            partitions = [
+                each for view_set in (LOG_ENTRIES, MEASURES) for each in global_partitions(lakes[0], view_set)
+            ]
+            days = {(each.view_set, each.begin_insert_time // DAY) for each in partitions}
+            return len(partitions) == len(days)
+
+        async with contextlib.AsyncExitStack() as stack:
+            for lake in lakes:
+                await stack.enter_async_context(running(lake, clock=clock))
+            await until(is_whole)
+        assert lakes[0].metadata.block_errors() == []
+        clock.now += 2 * HOUR
+        while lakes[0].sweep_expired():
+            pass
+        assert objects_of(lakes[0]) == needed_objects(lakes[0])

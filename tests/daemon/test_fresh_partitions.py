@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
+from threading import Event
 
 import pytest
 from daemon.telemetry import (
+    DEADLINE_S,
     MIDNIGHT,
     HandClock,
     Telemetry,
@@ -28,6 +31,7 @@ from micromegas.daemon import fresh_partitions
 from micromegas.daemon.fresh_partitions import FreshPartitions, piece_end
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND, closed_end
 from micromegas.lake import Lake
+from micromegas.query.build_leases import PREFIX, BuildLeases
 from micromegas.views.log_entries import LOG_ENTRIES
 from micromegas.views.measures import MEASURES
 
@@ -211,3 +215,47 @@ def test_racing_daemons_without_leases_make_no_gap_overlap_or_duplicate(
     cover(lake, LOG_ENTRIES, clock)
     assert check_lake(lake, [telemetry]) == 0
     assert objects_of(lake) == needed_objects(lake), "losers leave no file"
+
+
+def test_a_piece_that_another_daemon_is_at_holds_up_none_of_the_others(
+    lake_backend: LakeSettings, lake: Lake, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telemetry = Telemetry(lake, 1)
+    for _ in range(6):
+        telemetry.send_logs()
+        clock.now += HOUR
+    with Lake.open(lake_backend, clock) as other, ThreadPoolExecutor(1) as threads:
+        at_it, go_on = Event(), Event()
+        put_file = lake.objects.put_file
+
+        def slow(local_path: Path, path: str) -> int:
+            at_it.set()
+            assert go_on.wait(DEADLINE_S)
+            return put_file(local_path, path)
+
+        monkeypatch.setattr(lake.objects, "put_file", slow)
+        first = threads.submit(FreshPartitions(lake, LOG_ENTRIES, clock, BuildLeases(lake, 60.0)).cover, 0, always)
+        assert at_it.wait(DEADLINE_S)
+        try:
+            assert FreshPartitions(other, LOG_ENTRIES, clock, BuildLeases(other, 60.0)).cover(0, always) == 0
+            assert check_lake(other, [telemetry]) == 1, "all but the one that is claimed"
+        finally:
+            go_on.set()
+        assert first.result() == 0
+        assert check_lake(other, [telemetry]) == 0
+        assert len(global_partitions(other, LOG_ENTRIES)) == 6
+    assert objects_of(lake) == needed_objects(lake), "nothing was made twice"
+
+
+def test_a_claim_of_a_daemon_that_was_killed_runs_out(lake: Lake, clock: HandClock) -> None:
+    telemetry = Telemetry(lake, 1)
+    telemetry.send_logs()
+    clock.now += HOUR
+    begin = MIDNIGHT // MINUTE * MINUTE
+    assert lake.metadata.acquire_lease(f"{PREFIX}log_entries/global/{begin}", "dead", 15 * SECOND) is not None
+    shared = FreshPartitions(lake, LOG_ENTRIES, clock, BuildLeases(lake, 15.0))
+    assert shared.cover(0, always) == 0
+    assert check_lake(lake, [telemetry]) == 1
+    clock.now += 15 * SECOND
+    assert shared.cover(0, always) == 0
+    assert check_lake(lake, [telemetry]) == 0

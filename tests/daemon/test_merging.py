@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,12 +29,13 @@ from daemon.telemetry import (
 )
 
 from micromegas.config import LakeSettings
-from micromegas.daemon import merge_buckets, row_merge
+from micromegas.daemon import merge_buckets, merging, row_merge
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND
 from micromegas.daemon.merge_buckets import TIERS, buckets_to_merge
-from micromegas.daemon.merging import Merging
+from micromegas.daemon.merging import Merging, merge_bucket
 from micromegas.daemon.row_merge import merged_rows
 from micromegas.lake import Lake, Partition
+from micromegas.query.build_leases import BuildLeases
 from micromegas.views.arrow_types import DICT_STRING, TIMESTAMP, required
 from micromegas.views.log_entries import LOG_ENTRIES
 from micromegas.views.measures import MEASURES
@@ -340,3 +342,32 @@ def test_partitions_of_another_schema_are_not_mixed_in(lake: Lake, clock: HandCl
     merge(lake, LOG_ENTRIES, clock)
     assert [each.schema_hash for each in global_partitions(lake, LOG_ENTRIES)] == [HASH]
     assert check_lake(lake, [telemetry]) == 0
+
+
+def test_buckets_are_shared_among_daemons_and_none_is_merged_twice(
+    lake_backend: LakeSettings, lake: Lake, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telemetry = Telemetry(lake, 1)
+    for _ in range(4):
+        for _ in range(2):
+            telemetry.send_logs()
+            clock.now += SECOND
+            cover(lake, LOG_ENTRIES, clock)
+        clock.now += MINUTE
+    with Lake.open(lake_backend, clock) as other:
+        mine = Merging(lake, LOG_ENTRIES, MINUTES, clock, BuildLeases(lake, 60.0))
+        its = Merging(other, LOG_ENTRIES, MINUTES, clock, BuildLeases(other, 60.0))
+        merged: list[Lake] = []
+
+        def counted(of: Lake, *arguments: Any, **claim: Any) -> bool:
+            merged.append(of)
+            if of is lake and len(merged) == 1:
+                # In the midst of the first bucket: the other daemon does all that is left.
+                assert its.merge(always) == 0
+            return merge_bucket(of, *arguments, **claim)
+
+        monkeypatch.setattr(merging, "merge_bucket", counted)
+        assert mine.merge(always) == 0
+        assert merged == [lake, other, other, other]
+        assert len(global_partitions(lake, LOG_ENTRIES)) == 4
+        assert check_lake(lake, [telemetry]) == 0

@@ -108,7 +108,7 @@ def test_a_missing_payload_is_listed(local_lake: Lake, local_engine: QueryEngine
 def test_no_scratch_file_outlives_its_query(local_lake: Lake, tmp_path: Path) -> None:
     spill = tmp_path / "spill"
     settings = SETTINGS.__class__(spill_dir=spill)
-    (spill / "micromegas-query-999999999-left").mkdir(parents=True)
+    (spill / "micromegas-scratch-left").mkdir(parents=True)
     MadeTraffic(local_lake).logs("a")
     engine = QueryEngine(local_lake, settings)
     (scratch,) = spill.iterdir()

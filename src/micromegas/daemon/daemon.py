@@ -1,4 +1,5 @@
-"""The daemon: runs every kind of its work at its rhythm, in threads, while it holds the lease of that work.
+"""The daemon: runs every kind of its work at its rhythm, in threads. One daemon covers what is new, and keeps house,
+while it holds the lease of that; a backlog and the merges are shared, piece by piece.
 
 It must never keep anything in memory that a restart would miss: what is to be done is read from the lake each time.
 """
@@ -18,18 +19,21 @@ from dataclasses import dataclass
 from micromegas.config import DaemonSettings
 from micromegas.daemon.fresh_partitions import FreshPartitions
 from micromegas.daemon.housekeeping import Housekeeping
-from micromegas.daemon.insert_clock import Clock, retention_begin
+from micromegas.daemon.insert_clock import HOUR, Clock, floor_to, retention_begin
 from micromegas.daemon.lease import Lease
 from micromegas.daemon.merge_buckets import TIERS
 from micromegas.daemon.merging import Merging
 from micromegas.daemon.retention import Select
 from micromegas.lake import Lake, LakeError, LakeUnavailable
+from micromegas.query.build_leases import BuildLeases
 from micromegas.views.catalogue import GLOBAL_VIEW_SETS
 from micromegas.views.view_set import ViewSet
 
 MAX_PAUSE_S = 30.0
 # How many ticks lie between two looks for something to merge.
 MERGE_TICKS = {"minute": 5, "hour": 30, "day": 60}
+# And between two looks for what nobody covered while it was new.
+BACKLOG_TICKS = 10
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +43,13 @@ KeepGoing = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A kind of work: `run` blocks, returns how many of its parts failed, and ends early once it may not go on."""
+    """A kind of work: `run` blocks, returns how many of its parts failed, and ends early once it may not go on.
+
+    Without a `lease` every daemon does it, and claims the parts that it works on.
+    """
 
     name: str
-    lease: Lease
+    lease: Lease | None
     interval_s: float
     run: Callable[[KeepGoing], int]
 
@@ -61,6 +68,7 @@ class Daemon:
         self._settings = settings
         self._clock = clock or lake.clock
         self._select = select
+        self._builds = BuildLeases(lake, settings.lease_ttl_s)
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4()}"
         self._stopping = asyncio.Event()
         self._done = asyncio.Event()
@@ -68,13 +76,15 @@ class Daemon:
 
     async def run(self) -> None:
         """Work until `stop` is called (or the task is cancelled), then finish the steps in progress."""
+        # What killed processes left on the local disk is wiped, even if nothing is to be made.
+        await asyncio.to_thread(self._lake.scratch.prepare)
         view_sets = [view_set for view_set in GLOBAL_VIEW_SETS if view_set.decoded is not None]
-        leases = {view_set.name: self._lease(view_set.name) for view_set in view_sets}
+        newest = {view_set.name: self._lease(f"{view_set.name}/second") for view_set in view_sets}
         housekeeping = self._lease("housekeeping")
-        jobs = [job for view_set in view_sets for job in self._view_jobs(view_set, leases[view_set.name])]
+        jobs = [job for view_set in view_sets for job in self._view_jobs(view_set, newest[view_set.name])]
         cleaner = Housekeeping(self._lake, self._settings, self._clock, self._select)
         jobs.append(Job("housekeeping", housekeeping, self._settings.sweep_interval_s, cleaner.run))
-        keepers = [*leases.values(), housekeeping]
+        keepers = [*newest.values(), housekeeping]
         self._done.clear()
         # Each job and each lease has a thread, so that long work never makes a lease run out.
         threads = ThreadPoolExecutor(len(jobs) + len(keepers), thread_name_prefix="daemon")
@@ -104,18 +114,31 @@ class Daemon:
     def _lease(self, name: str) -> Lease:
         return Lease(self._lake.metadata, f"daemon/{name}", self._owner, self._settings.lease_ttl_s, self._clock)
 
-    def _view_jobs(self, view_set: ViewSet, lease: Lease) -> list[Job]:
+    def _view_jobs(self, view_set: ViewSet, newest: Lease) -> list[Job]:
         fresh = FreshPartitions(self._lake, view_set, self._clock)
+        shared = FreshPartitions(self._lake, view_set, self._clock, self._builds)
 
-        def cover(keep_going: KeepGoing) -> int:
+        def kept_from() -> int:
             days = self._settings.policies.derived_days(view_set.name, self._settings.retention_days)
-            return fresh.cover(retention_begin(self._clock(), days), keep_going)
+            return retention_begin(self._clock(), days)
+
+        def newest_from() -> int:
+            return max(kept_from(), floor_to(self._clock(), HOUR) - HOUR)
+
+        def cover_newest(keep_going: KeepGoing) -> int:
+            return fresh.cover(newest_from(), keep_going)
+
+        def cover_backlog(keep_going: KeepGoing) -> int:
+            return shared.cover(kept_from(), keep_going, until=newest_from())
 
         tick = self._settings.tick_s
-        jobs = [Job(f"{view_set.name}/second", lease, tick, cover)]
+        jobs = [
+            Job(f"{view_set.name}/second", newest, tick, cover_newest),
+            Job(f"{view_set.name}/backlog", None, tick * BACKLOG_TICKS, cover_backlog),
+        ]
         for tier in TIERS:
-            merging = Merging(self._lake, view_set, tier, self._clock)
-            jobs.append(Job(f"{view_set.name}/{tier.name}", lease, tick * MERGE_TICKS[tier.name], merging.merge))
+            merging = Merging(self._lake, view_set, tier, self._clock, self._builds)
+            jobs.append(Job(f"{view_set.name}/{tier.name}", None, tick * MERGE_TICKS[tier.name], merging.merge))
         return jobs
 
     async def _keep(self, lease: Lease, threads: ThreadPoolExecutor) -> None:
@@ -133,7 +156,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         pause_s = job.interval_s
         while not self._stopping.is_set():
-            if not job.lease.held:
+            if job.lease is not None and not job.lease.held:
                 # Another daemon works, or the first refresh is under way.
                 await self._pause(min(job.interval_s, self._settings.tick_s))
                 continue
@@ -143,7 +166,7 @@ class Daemon:
 
     def _run_once(self, job: Job) -> int:
         try:
-            return job.run(lambda: not self._stopping.is_set() and job.lease.held)
+            return job.run(lambda: not self._stopping.is_set() and (job.lease is None or job.lease.held))
         except LakeUnavailable as error:
             logger.warning("%s: %s", job.name, error)
         except BaseException:

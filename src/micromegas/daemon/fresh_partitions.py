@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from micromegas.daemon.insert_clock import HOUR, MINUTE, SECOND, Clock, close_until, closed_end, floor_to
 from micromegas.daemon.source_blocks import lost_blocks
-from micromegas.lake import BlockRow, Lake, LakeUnavailable, PartitionConflict
+from micromegas.lake import BlockRow, Lake, LakeUnavailable, LeaseClaim, PartitionConflict
+from micromegas.query.build_leases import BuildLeases
 from micromegas.views.block_decoding import decoded_from
 from micromegas.views.coverage import uncovered
 from micromegas.views.partition_writer import InsertRange, PartitionSlot, build_partition
@@ -33,20 +34,23 @@ class FreshPartitions:
     those blocks are not looked through for ever.
     """
 
-    def __init__(self, lake: Lake, view_set: ViewSet, clock: Clock) -> None:
+    def __init__(self, lake: Lake, view_set: ViewSet, clock: Clock, leases: BuildLeases | None = None) -> None:
+        """With `leases` every piece is claimed, so that several daemons share a backlog."""
         self._lake = lake
         self._view_set = view_set
         self._tag = decoded_from(view_set).stream_tag
         self._clock = clock
+        self._leases = leases
 
-    def cover(self, begin: int, keep_going: Callable[[], bool]) -> int:
-        """Cover what is closed from insert time `begin` (ns) on; returns how many pieces failed.
+    def cover(self, begin: int, keep_going: Callable[[], bool], until: int | None = None) -> int:
+        """Cover what is closed from insert time `begin` (ns) on, at most to `until`; returns how many pieces failed.
 
         A piece that fails is logged and tried again by the next call; the others are not held up by it. Raises
         `LakeUnavailable` when a store doesn't answer.
         """
         failures = 0
-        for piece, blocks in self._pieces(InsertRange(begin, self._end()), keep_going):
+        end = self._end() if until is None else min(until, self._end())
+        for piece, blocks in self._pieces(InsertRange(begin, end), keep_going):
             try:
                 self._build(piece, blocks)
             except LakeUnavailable:
@@ -138,6 +142,20 @@ class FreshPartitions:
         """Make the partition of a piece; False when there is nothing to make, or nothing left to make."""
         if not blocks and piece.end % MINUTE:
             return False
+        if self._leases is None:
+            return self._build_claimed(piece, blocks, None)
+        claim = self._leases.take(f"{self._view_set.name}/{GLOBAL_INSTANCE}/{piece.begin}")
+        if claim is None:
+            # Another daemon is at it.
+            return False
+        made = False
+        try:
+            made = self._build_claimed(piece, blocks, claim)
+        finally:
+            self._leases.give_back(claim, used_up=made)
+        return made
+
+    def _build_claimed(self, piece: InsertRange, blocks: Sequence[BlockRow], claim: LeaseClaim | None) -> bool:
         present = self._lake.metadata.partitions(
             self._view_set.name, GLOBAL_INSTANCE, insert_begin=piece.begin, insert_end=piece.end
         )
@@ -148,7 +166,7 @@ class FreshPartitions:
         # What is left are partitions of another schema: no query of this release reads them.
         replaces = frozenset(partition.partition_id for partition in present)
         try:
-            build_partition(self._lake, PartitionSlot(self._view_set, GLOBAL_INSTANCE, piece, replaces), blocks)
+            build_partition(self._lake, PartitionSlot(self._view_set, GLOBAL_INSTANCE, piece, replaces, claim), blocks)
         except PartitionConflict as conflict:
             logger.debug("%s: another daemon was faster: %s", self._view_set.name, conflict)
             return False

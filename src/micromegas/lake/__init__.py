@@ -17,6 +17,7 @@ from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_o
 from micromegas.lake.partition import Partition, PartitionRange, new_partition_id
 from micromegas.lake.partition_index import ChosenPartitions, PartitionIndex, TooManyPartitions
 from micromegas.lake.rows import BlockError, BlockRow, ExpiringObject, LeaseClaim, ProcessRow, StreamRow
+from micromegas.lake.scratch import Scratch
 
 __all__ = [
     "BLOCK_RECORD_SCHEMA",
@@ -39,6 +40,7 @@ __all__ = [
     "PartitionIndex",
     "PartitionRange",
     "ProcessRow",
+    "Scratch",
     "StreamRow",
     "TooManyPartitions",
     "UnknownPartitions",

@@ -21,6 +21,7 @@ from micromegas.lake.metadata.part import Clock, chunks
 from micromegas.lake.objects import LocalObjects, Objects, open_objects
 from micromegas.lake.pack import PACK_FOLDER, pack_key_time, write_packs
 from micromegas.lake.rows import BlockRow
+from micromegas.lake.scratch import Scratch
 from micromegas.wire import Batch, Block
 
 PACK_DEADLINE_NS = 600 * 1_000_000_000
@@ -38,6 +39,7 @@ class Lake:
         self.metadata = metadata
         self.objects = objects
         self.clock = clock
+        self.scratch = Scratch()
         self._retired_grace_ns = retired_grace_ns
         self._fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="lake-fetch")
 
@@ -176,8 +178,9 @@ class Lake:
         return self.metadata.delete_blocks_of(stream_ids, insert_time, limit, self.clock() + self._retired_grace_ns)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and remove the temporary files."""
         self._fetchers.shutdown()
+        self.scratch.close()
         self.metadata.close()
 
     def _pack_folders(self, begin: int, end: int) -> list[str]:

@@ -6,8 +6,6 @@ A derived context must never see files, statements that write, or the tables of 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
@@ -15,7 +13,7 @@ from datafusion.catalog import Catalog, CatalogProviderList, Schema
 from datafusion.object_store import AmazonS3
 
 from micromegas.config import QuerySettings
-from micromegas.lake import DataFusionStore
+from micromegas.lake import DataFusionStore, Scratch
 
 CATALOG = "datafusion"
 SCHEMA = "public"
@@ -24,7 +22,6 @@ READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_
 
 # Remote reads wait more than they compute: they need more partitions than there are cores.
 _REMOTE_PARTITIONS = 16
-_SCRATCH_PREFIX = "micromegas-query-"
 
 
 class _OneCatalog(CatalogProviderList):
@@ -47,10 +44,10 @@ class Sessions:
     """The base context of a process and its scratch folder. `close()` removes the folder."""
 
     def __init__(self, settings: QuerySettings, store: DataFusionStore) -> None:
-        self.scratch = _new_scratch(settings.spill_dir)
+        self._scratch = Scratch(settings.spill_dir)
         runtime = (
             RuntimeEnvBuilder()
-            .with_disk_manager_specified(str(self.scratch))
+            .with_disk_manager_specified(str(self._scratch.prepare()))
             .with_fair_spill_pool(settings.memory_bytes)
         )
         remote = store.scheme != "file"
@@ -79,34 +76,10 @@ class Sessions:
 
     def new_folder(self) -> Path:
         """A private folder below the scratch folder, to be removed by who asked for it."""
-        return Path(tempfile.mkdtemp(dir=self.scratch))
+        return self._scratch.new_folder()
 
     def close(self) -> None:
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-def _new_scratch(spill_dir: Path | None) -> Path:
-    """A folder of this process; what killed processes left in a given spill folder is wiped first."""
-    if spill_dir is None:
-        return Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
-    spill_dir.mkdir(parents=True, exist_ok=True)
-    for left in spill_dir.glob(f"{_SCRATCH_PREFIX}*"):
-        if not _is_alive(left):
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH_PREFIX}{os.getpid()}-", dir=spill_dir)).absolute()
-
-
-def _is_alive(folder: Path) -> bool:
-    owner = folder.name.removeprefix(_SCRATCH_PREFIX).split("-")[0]
-    if not owner.isdigit():
-        return False
-    try:
-        os.kill(int(owner), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        self._scratch.close()
 
 
 def _engine_options(target_partitions: int) -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -147,8 +146,8 @@ def build_partition(lake: Lake, slot: PartitionSlot, blocks: Sequence[BlockRow])
     """
     view_set = slot.view_set
     decoded = DecodedBlocks(lake, view_set, slot.instance_id, blocks)
-    with tempfile.TemporaryDirectory(prefix="micromegas-partition-") as folder:
-        local = Path(folder) / "rows.parquet"
+    with lake.scratch.temporary() as folder:
+        local = folder / "rows.parquet"
         row_file = RowFile(local, view_set)
         try:
             for batch in decoded:
