@@ -31,7 +31,7 @@ from servers.proxy import CuttableProxy
 from micromegas.config import DaemonSettings, LakeSettings
 from micromegas.daemon import Daemon
 from micromegas.daemon import daemon as daemon_module
-from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND
+from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE
 from micromegas.lake import Lake
 from micromegas.views.block_rows import BlockRows, RowsRequest
 from micromegas.views.block_source import BlockSource

@@ -33,6 +33,7 @@ class Housekeeping:
         for work in (
             self._retention.delete_old_blocks,
             self._retention.retire_old_partitions,
+            self._repack,
             self._sweep_expired,
             self._sweep_unreferenced,
         ):
@@ -46,6 +47,10 @@ class Housekeeping:
                 logger.exception("housekeeping: %s failed", work.__name__.strip("_"))
                 failures += 1
         return failures
+
+    def _repack(self, keep_going: Callable[[], bool]) -> None:
+        while keep_going() and self._lake.repack():
+            pass
 
     def _sweep_expired(self, keep_going: Callable[[], bool]) -> None:
         while keep_going() and self._lake.sweep_expired(OBJECTS_PER_STEP) == OBJECTS_PER_STEP:

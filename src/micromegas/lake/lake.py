@@ -11,21 +11,28 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from micromegas.config import LakeSettings
 from micromegas.lake.errors import LakeCorrupt, LakeError, LakeUnavailable
 from micromegas.lake.metadata import Metadata
+from micromegas.lake.metadata.packs import PayloadPlace
 from micromegas.lake.metadata.part import Clock, chunks
 from micromegas.lake.objects import LocalObjects, Objects, open_objects
-from micromegas.lake.pack import PACK_FOLDER, pack_key_time, write_packs
+from micromegas.lake.pack import PACK_FOLDER, pack_key, pack_key_time, write_packs
 from micromegas.lake.rows import BlockRow
 from micromegas.lake.scratch import Scratch
 from micromegas.wire import Batch, Block
 
 PACK_DEADLINE_NS = 600 * 1_000_000_000
 """A batch whose pack is older than this is not committed any more: the sweep may be about to delete the pack."""
+
+REPACKED_AT_ONCE = 64
+REPACKED_BYTES = 8 * 1024 * 1024
+MAX_MOVES = 2000
+"""A new pack of what is left of others: no more packs, bytes (as a batch of ingestion) and blocks than these."""
 
 FETCH_THREADS = 8
 SWEEP = "packs"
@@ -78,11 +85,7 @@ class Lake:
         known = self.metadata.known_block_ids(list(blocks))
         written_at = self.clock()
         placed = write_packs(self.objects, [each for each in blocks.values() if each.block_id not in known], written_at)
-
-        def refuse_late() -> None:
-            if self.clock() - written_at > PACK_DEADLINE_NS:
-                raise LakeUnavailable("the batch took too long between writing its objects and its rows")
-
+        refuse_late = partial(self._refuse_late, written_at)
         outcome = self.metadata.insert_batch(batch.processes, batch.streams, placed, refuse_late)
         if outcome.unreferenced_keys:
             self._delete_quietly(sorted(outcome.unreferenced_keys))
@@ -154,6 +157,8 @@ class Lake:
             )
             for keys in chunks(due):
                 unused = set(keys) - self.metadata.referenced_keys(keys)
+                # What rows pointed to until lately is still being read.
+                unused -= self.metadata.expiring_among(sorted(unused))
                 self.objects.delete(sorted(unused))
                 deleted += len(unused)
         if isinstance(self.objects, LocalObjects):
@@ -177,6 +182,44 @@ class Lake:
         how many, 0 when nothing is left to do."""
         return self.metadata.delete_blocks_of(stream_ids, insert_time, limit, self.clock() + self._retired_grace_ns)
 
+    def repack(self, max_packs: int = REPACKED_AT_ONCE) -> int:
+        """One step of saving room: move what is left of packs that are mostly dead into a new one; returns of how many
+        packs, 0 when nothing is left to do.
+
+        Whoever reads by rows that were listed before finds the old packs for the grace period. A crash leaves either an
+        object without rows, for the sweep, or a move that is complete.
+        """
+        moves: list[tuple[PayloadPlace, int]] = []
+        payloads: list[bytes] = []
+        size = done = 0
+        for key in self.metadata.mostly_dead_packs(max_packs):
+            places = self.metadata.payload_places(key)
+            if moves and (size + sum(each.payload_size for each in places) > REPACKED_BYTES or len(moves) > MAX_MOVES):
+                break
+            done += 1
+            try:
+                parts = self.objects.get_ranges(
+                    key, [each.payload_offset for each in places], [each.payload_size for each in places]
+                )
+            except LakeCorrupt as error:
+                # Queries tell of the blocks that it lacks.
+                logger.warning("pack is left as it is: %s", error)
+                self.metadata.forget_thinned_pack(key)
+                continue
+            for place, part in zip(places, parts, strict=True):
+                moves.append((place, size))
+                payloads.append(part)
+                size += len(part)
+        if not moves:
+            return done
+        written_at = self.clock()
+        new_key = pack_key(written_at)
+        self.objects.put(new_key, b"".join(payloads))
+        expires = self.clock() + self._retired_grace_ns
+        if not self.metadata.move_payloads(moves, new_key, expires, partial(self._refuse_late, written_at)):
+            self._delete_quietly([new_key])
+        return done
+
     def close(self) -> None:
         """Close all connections, and remove the temporary files."""
         self._fetchers.shutdown()
@@ -194,6 +237,10 @@ class Lake:
             folders.append(f"{PACK_FOLDER}/{day.isoformat()}")
             day += timedelta(days=1)
         return folders
+
+    def _refuse_late(self, written_at: int) -> None:
+        if self.clock() - written_at > PACK_DEADLINE_NS:
+            raise LakeUnavailable("it took too long from writing the objects to their rows")
 
     def _delete_quietly(self, keys: list[str]) -> None:
         """Delete objects that nobody needs; a failure only leaves work to the sweep."""

@@ -52,6 +52,15 @@ class ExpiringObjects(MetadataPart):
                 )
         return [ExpiringObject(row.path, row.expires) for row in rows if row.path in doomed]
 
+    def expiring_among(self, paths: Sequence[str]) -> set[str]:
+        """Those of the objects that are on the list."""
+        column = schema.expiring_objects.c.path
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for chunk in chunks(paths):
+                found.update(connection.execute(sa.select(column).where(column.in_(chunk))).scalars())
+        return found
+
     def forget_expiring(self, paths: Sequence[str]) -> None:
         """Take deleted objects off the list."""
         with self._database.write() as connection:

@@ -5,16 +5,18 @@ It must never give up an object that a remaining row points to.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.blocks import lone_object_key
-from micromegas.lake.metadata.part import MetadataPart, chunks
+from micromegas.lake.metadata.packs import PackPlaces
+from micromegas.lake.metadata.part import chunks
 
 
-class Retention(MetadataPart):
+class Retention(PackPlaces):
     """Deleting old blocks, streams and processes, and the marks of the search for objects without rows."""
 
     def delete_blocks_before(self, received: int, limit: int, expires: int) -> int:
@@ -87,25 +89,18 @@ class Retention(MetadataPart):
 
     def _delete_blocks(self, connection: sa.Connection, block_ids: Sequence[str], expires: int) -> None:
         """Delete blocks with what was noted about them; objects that no row points to any more expire."""
-        blocks = schema.blocks
-        keys: set[str] = set()
+        blocks = schema.blocks.c
+        lost: dict[str, int] = defaultdict(int)
         for chunk in chunks(block_ids):
             deleted = connection.execute(
-                sa.delete(blocks)
-                .where(blocks.c.block_id.in_(chunk))
-                .returning(blocks.c.object_key, blocks.c.process_id, blocks.c.stream_id, blocks.c.block_id)
+                sa.delete(schema.blocks)
+                .where(blocks.block_id.in_(chunk))
+                .returning(blocks.object_key, blocks.process_id, blocks.stream_id, blocks.block_id, blocks.payload_size)
             )
-            keys.update(row[0] or lone_object_key(row[1], row[2], row[3]) for row in deleted)
+            for row in deleted:
+                lost[row[0] or lone_object_key(row[1], row[2], row[3])] += int(row[4])
             connection.execute(sa.delete(schema.block_errors).where(schema.block_errors.c.block_id.in_(chunk)))
-        for key_chunk in chunks(sorted(keys)):
-            kept = set(
-                connection.execute(
-                    sa.select(blocks.c.object_key).where(blocks.c.object_key.in_(key_chunk)).distinct()
-                ).scalars()
-            )
-            rows = [{"path": key, "expires": expires, "doomed": False} for key in key_chunk if key not in kept]
-            if rows:
-                connection.execute(self._insert(schema.expiring_objects).on_conflict_do_nothing(), rows)
+        self._note_packs(connection, sorted(lost), lost, expires)
 
     def delete_idle_announcements(self, last_update: int, limit: int) -> int:
         """Delete up to `limit` streams, then processes, that were last updated before (ns) and own nothing any more.

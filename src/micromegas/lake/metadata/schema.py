@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-GENERATION = 2
+GENERATION = 3
 """Number of this schema. Raised by every migration."""
 
 MIN_COMPATIBLE_GENERATION = 1
@@ -141,6 +141,15 @@ partition_changes = sa.Table(
 )
 """The newest changes of partitions of global instances, written by triggers on `partitions`: at which insert time one
 came, went or changed. Versions of a view set have no holes."""
+
+thinned_packs = sa.Table(
+    "thinned_packs",
+    metadata,
+    sa.Column("object_key", sa.Text, primary_key=True),
+    sa.Column("live_bytes", sa.BigInteger, nullable=False),
+    sa.Column("lost_bytes", sa.BigInteger, nullable=False),
+)
+"""Packs that lost some of their blocks: the bytes of the payloads that are left, and of those that are gone."""
 
 expiring_objects = sa.Table(
     "expiring_objects",
