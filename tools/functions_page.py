@@ -9,24 +9,23 @@ ORDER BY where there is more than one row). The page knows the functions that `s
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from example_lake import example_lake, with_ids
+from shown_answers import answer, shown, type_name
 
 from micromegas.config import QuerySettings
-from micromegas.query import QueryEngine, QueryRequest
+from micromegas.query import QueryEngine
 from micromegas.query.functions import AGGREGATES, VALUE_TABLES
 from micromegas.query.functions.charts import CHART_FUNCTIONS
-from micromegas.query.functions.histograms import HISTOGRAM, HISTOGRAM_FUNCTIONS
+from micromegas.query.functions.histograms import HISTOGRAM_FUNCTIONS
 from micromegas.query.functions.jsonb import JSONB_FUNCTIONS
 from micromegas.query.functions.properties import PROPERTY_FUNCTIONS
-from micromegas.query.functions.scalar import ANY_JSONB, ScalarFunction
+from micromegas.query.functions.scalar import ScalarFunction
 from micromegas.serve.query_engine import query_engine
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "functions.md"
@@ -40,11 +39,6 @@ time range that covers it.
 `jsonb` is JSON in its binary form, plain or in a dictionary: what columns of properties hold. NULL for any argument
 gives NULL where nothing else is said.
 """
-
-
-async def _answer(engine: QueryEngine, sql: str) -> pa.Table:
-    stream = await engine.execute(QueryRequest(sql, begin=0, end=2**62, administers=True))
-    return pa.Table.from_batches([batch async for batch in stream], stream.schema)
 
 
 def page() -> str:
@@ -74,10 +68,10 @@ def _sections(engine: QueryEngine) -> Iterator[str]:
                 yield from _function(engine, aggregate.signature, "histogram", aggregate.description, aggregate.example)
         for function in functions:
             if function.example is not None:
-                arguments = ", ".join(f"{each.name} {_type_name(each.type)}" for each in function.arguments)
+                arguments = ", ".join(f"{each.name} {type_name(each.type)}" for each in function.arguments)
                 signature = f"{function.name}({arguments})"
                 yield from _function(
-                    engine, signature, _type_name(function.returns), function.description, function.example
+                    engine, signature, type_name(function.returns), function.description, function.example
                 )
     yield "## Tables of values: functions in FROM\n"
     yield "The argument is a literal, a constant expression, a parameter or a subquery in parentheses of its own.\n"
@@ -101,56 +95,12 @@ def _function(engine: QueryEngine, signature: str, returns: str | None, text: st
     yield f"{text}\n"
     sql = with_ids(example)
     yield f"```sql\n{sql}\n```\n"
-    yield from _shown(asyncio.run(_answer(engine, sql)))
+    yield from shown(answer(engine, sql))
     yield ""
 
 
 def _columns(columns: Iterable[tuple[str, pa.DataType]]) -> str:
-    return ", ".join(f"{name} {_type_name(data_type)}" for name, data_type in columns)
-
-
-def _shown(table: pa.Table) -> Iterator[str]:
-    yield f"| {' | '.join(map(_cell, table.schema.names))} |"
-    yield f"|{'---|' * table.num_columns}"
-    for row in zip(*(column.to_pylist() for column in _readable(table).columns), strict=True):
-        yield f"| {' | '.join(map(_cell, row))} |"
-
-
-def _readable(table: pa.Table) -> pa.Table:
-    """Times as texts: Python knows no nanoseconds."""
-    columns = [column.cast(pa.string()) if pa.types.is_temporal(column.type) else column for column in table.columns]
-    return pa.table(columns, table.schema.names)
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            text = "NULL"
-        case bytes():
-            text = f"{len(value)} bytes" if len(value) > 32 else "0x" + value.hex()
-        case dict():
-            text = "{" + ", ".join(f"{key}: {_cell(each)}" for key, each in value.items()) + "}"
-        case list():
-            text = "[" + ", ".join(map(_cell, value)) + "]"
-        case bool():
-            text = str(value).lower()
-        case _:
-            text = str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _type_name(data_type: pa.DataType) -> str:
-    if data_type == ANY_JSONB or data_type == pa.dictionary(pa.int32(), pa.binary()):
-        return "jsonb"
-    if data_type == HISTOGRAM:
-        return "histogram"
-    if pa.types.is_dictionary(data_type):
-        return _type_name(data_type.value_type)
-    if pa.types.is_list(data_type):
-        return f"list of {_type_name(data_type.value_type)}"
-    if pa.types.is_struct(data_type):
-        return "(" + ", ".join(f"{field.name} {_type_name(field.type)}" for field in data_type) + ")"
-    return {"string": "text", "double": "double"}.get(str(data_type), str(data_type).split("[")[0])
+    return ", ".join(f"{name} {type_name(data_type)}" for name, data_type in columns)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,10 @@ RetentionPoliciesFile = Annotated[
         help="File of policies: what is kept for longer or shorter than that.",
     ),
 ]
+Views = Annotated[
+    Path | None,
+    typer.Option("--views", envvar="MICROMEGAS_VIEWS", help="File of the site's own views; see docs/views.md."),
+]
 
 
 def run() -> None:
@@ -107,6 +111,7 @@ def serve(
     memory_limit_mb: MemoryLimit = None,
     retention_days: RetentionDays = None,
     retention_policies: RetentionPoliciesFile = None,
+    views: Views = None,
 ) -> None:
     """Ingestion, Flight SQL, and daemon in one process."""
     from micromegas.cli.services import ServiceFlags, run_services
@@ -122,6 +127,7 @@ def serve(
         retention_days,
         daemon=True,
         retention_policies=retention_policies,
+        views=views,
     )
     run_services(flags, os.environ)
 
@@ -150,12 +156,13 @@ def query_server(
     database_url: DatabaseUrl = None,
     object_store: ObjectStore = None,
     memory_limit_mb: MemoryLimit = None,
+    views: Views = None,
 ) -> None:
     """Flight SQL only: answers queries."""
     from micromegas.cli.services import ServiceFlags, run_services
 
     flags = ServiceFlags(
-        lake, host, database_url, object_store, flight_port=flight_port, memory_limit_mb=memory_limit_mb
+        lake, host, database_url, object_store, flight_port=flight_port, memory_limit_mb=memory_limit_mb, views=views
     )
     run_services(flags, os.environ)
 
@@ -169,6 +176,7 @@ def daemon(
     memory_limit_mb: MemoryLimit = None,
     retention_days: RetentionDays = None,
     retention_policies: RetentionPoliciesFile = None,
+    views: Views = None,
 ) -> None:
     """Daemon only: materializes partitions, deletes what is too old."""
     from micromegas.cli.services import ServiceFlags, run_services
@@ -181,6 +189,7 @@ def daemon(
         retention_days=retention_days,
         daemon=True,
         retention_policies=retention_policies,
+        views=views,
     )
     run_services(flags, os.environ)
 

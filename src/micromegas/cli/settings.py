@@ -49,21 +49,25 @@ class ServiceFlags:
     retention_days: int | None = None
     daemon: bool = False
     retention_policies: Path | None = None
+    views: Path | None = None
 
 
 def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSettings:
     """Settings of the roles that the flags ask for; `CliError` for values that can't be."""
     from micromegas.serve.node import NodeSettings
 
+    if flags.views is not None:
+        try:
+            flags.views.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CliError(f"the file of views can't be read: {error}; check --views") from None
     try:
         keys = parse_api_keys(environment["MICROMEGAS_API_KEYS"]) if environment.get("MICROMEGAS_API_KEYS") else ()
         admins = parse_admins(environment["MICROMEGAS_ADMINS"]) if environment.get("MICROMEGAS_ADMINS") else frozenset()
         lake = lake_settings(flags, environment)
-        query = (
-            QuerySettings()
-            if flags.memory_limit_mb is None
-            else QuerySettings(memory_bytes=flags.memory_limit_mb * MIB)
-        )
+        query = QuerySettings(views_file=flags.views)
+        if flags.memory_limit_mb is not None:
+            query = replace(query, memory_bytes=flags.memory_limit_mb * MIB)
         ingest = None
         if flags.http_port is not None:
             ingest = IngestSettings(host=flags.host, port=flags.http_port, api_keys=keys)

@@ -17,6 +17,7 @@ class QuerySettings:
     * `tail_bytes`: rows decoded on demand for what no partition covers yet, per query; beyond, the query fails and
       says what to do, and is never cut.
     * `hot_bytes`: such rows kept in memory for the queries that follow, over all queries; 0 keeps none.
+    * `views_file`: the site's own views, as `docs/views.md` tells to write them; the same for all servers of a lake.
     * `max_result_rows`: an answer longer than this is an error; None = unlimited.
     """
 
@@ -28,6 +29,7 @@ class QuerySettings:
     max_result_rows: int | None = None
     statement_timeout_s: float = 300.0
     target_partitions: int | None = None
+    views_file: Path | None = None
 
     def __post_init__(self) -> None:
         if (

@@ -205,6 +205,8 @@ def _made_of_blocks(name: str) -> ViewSet:
     view_set = VIEW_SETS.get(name)
     if view_set is None:
         raise OrderRefused(f"unknown view set {name!r}")
+    if view_set.reduced is not None:
+        raise OrderRefused(f"the daemon makes {name} from other views: retire its partitions to have them made again")
     if view_set.decoded is None or not view_set.has_global:
         known = ", ".join(each.name for each in VIEW_SETS.values() if each.decoded is not None and each.has_global)
         raise OrderRefused(f"view set {name} has no global partitions; {known} do")

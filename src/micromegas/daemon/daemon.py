@@ -21,10 +21,12 @@ from micromegas.daemon.fresh_partitions import FreshPartitions
 from micromegas.daemon.housekeeping import Housekeeping
 from micromegas.daemon.insert_clock import HOUR, Clock, floor_to, retention_begin
 from micromegas.daemon.lease import Lease
-from micromegas.daemon.merge_buckets import TIERS
+from micromegas.daemon.merge_buckets import TIERS, Tier
 from micromegas.daemon.merging import Merging
+from micromegas.daemon.reduced_partitions import ReducedPartitions
 from micromegas.daemon.retention import Select
 from micromegas.lake import Lake, LakeError, LakeUnavailable
+from micromegas.query import Reductions
 from micromegas.query.build_leases import BuildLeases
 from micromegas.views.catalogue import GLOBAL_VIEW_SETS
 from micromegas.views.view_set import ViewSet
@@ -55,16 +57,24 @@ class Job:
 
 
 class Daemon:
-    """Materializes the global views made of blocks, merges their partitions, applies the retention and sweeps.
+    """Materializes the global views made of blocks and those defined by SQL, merges their partitions, applies the
+    retention and sweeps.
 
     Any number of daemons may run on one lake. `run` goes on until `stop`; the lake stays open and is the caller's.
     """
 
     def __init__(
-        self, lake: Lake, settings: DaemonSettings, clock: Clock | None = None, select: Select | None = None
+        self,
+        lake: Lake,
+        settings: DaemonSettings,
+        clock: Clock | None = None,
+        select: Select | None = None,
+        reductions: Reductions | None = None,
     ) -> None:
-        """`select` answers the predicates of the retention policies, where there are any."""
+        """`select` answers the predicates of the retention policies, where there are any. Without `reductions` the
+        views defined by SQL are left to other daemons."""
         self._lake = lake
+        self._reductions = reductions
         self._settings = settings
         self._clock = clock or lake.clock
         self._select = select
@@ -80,8 +90,14 @@ class Daemon:
         await asyncio.to_thread(self._lake.scratch.prepare)
         view_sets = [view_set for view_set in GLOBAL_VIEW_SETS if view_set.decoded is not None]
         newest = {view_set.name: self._lease(f"{view_set.name}/second") for view_set in view_sets}
+        reduced = [] if self._reductions is None else self._reductions.view_sets
+        newest |= {view_set.name: self._lease(view_set.name) for view_set in reduced}
         housekeeping = self._lease("housekeeping")
         jobs = [job for view_set in view_sets for job in self._view_jobs(view_set, newest[view_set.name])]
+        if self._reductions is not None:
+            for view_set in reduced:
+                partitions = ReducedPartitions(self._lake, view_set, self._reductions, self._clock)
+                jobs += self._reduction_jobs(partitions, newest[view_set.name])
         cleaner = Housekeeping(self._lake, self._settings, self._clock, self._select)
         jobs.append(Job("housekeeping", housekeeping, self._settings.sweep_interval_s, cleaner.run))
         keepers = [*newest.values(), housekeeping]
@@ -139,6 +155,20 @@ class Daemon:
         for tier in TIERS:
             merging = Merging(self._lake, view_set, tier, self._clock, self._builds)
             jobs.append(Job(f"{view_set.name}/{tier.name}", None, tick * MERGE_TICKS[tier.name], merging.merge))
+        return jobs
+
+    def _reduction_jobs(self, partitions: ReducedPartitions, lease: Lease) -> list[Job]:
+        def cover(keep_going: KeepGoing) -> int:
+            days = self._settings.policies.derived_days(partitions.name, self._settings.retention_days)
+            return partitions.cover(retention_begin(self._clock(), days), keep_going)
+
+        def merge(tier: Tier) -> Callable[[KeepGoing], int]:
+            return lambda keep_going: partitions.merge(tier, keep_going)
+
+        tick = self._settings.tick_s
+        jobs = [Job(f"{partitions.name}/minute", lease, tick * MERGE_TICKS["minute"], cover)]
+        for tier in partitions.tiers:
+            jobs.append(Job(f"{partitions.name}/{tier.name}", lease, tick * MERGE_TICKS[tier.name], merge(tier)))
         return jobs
 
     async def _keep(self, lease: Lease, threads: ThreadPoolExecutor) -> None:

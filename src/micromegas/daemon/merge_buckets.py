@@ -60,13 +60,15 @@ class MergeBucket:
         return sum(part.file_size for part in self.parts)
 
 
-def buckets_to_merge(partitions: Iterable[Partition], tier: Tier, schema_hash: bytes, now: int) -> list[MergeBucket]:
+def buckets_to_merge(
+    partitions: Iterable[Partition], tier: Tier, schema_hash: bytes, now: int, tiers: Sequence[Tier] = TIERS
+) -> list[MergeBucket]:
     """The buckets of a tier that are due, oldest first, out of all partitions of a view instance.
 
-    What a wider tier is about to merge anyway is left to it.
+    What a wider one of `tiers` is about to merge anyway is left to it.
     """
     ordered = sorted(partitions, key=lambda each: each.begin_insert_time)
-    wider = [each for each in TIERS if each.length > tier.length]
+    wider = [each for each in tiers if each.length > tier.length]
     taken = {
         (each.length, bucket.insert_range.begin)
         for each in wider

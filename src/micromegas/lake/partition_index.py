@@ -116,9 +116,12 @@ class PartitionIndex:
         event_end: int | None,
         insert_end: int,
         max_partitions: int,
+        inserted: Sequence[tuple[int, int]] = (),
     ) -> ChosenPartitions:
         """Partitions of these schema hashes whose inclusive event range meets this inclusive range (ns, None = open),
         and what partitions of these hashes leave uncovered of the insert times before `insert_end`.
+
+        `inserted`: half-open ranges of insert time, in order, that are asked for; without any, all times are.
 
         Raises `TooManyPartitions`, and `PartitionConflict` when they change faster than they can be read.
         """
@@ -130,6 +133,10 @@ class PartitionIndex:
                 wanted &= ranges.highest >= event_begin
             if event_end is not None:
                 wanted &= ranges.lowest <= event_end
+            if inserted:
+                wanted &= np.logical_or.reduce(
+                    [(ranges.begins < end) & (ranges.ends > begin) for begin, end in inserted]
+                )
             places = np.flatnonzero(wanted)
             if len(places) > max_partitions:
                 raise TooManyPartitions(len(places))
@@ -137,7 +144,8 @@ class PartitionIndex:
             begins = [row.begin_insert_time for row in expected]
             partitions = self._metadata.partitions_beginning_at(self._view_set, self._instance_id, begins)
             if [_range_of(partition) for partition in partitions] == expected:
-                return ChosenPartitions(partitions, _gaps(ranges.begins[readable], ranges.ends[readable], insert_end))
+                gaps = _gaps(ranges.begins[readable], ranges.ends[readable], insert_end)
+                return ChosenPartitions(partitions, _within(gaps, inserted) if inserted else gaps)
         raise PartitionConflict(f"partitions of {self._view_set} keep changing")
 
     def _refreshed(self) -> _Ranges:
@@ -173,6 +181,12 @@ def _gaps(begins: Integers, ends: Integers, until: int) -> list[tuple[int, int]]
     stops = np.minimum(np.concatenate([begins, _integers([until])]), until)
     open_places = np.flatnonzero(starts < stops)
     return [(int(starts[place]), int(stops[place])) for place in open_places]
+
+
+def _within(gaps: Sequence[tuple[int, int]], ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What of the gaps lies in the ranges; both are in order."""
+    parts = ((max(gap[0], begin), min(gap[1], end)) for begin, end in ranges for gap in gaps)
+    return [(begin, end) for begin, end in parts if begin < end]
 
 
 def _event_range(row: PartitionBounds) -> tuple[int, int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
@@ -25,12 +27,16 @@ from micromegas.query.parameters import ParameterTypes
 from micromegas.query.partition_files import PartitionFiles
 from micromegas.query.payload_function import get_payload_function
 from micromegas.query.planning import Catalogue, Planner, StatementLimits
+from micromegas.query.reductions import ReductionLimits, Reductions
 from micromegas.query.request import QueryRequest, StatementDescription, TableDescription
 from micromegas.query.session import Sessions
 from micromegas.query.spool import Spool
 from micromegas.query.stream import QueryStream, portable_schema
 from micromegas.query.table_function import TableFunction
 from micromegas.query.tables import LakeAccess
+from micromegas.views.sql_definition import SqlDefinition, ViewProblem, read_definitions
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -54,8 +60,12 @@ class QueryEngine:
         table_functions: Sequence[TableFunction] = (),
         administrators_scalars: Sequence[ScalarFunction] = (),
     ) -> None:
-        """`table_functions` come beside the engine's own; parts of the program that it doesn't know may offer some.
-        `administrators_scalars` are functions of a row that exist in statements of administrators only."""
+        """Raises `OSError` when the file of views can't be read, `UnicodeDecodeError` when it is no text; what is wrong
+        with one of its views is no reason to fail.
+
+        `table_functions` come beside the engine's own; parts of the program that it doesn't know may offer some.
+        `administrators_scalars` are functions of a row that exist in statements of administrators only.
+        """
         self._settings = settings
         self._sessions = Sessions(settings, lake.objects.datafusion_store())
         self._just_in_time = JustInTime(lake, settings.statement_timeout_s)
@@ -63,11 +73,22 @@ class QueryEngine:
         self.scalars: tuple[ScalarFunction, ...] = (*functions.SCALARS, get_payload_function(lake))
         functions.register(self._sessions.base, self.scalars)
         access = LakeAccess(lake, self._just_in_time, self._partition_files, HotBlocks(lake, settings.hot_bytes))
+        definitions, problems = _definitions(settings.views_file)
         self.administrators_scalars = tuple(administrators_scalars)
-        self._catalogue = Catalogue(access, self._sessions, table_functions, self.administrators_scalars)
+        self._catalogue = Catalogue(access, self._sessions, table_functions, self.administrators_scalars, definitions)
+        self.view_problems: list[ViewProblem] = [*problems, *self._catalogue.view_problems]
+        """What is wrong in the file of views, each told in the log, too."""
+        for problem in self.view_problems:
+            logger.error("%s", problem)
         self._parameter_types = ParameterTypes(self._sessions.derive())
         limits = StatementLimits(settings.tail_bytes, settings.spill_bytes)
         self._planner = Planner(self._sessions, self._catalogue, limits)
+        self.reductions = Reductions(
+            self._sessions,
+            self._catalogue.reduced_views,
+            ReductionLimits(settings.tail_bytes, settings.spill_bytes, settings.statement_timeout_s),
+        )
+        """The views that a daemon may keep by means of this engine."""
         self._planners = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="query-plan")
 
     def describe(
@@ -141,6 +162,10 @@ class QueryEngine:
             deadline=deadline,
             timeout_s=self._settings.statement_timeout_s,
         )
+
+
+def _definitions(file: Path | None) -> tuple[list[SqlDefinition], list[ViewProblem]]:
+    return ([], []) if file is None else read_definitions(file.read_text(encoding="utf-8"), file.name)
 
 
 def _guarded(work: Callable[[], Result]) -> Result:

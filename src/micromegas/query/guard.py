@@ -4,6 +4,7 @@ expression overflows the native stack, which no handler can catch. Must look at 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from micromegas.query.errors import QueryError
 
@@ -94,6 +95,7 @@ _ENDS_OF_FROM = frozenset(
     ]
 )
 
+_OPEN = re.compile(r"\s*\(")
 _DOT = re.compile(r"\s*\.")
 
 
@@ -241,6 +243,23 @@ def placeholders(sql: str) -> list[str]:
         elif token.lastgroup == "placeholder":
             names[token.group()[1:]] = None
     return sorted(names, key=lambda name: (0, int(name)) if name.isdecimal() else (1, 0))
+
+
+def function_names(sql: str) -> Iterator[str]:
+    """Words in lower case that call a function: before a parenthesis, or of those that stand without one."""
+    position = 0
+    while (token := _TOKEN.search(sql, position)) is not None:
+        position = token.end()
+        match token.lastgroup:
+            case "comment":
+                position = _end_of_comment(sql, position)
+            case "dollar" | "tag":
+                end = sql.find(token.group(), position)
+                position = len(sql) if end < 0 else end + len(token.group())
+            case "word":
+                word = token.group().lower()
+                if word.startswith("current_") or _OPEN.match(sql, position):
+                    yield word
 
 
 def _end_of_comment(sql: str, position: int) -> int:

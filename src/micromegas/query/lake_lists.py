@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -11,7 +11,7 @@ from micromegas.query.scans import FilterColumns, ScanNeed
 from micromegas.query.table_function import TableFunction
 from micromegas.query.tables import Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import TAGS, TIMESTAMP, canonical_schema, optional, required
-from micromegas.views.catalogue import VIEW_SETS
+from micromegas.views.view_set import ViewSet
 
 PARTITIONS_SCHEMA = pa.schema(
     [
@@ -102,7 +102,7 @@ class _LakeList(QueryTable):
             )
 
 
-def lake_lists(lake: Lake) -> list[LakeListFunction]:
+def lake_lists(lake: Lake, view_sets: Sequence[ViewSet]) -> list[LakeListFunction]:
     """`list_partitions()`, `list_view_sets()` and `list_block_errors()`."""
     return [
         LakeListFunction(
@@ -117,7 +117,7 @@ def lake_lists(lake: Lake) -> list[LakeListFunction]:
         LakeListFunction(
             "list_view_sets",
             VIEW_SETS_SCHEMA,
-            _view_sets,
+            lambda: _view_sets(view_sets),
             "The view sets with their schemas. `has_view_maker`: there are instances, for `view_instance`; "
             "`global_instance_available`: the name of the set stands in FROM.",
             "SELECT view_set_name, has_view_maker, global_instance_available FROM list_view_sets() "
@@ -157,7 +157,7 @@ def _partitions(lake: Lake) -> list[tuple[object, ...]]:
     ]
 
 
-def _view_sets() -> list[tuple[object, ...]]:
+def _view_sets(view_sets: Sequence[ViewSet]) -> list[tuple[object, ...]]:
     return [
         (
             each.name,
@@ -166,7 +166,7 @@ def _view_sets() -> list[tuple[object, ...]]:
             each.instance_kind is not None,
             each.has_global,
         )
-        for each in VIEW_SETS.values()
+        for each in view_sets
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from micromegas.query.tables import Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import DICT_JSONB, TAGS
 from micromegas.views.block_groups import EVENT_TIME_MARGIN
 from micromegas.views.blocks import BLOCKS
+from micromegas.views.partition_writer import InsertRange
 from micromegas.views.processes import PROCESSES
 from micromegas.views.streams import STREAMS
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
@@ -115,9 +117,17 @@ class StreamsView(_AnnouncementsView):
 class BlocksView(_MetadataView):
     """View `blocks`."""
 
+    by_insert_time = True
+
     def __init__(self, lake: Lake) -> None:
         columns = FilterColumns(("begin_time", "end_time"), "insert_time", ("process_id", "stream_id"))
         super().__init__(lake, BLOCKS, columns)
+
+    def files_inserted_within(
+        self, ranges: Sequence[InsertRange], need: ScanNeed, preparation: Preparation
+    ) -> TableFiles:
+        inserted = TimeRange(ranges[0].begin, ranges[-1].end - 1)
+        return self.files(replace(need, inserted=need.inserted.intersect(inserted)), preparation)
 
     def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
         request = preparation.request_range

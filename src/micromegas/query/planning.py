@@ -22,15 +22,19 @@ from micromegas.query.lake_lists import lake_lists
 from micromegas.query.listing_plan import ListingPlan
 from micromegas.query.metadata_views import metadata_views
 from micromegas.query.process_spans import ProcessSpans
+from micromegas.query.reduced_view import ReducedView
 from micromegas.query.request import QueryRequest
 from micromegas.query.scans import ScanNeed, is_explain, scan_needs
 from micromegas.query.session import READ_ONLY, Sessions
 from micromegas.query.spool import Spool
+from micromegas.query.sql_views import UNKNOWN_TABLE, ViewChecks
 from micromegas.query.table_function import TableFunction
 from micromegas.query.tables import GlobalView, LakeAccess, Preparation, QueryTable, TableFiles, in_range
 from micromegas.query.trace_chunks import PerfettoTraceChunks
 from micromegas.query.view_instance import ViewInstance
 from micromegas.views.catalogue import VIEW_SETS
+from micromegas.views.sql_definition import SqlDefinition, ViewProblem
+from micromegas.views.view_set import ViewSet
 
 _PLACEHOLDER_URL = "file:///micromegas-placeholder"
 _UNRESOLVED = "unresolved|"
@@ -67,6 +71,7 @@ class Catalogue:
         sessions: Sessions,
         functions: Sequence[TableFunction] = (),
         administrators_scalars: Sequence[ScalarFunction] = (),
+        definitions: Sequence[SqlDefinition] = (),
     ) -> None:
         views: list[QueryTable] = [
             GlobalView(access, view_set)
@@ -76,12 +81,22 @@ class Catalogue:
         views += metadata_views(access.lake)
         self._sessions = sessions
         self.global_views: dict[str, QueryTable] = {table.name.split("|")[0]: table for table in views}
+        self.reduced_views: list[ReducedView] = []
+        """Those defined by SQL, each after those that it reads."""
+        self.view_problems: list[ViewProblem] = []
+        """Why definitions can't be used."""
+        self._add_reduced_views(access, sessions, definitions)
+        views += self.reduced_views
+        self.view_sets: list[ViewSet] = [
+            *VIEW_SETS.values(),
+            *(table.view_set for table in self.reduced_views if table.view_set.name not in VIEW_SETS),
+        ]
         self.functions: list[TableFunction] = [
             ViewInstance(access, self.global_views),
             ParseBlock(access.lake),
             ProcessSpans(access, self.rows),
             PerfettoTraceChunks(access, self.rows, sessions.derive),
-            *lake_lists(access.lake),
+            *lake_lists(access.lake, self.view_sets),
             *functions,
         ]
         self.administrators_scalars = administrators_scalars
@@ -96,6 +111,18 @@ class Catalogue:
         context = sessions.derive(self.placeholders)
         for name, table in self.global_views.items():
             context.register_table(name, self.placeholder(context, table).into_view())
+
+    def _add_reduced_views(self, access: LakeAccess, sessions: Sessions, definitions: Sequence[SqlDefinition]) -> None:
+        own = [view_set.reduced.definition for view_set in VIEW_SETS.values() if view_set.reduced is not None]
+        for given, taken in ((own, ()), (definitions, VIEW_SETS)):
+            views, problems = ViewChecks(sessions, self.global_views, taken).checked(given)
+            self.view_problems += problems
+            for view in views:
+                sources = {name: self.global_views[name] for name in view.source_names}
+                view_set = VIEW_SETS.get(view.view_set.name, view.view_set)
+                table = ReducedView(access, sessions, self, view_set, sources)
+                self.reduced_views.append(table)
+                self.global_views[view_set.name] = table
 
     def placeholder(self, context: SessionContext, table: QueryTable, prefix: str = "") -> DataFrame:
         """The table without any file, to be planned but never to be run."""
@@ -126,6 +153,14 @@ class Catalogue:
             parts.append(plan.table(context, f"{table.name}|unstored", files.spooled))
         return reduce(DataFrame.union, parts)
 
+    def explained(self, error: QueryError) -> QueryError:
+        """The error, or where it is about a view whose definition can't be used, the reason for that."""
+        unknown = UNKNOWN_TABLE.search(error.message)
+        for problem in self.view_problems:
+            if unknown is not None and problem.view == unknown["name"]:
+                return QueryError("invalid", str(problem))
+        return error
+
 
 class PlanningPass:
     """A derived context whose table functions take their tables from `frame_of`; remembers which were named.
@@ -145,6 +180,7 @@ class PlanningPass:
     ) -> None:
         self.context = context
         self.tables: dict[str, QueryTable] = {table.name: table for table in catalogue.global_views.values()}
+        self._catalogue = catalogue
         self._frame_of = frame_of
         self._refusal: QueryError | None = None
         self._calls: list[tuple[TableFunction, QueryTable]] = []
@@ -162,7 +198,7 @@ class PlanningPass:
             return self.context.sql_with_options(statement, READ_ONLY, param_values=dict(parameters) or None)
         except Exception as error:
             # What a table function refused comes back from the engine with a traceback around it.
-            raise self._refusal or classified(error) from None
+            raise self._refusal or self._catalogue.explained(classified(error)) from None
 
     def _callback(self, function: TableFunction) -> Callable[..., DataFrame]:
         def call(*arguments: Any) -> DataFrame:

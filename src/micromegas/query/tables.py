@@ -6,14 +6,14 @@ A table must never be scanned from anything but the files chosen here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 from datafusion import DataFrame, Expr, col, lit
 
 from micromegas.lake import ChosenPartitions, Lake, Partition, PartitionIndex, TooManyPartitions
-from micromegas.query.bounds import Bounds, TimeRange
+from micromegas.query.bounds import MAX_TIME, Bounds, TimeRange
 from micromegas.query.errors import QueryError
 from micromegas.query.hot_blocks import HotBlocks
 from micromegas.query.just_in_time import JustInTime
@@ -21,9 +21,11 @@ from micromegas.query.partition_files import PartitionFiles
 from micromegas.query.scans import FilterColumns, ScanNeed
 from micromegas.query.spool import Spool
 from micromegas.query.tail import tail_blocks
+from micromegas.views.partition_writer import InsertRange
 from micromegas.views.view_set import GLOBAL_INSTANCE, InstanceKind, ViewSet
 
 MAX_FILES = 10_000
+EVER = InsertRange(0, MAX_TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Preparation:
 @dataclass(frozen=True, slots=True)
 class TableFiles:
     """URLs of Parquet files and of spooled Arrow files that together hold the table's rows; or `derived`, the rows made
-    of other tables, already within the request's range."""
+    of other tables."""
 
     parquet: list[str] = field(default_factory=list)
     spooled: list[str] = field(default_factory=list)
@@ -67,10 +69,19 @@ class QueryTable(ABC):
     filter_columns: FilterColumns
     view_set: ViewSet | None = None
     """Whose row filter applies; None for lists that know no time."""
+    by_insert_time = False
+    """Whether its rows can be told apart by insert time, so that a view may be reduced from it."""
 
     @abstractmethod
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         """The rows within `need.bounds` and the request's range, and maybe others. Blocks. Raises `QueryError`."""
+
+    def files_inserted_within(
+        self, ranges: Sequence[InsertRange], need: ScanNeed, preparation: Preparation
+    ) -> TableFiles:
+        """The rows within `need.bounds` of some ranges of insert time, which are in order. Files may hold others, to be
+        told by column `insert_time`; derived rows are exact."""
+        raise QueryError("internal", f"{self.name} can't be read by insert time")
 
 
 def in_range(frame: DataFrame, view_set: ViewSet | None, request_range: TimeRange) -> DataFrame:
@@ -119,7 +130,8 @@ def _too_many_files(view_set: ViewSet, count: int) -> QueryError:
     )
 
 
-def _filter_columns(view_set: ViewSet) -> FilterColumns:
+def filter_columns_of(view_set: ViewSet) -> FilterColumns:
+    """Time columns, and those columns of a view that are worth choosing blocks by."""
     names = view_set.schema.names
     return FilterColumns(
         view_set.time_columns,
@@ -134,17 +146,25 @@ class GlobalView(QueryTable):
     def __init__(self, access: LakeAccess, view_set: ViewSet) -> None:
         self.name = f"{view_set.name}|{GLOBAL_INSTANCE}"
         self.schema = view_set.schema
-        self.filter_columns = _filter_columns(view_set)
+        self.filter_columns = filter_columns_of(view_set)
+        self.by_insert_time = "insert_time" in view_set.schema.names
         self.view_set = self._view_set = view_set
         self._access = access
         self._index = PartitionIndex(access.lake.metadata, view_set.name, GLOBAL_INSTANCE)
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
+        return self._files([EVER], preparation.within_request(need.bounds), preparation)
+
+    def files_inserted_within(
+        self, ranges: Sequence[InsertRange], need: ScanNeed, preparation: Preparation
+    ) -> TableFiles:
+        return self._files(ranges, need.bounds, preparation)
+
+    def _files(self, ranges: Sequence[InsertRange], bounds: Bounds, preparation: Preparation) -> TableFiles:
         metadata = self._access.lake.metadata
         # The watermark comes first: what is visible by then is either in the partitions read next, or in their gaps.
         watermark = metadata.watermark()
-        bounds = preparation.within_request(need.bounds)
-        chosen = self._choose(bounds, watermark + 1)
+        chosen = self._choose(ranges, bounds, watermark + 1)
         files = TableFiles(self._access.partition_urls(self._view_set, chosen.partitions, bounds))
         if preparation.explain_only:
             return files
@@ -155,7 +175,7 @@ class GlobalView(QueryTable):
             files.spooled.extend(preparation.spool.write(self.schema, batches, self._view_set.name, limit))
         return files
 
-    def _choose(self, bounds: Bounds, insert_end: int) -> ChosenPartitions:
+    def _choose(self, ranges: Sequence[InsertRange], bounds: Bounds, insert_end: int) -> ChosenPartitions:
         if bounds.time.is_empty:
             return ChosenPartitions([], [])
         try:
@@ -164,6 +184,7 @@ class GlobalView(QueryTable):
                 event_begin=bounds.time.begin,
                 event_end=bounds.time.end,
                 insert_end=insert_end,
+                inserted=[(each.begin, each.end) for each in ranges],
                 max_partitions=MAX_FILES,
             )
         except TooManyPartitions as many:
@@ -176,7 +197,7 @@ class InstanceView(QueryTable):
     def __init__(self, access: LakeAccess, view_set: ViewSet, instance_id: str) -> None:
         self.name = f"{view_set.name}|{instance_id}"
         self.schema = view_set.schema
-        self.filter_columns = _filter_columns(view_set)
+        self.filter_columns = filter_columns_of(view_set)
         self.view_set = self._view_set = view_set
         self._instance_id = instance_id
         self._access = access

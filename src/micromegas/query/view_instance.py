@@ -32,9 +32,9 @@ class ViewInstance(TableFunction):
 
     def table(self, view_set_name: str, instance_id: str) -> QueryTable:
         view_set = VIEW_SETS.get(view_set_name)
-        if view_set is None:
+        if view_set is None and view_set_name not in self._global_views:
             raise QueryError("invalid", f"unknown view set {view_set_name!r}")
-        if view_set.decoded is None:
+        if view_set is None or view_set.decoded is None:
             raise QueryError("invalid", f"view set {view_set_name} has no instances: name it in FROM")
         if instance_id == GLOBAL_INSTANCE:
             if not view_set.has_global:

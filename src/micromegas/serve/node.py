@@ -13,7 +13,6 @@ from micromegas.daemon import Daemon
 from micromegas.daemon.selection import Selection
 from micromegas.ingest import IngestServer
 from micromegas.lake import Lake
-from micromegas.query import QueryEngine
 from micromegas.serve.flight.server import FlightServer
 from micromegas.serve.query_engine import query_engine
 
@@ -70,19 +69,16 @@ class Node:
         addresses: dict[str, str] = {}
         lake = await asyncio.to_thread(Lake.open, settings.lake)
         self._stack.push_async_callback(asyncio.to_thread, lake.close)
-        engine: QueryEngine | None = None
-        if settings.flight is not None or (settings.daemon is not None and settings.daemon.policies.has_predicates):
+        if settings.flight is not None or settings.daemon is not None:
             engine = await asyncio.to_thread(query_engine, lake, settings.query)
             self._stack.push_async_callback(asyncio.to_thread, engine.close)
         if settings.daemon is not None:
-            select = None
-            if engine is not None:
-                select = await asyncio.to_thread(Selection, engine, settings.daemon.policies)
-            daemon = Daemon(lake, settings.daemon, select=select)
+            select = await asyncio.to_thread(Selection, engine, settings.daemon.policies)
+            daemon = Daemon(lake, settings.daemon, select=select, reductions=engine.reductions)
             self._daemon = asyncio.create_task(daemon.run())
             self._stack.push_async_callback(_end_daemon, daemon, self._daemon)
             addresses["daemon"] = "running"
-        if settings.flight is not None and engine is not None:
+        if settings.flight is not None:
             flight = FlightServer(engine, settings.flight, self._version, time.monotonic)
             await self._listen("flight sql", settings.flight, flight)
             addresses["queries"] = f"grpc://{settings.flight.host}:{flight.port}"

@@ -14,11 +14,17 @@ TAGS = pa.list_(pa.field("tag", pa.utf8(), nullable=False))
 
 _LEAVES = {
     pa.bool_(): "bool",
+    pa.int8(): "int8",
+    pa.int16(): "int16",
     pa.int32(): "int32",
     pa.int64(): "int64",
+    pa.uint8(): "uint8",
+    pa.uint16(): "uint16",
     pa.uint32(): "uint32",
     pa.uint64(): "uint64",
+    pa.float32(): "float32",
     pa.float64(): "float64",
+    pa.date32(): "date32",
     pa.utf8(): "utf8",
     pa.binary(): "binary",
 }
@@ -56,6 +62,8 @@ def canonical_type(data_type: pa.DataType) -> str:
         return f"dictionary({canonical_type(data_type.index_type)},{canonical_type(data_type.value_type)})"
     if pa.types.is_list(data_type):
         return f"list({canonical_field(data_type.value_field)})"
+    if pa.types.is_struct(data_type):
+        return f"struct({','.join(canonical_field(field) for field in data_type)})"
     raise TypeError(f"no canonical text for the arrow type {data_type}")
 
 

@@ -6,6 +6,7 @@ from micromegas.views.async_events import ASYNC_EVENTS
 from micromegas.views.blocks import BLOCKS
 from micromegas.views.images import IMAGES
 from micromegas.views.log_entries import LOG_ENTRIES
+from micromegas.views.log_stats import LOG_STATS
 from micromegas.views.measures import MEASURES
 from micromegas.views.net_spans import NET_SPANS
 from micromegas.views.processes import PROCESSES
@@ -20,6 +21,7 @@ VIEW_SETS: dict[str, ViewSet] = {
         BLOCKS,
         IMAGES,
         LOG_ENTRIES,
+        LOG_STATS,
         MEASURES,
         NET_SPANS,
         PROCESSES,

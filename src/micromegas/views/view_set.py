@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
 import pyarrow as pa
 
-from micromegas.views.arrow_types import schema_hash
+from micromegas.views.arrow_types import canonical_schema, schema_hash
 from micromegas.views.block_rows import BlockRows, RowsRequest
+from micromegas.views.sql_definition import SqlDefinition
 
 GLOBAL_INSTANCE = "global"
 
@@ -34,12 +36,28 @@ class DecodedFrom:
 
 
 @dataclass(frozen=True, slots=True)
+class ReducedBy:
+    """How rows come out of rows of other views: the definition, and the schema hashes of the views among its sources
+    that are reduced themselves, in order of their names."""
+
+    definition: SqlDefinition
+    source_hashes: tuple[bytes, ...] = ()
+
+    def schema_hash(self, schema: pa.Schema) -> bytes:
+        """SHA-256 over all that the rows depend on; decoders of blocks are left out, as a view that is kept longer than
+        its sources could not be made again for a new one."""
+        texts = [canonical_schema(schema), self.definition.canonical, *(each.hex() for each in self.source_hashes)]
+        return hashlib.sha256("\0".join(texts).encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
 class ViewSet:
     """A table family.
 
     `min_column` and `max_column` carry the row filter of a query range [b, e]: `min_column <= e AND max_column >= b`.
     `time_columns` are all columns whose bounds in a predicate also bound the event time of the partitions to read.
-    `decoded` is None for views that are read from the metadata database.
+    `decoded` tells how rows come out of blocks, `reduced` how they come out of other views; where both are None, the
+    view is read from the metadata database.
     """
 
     name: str
@@ -49,12 +67,16 @@ class ViewSet:
     has_global: bool
     instance_kind: InstanceKind | None = None
     decoded: DecodedFrom | None = None
+    reduced: ReducedBy | None = None
     needs_range: bool = False
     time_columns: tuple[str, ...] = ()
     schema_hash: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        version = self.decoded.decoder_version if self.decoded is not None else 1
-        object.__setattr__(self, "schema_hash", schema_hash(self.schema, version))
+        if self.reduced is not None:
+            digest = self.reduced.schema_hash(self.schema)
+        else:
+            digest = schema_hash(self.schema, self.decoded.decoder_version if self.decoded is not None else 1)
+        object.__setattr__(self, "schema_hash", digest)
         if not self.time_columns:
             object.__setattr__(self, "time_columns", tuple(dict.fromkeys((self.min_column, self.max_column))))

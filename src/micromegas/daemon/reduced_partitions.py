@@ -1,0 +1,253 @@
+"""The partitions of a view defined by SQL: first those of whole minutes, then those of hours and days made of them.
+
+A range is covered only when nothing can be inserted into it any more; every row of a source counts in one partition.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from micromegas.daemon.fresh_partitions import MAX_PIECE_BLOCKS, first_in_excess, piece_end
+from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND, Clock, close_until, closed_end, floor_to
+from micromegas.daemon.merge_buckets import TIERS, Tier, buckets_to_merge
+from micromegas.lake import BlockRow, Lake, LakeUnavailable, Partition, PartitionConflict
+from micromegas.query import Reductions, ReductionStopped
+from micromegas.views.coverage import uncovered
+from micromegas.views.partition_writer import (
+    FinishedFile,
+    InsertRange,
+    PartitionSlot,
+    RowFile,
+    commit_partition,
+    source_count,
+    source_hash,
+    sum_source_hashes,
+)
+from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
+
+# Gives the partitions of the sources the time to be there: rows are read from them, not decoded a second time.
+SETTLE = 2 * SECOND
+# Sources are covered in order: behind so many pieces that they lack, they lack everything.
+MAX_UNREADY = 3
+
+logger = logging.getLogger(__name__)
+
+KeepGoing = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A range to be covered, with the blocks that its rows are made of."""
+
+    insert_range: InsertRange
+    blocks: Sequence[BlockRow]
+
+
+class ReducedPartitions:
+    """Covers one view defined by SQL, and merges its partitions up to the largest bucket of its definition.
+
+    What a killed daemon had not committed is simply not covered. Insert times in which nothing came between two pieces
+    are covered with them, so that few ranges are left for queries to look at.
+    """
+
+    def __init__(self, lake: Lake, view_set: ViewSet, reductions: Reductions, clock: Clock) -> None:
+        if view_set.reduced is None:
+            raise ValueError(f"view set {view_set.name} is not reduced from others")
+        self.name = view_set.name
+        self._lake = lake
+        self._view_set = view_set
+        self._reductions = reductions
+        self._clock = clock
+        # Only to tell each partition once.
+        self._told: set[str] = set()
+        self._sources = [each for each in reductions.made_of(view_set) if each.decoded is not None]
+        # None reads blocks of all tags, as view `blocks` does.
+        self._tags: list[str | None] = [each.decoded.stream_tag for each in self._sources if each.decoded is not None]
+        if len(self._sources) < len(reductions.made_of(view_set)):
+            self._tags = [None]
+        lengths = [tier.name for tier in TIERS]
+        self.tiers: Sequence[Tier] = TIERS[1 : lengths.index(view_set.reduced.definition.largest) + 1]
+        """The merges of this view, above its minutes."""
+
+    def cover(self, begin: int, keep_going: KeepGoing) -> int:
+        """Cover the whole minutes that are closed from insert time `begin` (ns) on; returns how many pieces failed.
+
+        A piece that fails is logged and tried again by the next call. Raises `LakeUnavailable` when a store doesn't
+        answer.
+        """
+        failures = unready = 0
+        for piece in self._pieces(begin):
+            if not keep_going() or unready > MAX_UNREADY:
+                break
+            if not self._sources_cover(piece.insert_range):
+                unready += 1
+                continue
+            unready = 0
+            present = self._present(piece.insert_range)
+            if any(partition.schema_hash == self._view_set.schema_hash for partition in present):
+                continue
+            # What is left are partitions of another definition: no query of this one reads them.
+            if any(self._is_irreplaceable(partition) for partition in present):
+                continue
+            failures += not self._made(piece.insert_range, (), present, source_hash(piece.blocks), keep_going)
+        return failures
+
+    def merge(self, tier: Tier, keep_going: KeepGoing) -> int:
+        """Merge the buckets of a tier that are due; returns how many failed. Raises `LakeUnavailable`."""
+        failures = 0
+        partitions = self._lake.metadata.partitions(self._view_set.name, GLOBAL_INSTANCE)
+        for bucket in buckets_to_merge(partitions, tier, self._view_set.schema_hash, self._clock(), self.tiers):
+            if not keep_going():
+                break
+            if not close_until(self._lake, bucket.insert_range.end, self._clock) or any(
+                self._blocks(gap, 1) for gap in bucket.gaps
+            ):
+                continue
+            source = sum_source_hashes(part.source_hash for part in bucket.parts)
+            failures += not self._made(bucket.insert_range, bucket.parts, bucket.parts, source, keep_going)
+        return failures
+
+    def _pieces(self, begin: int) -> Iterator[_Piece]:
+        end = self._end()
+        current = [
+            partition
+            for partition in self._lake.metadata.partitions(self._view_set.name, GLOBAL_INSTANCE)
+            if partition.schema_hash == self._view_set.schema_hash
+        ]
+        ends = {partition.end_insert_time for partition in current}
+        for gap in uncovered(current, begin, end):
+            position = gap.begin
+            while position < gap.end:
+                found = self._lake.metadata.blocks(insert_begin=position, insert_end=gap.end, limit=1)
+                if not found:
+                    break
+                first = floor_to(found[0].insert_time, MINUTE)
+                if position == gap.begin and position not in ends:
+                    position = max(position, first)
+                idle = idle_end(position, first)
+                if idle > position:
+                    yield _Piece(InsertRange(position, idle), ())
+                    position = idle
+                    continue
+                piece = self._piece(position, gap.end)
+                yield piece
+                position = piece.insert_range.end
+
+    def _end(self) -> int:
+        """Where the last closed minute ends."""
+        end = floor_to(closed_end(self._lake), MINUTE)
+        settled = floor_to(self._clock() - SETTLE, MINUTE)
+        waits = settled > end and self._lake.metadata.blocks(insert_begin=end, insert_end=settled, limit=1)
+        # Where nothing is being ingested any more, the last minute is over all the same.
+        return settled if waits and close_until(self._lake, settled, self._clock) else end
+
+    def _piece(self, begin: int, end: int) -> _Piece:
+        piece = InsertRange(begin, piece_end(begin, end))
+        blocks = self._blocks(piece, MAX_PIECE_BLOCKS + 1)
+        excess = first_in_excess(blocks)
+        if excess is None:
+            return _Piece(piece, blocks)
+        # Minutes are not parted: however much there is in one, the engine works it off within its budgets.
+        piece = InsertRange(begin, max(floor_to(excess.insert_time, MINUTE), floor_to(begin, MINUTE) + MINUTE))
+        return _Piece(piece, self._blocks(piece, None))
+
+    def _blocks(self, insert_range: InsertRange, limit: int | None) -> list[BlockRow]:
+        """Blocks that rows of the view are made of, in order of insert time."""
+        found: dict[str, BlockRow] = {}
+        for tag in self._tags:
+            for block in self._lake.metadata.blocks(
+                tag=tag, insert_begin=insert_range.begin, insert_end=insert_range.end, limit=limit
+            ):
+                found[block.block_id] = block
+        return sorted(found.values(), key=lambda block: (block.insert_time, block.block_id))
+
+    def _sources_cover(self, insert_range: InsertRange) -> bool:
+        """Whether the partitions of the sources hold all of their rows in the range."""
+        for source in self._sources:
+            partitions = [
+                partition
+                for partition in self._lake.metadata.partitions(
+                    source.name, GLOBAL_INSTANCE, insert_begin=insert_range.begin, insert_end=insert_range.end
+                )
+                if partition.schema_hash == source.schema_hash
+            ]
+            tag = source.decoded.stream_tag if source.decoded is not None else None
+            for gap in uncovered(partitions, insert_range.begin, insert_range.end):
+                if self._lake.metadata.blocks(tag=tag, insert_begin=gap.begin, insert_end=gap.end, limit=1):
+                    return False
+        return True
+
+    def _is_irreplaceable(self, old: Partition) -> bool:
+        """Whether a partition of another definition was made of more blocks than are there for this one."""
+        present = self._blocks(InsertRange(old.begin_insert_time, old.end_insert_time), None)
+        if source_count(old.source_hash) <= len(present):
+            return False
+        if old.partition_id not in self._told:
+            self._told.add(old.partition_id)
+            logger.warning(
+                "%s: partition %s of an earlier definition holds rows whose blocks are gone, or that were made of "
+                "others; retire it to have its insert range [%d, %d) made anew from what is there",
+                self._view_set.name,
+                old.partition_id,
+                old.begin_insert_time,
+                old.end_insert_time,
+            )
+        return True
+
+    def _present(self, insert_range: InsertRange) -> list[Partition]:
+        return self._lake.metadata.partitions(
+            self._view_set.name, GLOBAL_INSTANCE, insert_begin=insert_range.begin, insert_end=insert_range.end
+        )
+
+    def _made(
+        self,
+        insert_range: InsertRange,
+        parts: Sequence[Partition],
+        replaced: Sequence[Partition],
+        source: bytes,
+        keep_going: KeepGoing,
+    ) -> bool:
+        """Make a partition of `parts`, and of the sources where they leave gaps, in place of `replaced`; False when
+        that failed. When another daemon was faster, or this one stops, there is nothing to do and nothing wrong."""
+        try:
+            with self._lake.scratch.temporary() as folder:
+                local = folder / "rows.parquet"
+                row_file = RowFile(local, self._view_set)
+                try:
+                    self._reductions.reduce(self._view_set, insert_range, parts, row_file.write, keep_going)
+                finally:
+                    written = row_file.close()
+                slot = PartitionSlot(
+                    self._view_set,
+                    GLOBAL_INSTANCE,
+                    insert_range,
+                    frozenset(partition.partition_id for partition in replaced),
+                )
+                commit_partition(self._lake, slot, FinishedFile(local, written, source, 0))
+        except LakeUnavailable:
+            raise
+        except ReductionStopped:
+            pass
+        except PartitionConflict as conflict:
+            logger.debug("%s: another daemon was faster: %s", self._view_set.name, conflict)
+        except Exception:
+            logger.exception(
+                "%s: insert range [%d, %d) failed", self._view_set.name, insert_range.begin, insert_range.end
+            )
+            return False
+        return True
+
+
+def idle_end(begin: int, first: int) -> int:
+    """Where a partition without rows ends that begins at `begin`, when the next block comes in the minute `first`:
+    as late as it may and still fit into an hour or a day. `begin` itself when both lie in one hour."""
+    for unit in (HOUR, DAY):
+        boundary = -(-begin // unit) * unit
+        if begin < boundary <= first:
+            return boundary
+    if begin % HOUR:
+        return begin
+    midnight = floor_to(first, DAY)
+    return midnight if begin % DAY == 0 and begin < midnight else max(begin, floor_to(first, HOUR))

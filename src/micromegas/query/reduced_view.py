@@ -1,0 +1,216 @@
+"""A view defined by SQL as a table: the merge of its partitions with the transform of the source rows that are in none.
+
+A source row must count in exactly one of the two: insert time decides, and ranges of it are closed once a partition
+covers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Protocol
+
+import pyarrow as pa
+from datafusion import DataFrame, Expr, SessionContext, col, lit
+
+from micromegas.lake import Partition
+from micromegas.query.bounds import ANYTHING, EVERYTHING, Bounds
+from micromegas.query.errors import QueryError, classified
+from micromegas.query.functions import expanded
+from micromegas.query.guard import checked_statement
+from micromegas.query.scans import ScanNeed, scan_needs
+from micromegas.query.session import READ_ONLY, Sessions
+from micromegas.query.tables import LakeAccess, Preparation, QueryTable, TableFiles, filter_columns_of, in_range
+from micromegas.views.coverage import uncovered
+from micromegas.views.partition_writer import InsertRange
+from micromegas.views.sql_definition import PARTS, SqlDefinition, in_file_lines
+from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
+
+# Each range is a condition on every source row; beyond so many, partitions are left unused instead.
+_MAX_RANGES = 32
+
+_INSERT_TIME = "insert_time"
+
+
+class Frames(Protocol):
+    """Makes frames over files."""
+
+    def placeholder(self, context: SessionContext, table: QueryTable) -> DataFrame: ...
+    def filled(
+        self, context: SessionContext, table: QueryTable, files: TableFiles, preparation: Preparation
+    ) -> DataFrame: ...
+
+
+class ReducedView(QueryTable):
+    """A view reduced from `sources`, which are the tables that its transform reads, by the names it has for them."""
+
+    by_insert_time = True
+    view_set: ViewSet
+
+    def __init__(
+        self,
+        access: LakeAccess,
+        sessions: Sessions,
+        frames: Frames,
+        view_set: ViewSet,
+        sources: Mapping[str, QueryTable],
+    ) -> None:
+        if view_set.reduced is None:
+            raise ValueError(f"view set {view_set.name} is not reduced from others")
+        self.name = f"{view_set.name}|{GLOBAL_INSTANCE}"
+        self.schema = view_set.schema
+        self.filter_columns = filter_columns_of(view_set)
+        self.view_set = view_set
+        self.sources = sources
+        self._definition = view_set.reduced.definition
+        self._access = access
+        self._sessions = sessions
+        self._frames = frames
+        self._stored = _StoredRows(view_set)
+
+    def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
+        # The watermark comes first: what is visible by then is in the partitions read next, or in none of them.
+        everything = InsertRange(0, self._access.lake.metadata.watermark() + 1)
+        return TableFiles(derived=self._within([everything], preparation.within_request(need.bounds), preparation))
+
+    def files_inserted_within(
+        self, ranges: Sequence[InsertRange], need: ScanNeed, preparation: Preparation
+    ) -> TableFiles:
+        return TableFiles(derived=self._within(ranges, need.bounds, preparation))
+
+    def reduced(self, insert_range: InsertRange, parts: Sequence[Partition], preparation: Preparation) -> DataFrame:
+        """All rows of a range: the merge of `parts`, which lie inside of it, with what they don't cover."""
+        missing = uncovered(parts, insert_range.begin, insert_range.end)
+        return self._rows(parts, missing, ANYTHING, preparation)
+
+    def _within(self, ranges: Sequence[InsertRange], bounds: Bounds, preparation: Preparation) -> DataFrame:
+        partitions = [
+            partition
+            for partition in self._access.lake.metadata.partitions(
+                self.view_set.name, GLOBAL_INSTANCE, insert_begin=ranges[0].begin, insert_end=ranges[-1].end
+            )
+            if partition.schema_hash == self.view_set.schema_hash
+        ]
+        parts: list[Partition] = []
+        missing: list[InsertRange] = []
+        for each in ranges:
+            inside = [
+                partition
+                for partition in partitions
+                if each.begin <= partition.begin_insert_time and partition.end_insert_time <= each.end
+            ]
+            gaps = uncovered(inside, each.begin, each.end)
+            room = max(1, _MAX_RANGES - len(missing))
+            if len(gaps) > room:
+                cut = gaps[room - 1].begin
+                inside = [partition for partition in inside if partition.end_insert_time <= cut]
+                gaps = [*gaps[: room - 1], InsertRange(cut, each.end)]
+            parts += inside
+            missing += gaps
+        return self._rows(parts, missing, bounds, preparation)
+
+    def _rows(
+        self,
+        parts: Sequence[Partition],
+        missing: Sequence[InsertRange],
+        bounds: Bounds,
+        preparation: Preparation,
+    ) -> DataFrame:
+        """Planned twice, as statements are: the first plan tells what of the partitions and sources is needed."""
+        named = dict(self.sources) if missing else {}
+        draft = self.plan(
+            {name: self._placeholder(source) for name, source in named.items()},
+            self._placeholder(self._stored),
+            with_transform=bool(missing),
+        )
+        draft = in_range(draft, self.view_set, bounds.time)
+        for name, allowed in bounds.values:
+            if allowed:
+                draft = draft.filter(reduce(Expr.__or__, [col(name) == lit(value) for value in sorted(allowed)]))
+        tables: dict[str, QueryTable] = {table.name: table for table in [self._stored, *named.values()]}
+        needs = scan_needs(draft.optimized_logical_plan(), {name: each.filter_columns for name, each in tables.items()})
+        stored = TableFiles()
+        if self._stored.name in needs:
+            bounds = needs[self._stored.name].bounds
+            stored = TableFiles(self._access.partition_urls(self.view_set, list(parts), bounds))
+        # The range of the request is one of rows of this view, not of what they are made of.
+        everywhen = replace(preparation, request_range=EVERYTHING)
+        source_rows = {
+            name: self._source_rows(source, missing, needs.get(source.name), everywhen)
+            for name, source in named.items()
+        }
+        stored_rows = self._frames.filled(self._sessions.derive(), self._stored, stored, everywhen)
+        return self.plan(source_rows, stored_rows, with_transform=bool(missing))
+
+    def _source_rows(
+        self, source: QueryTable, ranges: Sequence[InsertRange], need: ScanNeed | None, preparation: Preparation
+    ) -> DataFrame:
+        if need is None:
+            # The optimizer found that none of its rows can matter.
+            return self._placeholder(source).filter(lit(False))
+        files = source.files_inserted_within(ranges, replace(need, max_rows=None), preparation)
+        frame = self._frames.filled(self._sessions.derive(), source, files, preparation)
+        return frame if files.derived is not None else frame.filter(_inserted_within(source, ranges))
+
+    def _placeholder(self, table: QueryTable) -> DataFrame:
+        return self._frames.placeholder(self._sessions.derive(), table)
+
+    def plan(self, sources: Mapping[str, DataFrame], stored: DataFrame, *, with_transform: bool = True) -> DataFrame:
+        """The whole view over frames of its sources and of its partitions. Raises `QueryError`."""
+        parts = stored
+        if with_transform:
+            parts = stored.union(in_schema(transformed(self._sessions, self._definition, sources), self.schema))
+        return in_schema(merged(self._sessions, self._definition, parts), self.schema)
+
+
+class _StoredRows(QueryTable):
+    """The rows of the view's partitions."""
+
+    def __init__(self, view_set: ViewSet) -> None:
+        self.name = f"{view_set.name}|stored"
+        self.schema = view_set.schema
+        self.filter_columns = filter_columns_of(view_set)
+
+    def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
+        raise QueryError("internal", f"{self.name} is no table of its own")
+
+
+def transformed(sessions: Sessions, definition: SqlDefinition, sources: Mapping[str, DataFrame]) -> DataFrame:
+    """The transform over frames of the views that it names. Raises `QueryError`, as of the file's lines."""
+    return _planned(sessions, definition, "transform", sources)
+
+
+def merged(sessions: Sessions, definition: SqlDefinition, parts: DataFrame) -> DataFrame:
+    """The merge over a frame of rows of the view. Raises `QueryError`."""
+    return _planned(sessions, definition, "merge", {PARTS: parts})
+
+
+def _planned(sessions: Sessions, definition: SqlDefinition, which: str, tables: Mapping[str, DataFrame]) -> DataFrame:
+    statement = definition.transform if which == "transform" else definition.merge
+    context = sessions.derive()
+    for name, frame in tables.items():
+        context.register_table(name, frame.into_view())
+    try:
+        return context.sql_with_options(expanded(checked_statement(statement.text)), READ_ONLY)
+    except Exception as error:
+        cause = classified(error)
+        raise QueryError(cause.kind, f"{which}: {in_file_lines(cause.message, statement)}") from None
+
+
+def in_schema(frame: DataFrame, schema: pa.Schema) -> DataFrame:
+    """The frame with its columns in the types of a schema of the same columns."""
+    given = frame.schema()
+    differing = {
+        field.name: field.type for field, own in zip(schema, given, strict=True) if not own.type.equals(field.type)
+    }
+    return frame.cast(differing) if differing else frame
+
+
+def _inserted_within(source: QueryTable, ranges: Sequence[InsertRange]) -> Expr:
+    inserted, data_type = col(_INSERT_TIME), source.schema.field(_INSERT_TIME).type
+
+    def moment(nanoseconds: int) -> Expr:
+        return lit(pa.scalar(nanoseconds, pa.int64()).cast(data_type))
+
+    return reduce(Expr.__or__, [(inserted >= moment(each.begin)) & (inserted < moment(each.end)) for each in ranges])
