@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from statistics import fmean, stdev, variance
 
+import pyarrow as pa
 import pytest
 from conformance.conftest import Asked, Range
 from conformance.world import HOUR, MINUTE, SECOND, START, Measure
@@ -111,6 +112,18 @@ def test_19_histograms_merged(asked: Asked) -> None:
     ((found_median, count, deviation),) = asked.rows(sql, WITHIN)
     assert (found_median, count) == (pytest.approx(median, rel=ROUNDING), len(values))
     assert deviation == pytest.approx(math.sqrt(variance(values)), rel=1e-7)
+
+
+def test_20_bars(asked: Asked) -> None:
+    sql = (
+        "SELECT bin_center, count FROM expand_histogram("
+        "(SELECT make_histogram(0.0, 50.0, 25, value) FROM measures WHERE name = 'x'))"
+    )
+    bins = bins_of([each.value for each in measures(asked, "x")], 0.0, 50.0, 25)
+    table = asked.table(sql, WITHIN)
+    assert table.schema.names == ["bin_center", "count"]
+    assert [pa.float64(), pa.uint64()] == table.schema.types
+    assert asked.rows(sql, WITHIN) == [(pytest.approx(2.0 * place + 1.0), count) for place, count in enumerate(bins)]
 
 
 def test_21_computed_bounds(asked: Asked) -> None:

@@ -119,6 +119,31 @@ def test_49_decode_a_block(asked: Asked) -> None:
     assert [json.loads(value)["msg"] for _, _, value in found] == [each.msg for each in logs[:10]]
 
 
+def test_50_properties_as_rows(asked: Asked) -> None:
+    for process in asked.world.processes:
+        sql = (
+            "SELECT key, jsonb_as_string(value) FROM jsonb_each("
+            f"(SELECT properties FROM processes WHERE process_id='{process.process_id}'))"
+        )
+        assert dict(asked.rows(sql)) == process.properties
+
+
+def test_51_json_path(asked: Asked) -> None:
+    sql = "SELECT jsonb_format_json(jsonb_path_query_first(jsonb_parse('[{\"a\":1},{\"a\":2}]'), '$[*] ? (@.a == 2)'))"
+    assert asked.rows(sql) == [('{"a":2}',)]
+
+
+def test_52_property_functions(asked: Asked) -> None:
+    process = asked.world.processes[0]
+    sql = (
+        "SELECT properties_length(properties), property_get(properties, 'BRANCH'), property_get(properties, 'none'), "
+        "jsonb_format_json(properties_to_jsonb(properties)), properties_length(jsonb_parse('{{}}')) "
+        f"FROM processes WHERE process_id = '{process.process_id}'"
+    ).replace("{{}}", "{}")
+    as_json = json.dumps(process.properties, sort_keys=True, separators=(",", ":"))
+    assert asked.rows(sql) == [(2, "main", None, as_json, 0)]
+
+
 def test_53_partition_census(asked: Asked) -> None:
     sql = "SELECT view_set_name, view_instance_id, COUNT(*), SUM(file_size) FROM list_partitions() GROUP BY 1,2"
     asked.rows(f"SELECT COUNT(*) FROM view_instance('log_entries', '{asked.world.processes[0].process_id}')")

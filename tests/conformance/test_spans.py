@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 from conformance.conftest import Asked
 from conformance.world import HOUR, MINUTE, START, Span, Stream
+from traces.processor import loaded
 
 WITHIN = (START, START + 4 * HOUR)
 FIRST_CHAIN = (START + MINUTE, START + HOUR)
@@ -151,6 +152,22 @@ def test_31_swim_lanes_of_async_spans(asked: Asked) -> None:
         if each.end is not None
     )
     assert Counter(asked.rows(sql, WITHIN)) == expected
+
+
+def test_32_a_trace_file(asked: Asked) -> None:
+    process = threads(asked)[0].process
+    sql = (
+        f"SELECT chunk_id, chunk_data FROM perfetto_trace_chunks('{process.process_id}', 'both', "
+        "TIMESTAMP '2026-05-28T20:00:00+00:00', TIMESTAMP '2026-05-29T00:00:00+00:00') ORDER BY chunk_id"
+    )
+    chunks = asked.rows(sql, WITHIN)
+    assert [number for number, _ in chunks] == list(range(len(chunks)))
+    with loaded(b"".join(data for _, data in chunks)) as trace:
+        found = Counter(trace.rows("SELECT ts, dur, name FROM slice"))
+    expected = Counter(
+        (each.begin, each.duration, each.name) for thread in threads(asked) for each in spans(asked, thread)
+    )
+    assert found == expected
 
 
 def test_33_thread_coverage(asked: Asked) -> None:
