@@ -23,12 +23,13 @@ from micromegas.daemon.insert_clock import HOUR, Clock, floor_to, retention_begi
 from micromegas.daemon.lease import Lease
 from micromegas.daemon.merge_buckets import TIERS, Tier
 from micromegas.daemon.merging import Merging
+from micromegas.daemon.older_partitions import OlderPartitions
 from micromegas.daemon.reduced_partitions import ReducedPartitions
 from micromegas.daemon.retention import Select
 from micromegas.lake import Lake, LakeError, LakeUnavailable
 from micromegas.query import Reductions
 from micromegas.query.build_leases import BuildLeases
-from micromegas.views.catalogue import GLOBAL_VIEW_SETS
+from micromegas.views.catalogue import GLOBAL_VIEW_SETS, VIEW_SETS
 from micromegas.views.view_set import ViewSet
 
 MAX_PAUSE_S = 30.0
@@ -36,6 +37,8 @@ MAX_PAUSE_S = 30.0
 MERGE_TICKS = {"minute": 5, "hour": 30, "day": 60}
 # And between two looks for what nobody covered while it was new.
 BACKLOG_TICKS = 10
+# And between two looks for partitions of older schemas, which can wait for everything else.
+OLDER_TICKS = 10
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +103,8 @@ class Daemon:
                 jobs += self._reduction_jobs(partitions, newest[view_set.name])
         cleaner = Housekeeping(self._lake, self._settings, self._clock, self._select)
         jobs.append(Job("housekeeping", housekeeping, self._settings.sweep_interval_s, cleaner.run))
+        older = OlderPartitions(self._lake, VIEW_SETS.values())
+        jobs.append(Job("older partitions", housekeeping, self._settings.tick_s * OLDER_TICKS, older.rewrite))
         keepers = [*newest.values(), housekeeping]
         self._done.clear()
         # Each job and each lease has a thread, so that long work never makes a lease run out.

@@ -83,8 +83,7 @@ class FreshPartitions:
                 insert_begin=insert_range.begin,
                 insert_end=insert_range.end,
             )
-            if partition.schema_hash == self._view_set.schema_hash
-            or lost_blocks(self._lake, self._view_set, [partition])
+            if partition.schema_hash in self._view_set.readable or lost_blocks(self._lake, self._view_set, [partition])
         ]
         for gap in uncovered(partitions, insert_range.begin, insert_range.end):
             position = gap.begin
@@ -159,11 +158,11 @@ class FreshPartitions:
         present = self._lake.metadata.partitions(
             self._view_set.name, GLOBAL_INSTANCE, insert_begin=piece.begin, insert_end=piece.end
         )
-        if any(partition.schema_hash == self._view_set.schema_hash for partition in present):
+        if any(partition.schema_hash in self._view_set.readable for partition in present):
             return False
         if lost_blocks(self._lake, self._view_set, present):
             return False
-        # What is left are partitions of another schema: no query of this release reads them.
+        # What is left are partitions of a schema that no query of this release reads.
         replaces = frozenset(partition.partition_id for partition in present)
         try:
             build_partition(self._lake, PartitionSlot(self._view_set, GLOBAL_INSTANCE, piece, replaces, claim), blocks)

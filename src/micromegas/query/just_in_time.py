@@ -99,7 +99,7 @@ class JustInTime:
                 insert_begin=groups[0].insert_range.begin,
                 insert_end=groups[-1].insert_range.end,
             )
-            if partition.schema_hash == view_set.schema_hash
+            if _is_good(partition, view_set)
         }
         found: list[Partition] = []
         missing: list[BlockGroup] = []
@@ -215,7 +215,7 @@ class JustInTime:
         for partition in overlapping:
             if _holds(partition, view_set, group):
                 return partition, frozenset()
-            if partition.end_insert_time > visible_end and partition.schema_hash == view_set.schema_hash:
+            if partition.end_insert_time > visible_end and _is_good(partition, view_set):
                 raise PartitionConflict(f"partition {partition.partition_id} holds newer blocks than were listed")
         return None, frozenset(partition.partition_id for partition in overlapping)
 
@@ -236,7 +236,7 @@ class JustInTime:
         """Where the blocks of a query that began at `begun` end, such that partitions which others built since from
         newer blocks are good for it."""
         newer = self._lake.metadata.partitions(view_set.name, instance_id, insert_begin=begun)
-        ends = [each.end_insert_time for each in newer if each.schema_hash == view_set.schema_hash]
+        ends = [each.end_insert_time for each in newer if _is_good(each, view_set)]
         return max(begun, *ends) if ends else begun
 
 
@@ -247,8 +247,15 @@ def _still_being_built(view_set: ViewSet, instance_id: str) -> QueryError:
 def _holds(partition: Partition, view_set: ViewSet, group: BlockGroup) -> bool:
     """Whether a partition is made of exactly the blocks of a group."""
     return (
-        partition.schema_hash == view_set.schema_hash
+        _is_good(partition, view_set)
         and partition.source_hash == group.source_hash
         and (partition.begin_insert_time, partition.end_insert_time)
         == (group.insert_range.begin, group.insert_range.end)
     )
+
+
+def _is_good(partition: Partition, view_set: ViewSet) -> bool:
+    """Whether a partition needs not be built again for its schema, nor for blocks that an older decoder failed at."""
+    if partition.schema_hash == view_set.schema_hash:
+        return True
+    return partition.schema_hash in view_set.readable and not partition.failed_blocks

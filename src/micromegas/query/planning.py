@@ -10,7 +10,7 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-from datafusion import DataFrame, LogicalPlan, SessionContext, udtf
+from datafusion import DataFrame, LogicalPlan, SessionContext, col, lit, udtf
 from datafusion.catalog import Catalog
 
 from micromegas.query.block_events import ParseBlock
@@ -33,6 +33,7 @@ from micromegas.query.tables import GlobalView, LakeAccess, Preparation, QueryTa
 from micromegas.query.trace_chunks import PerfettoTraceChunks
 from micromegas.query.view_instance import ViewInstance
 from micromegas.views.catalogue import VIEW_SETS
+from micromegas.views.older_schema import OlderSchema
 from micromegas.views.sql_definition import SqlDefinition, ViewProblem
 from micromegas.views.view_set import ViewSet
 
@@ -106,6 +107,11 @@ class Catalogue:
         # By identity, as comparing schemas costs more than the rest; every table has one of these very objects.
         self._schemas = schemas
         self._parquet = {id(schema): ListingPlan(scratch, schema) for schema in schemas}
+        self._older = {
+            older.schema_hash: ListingPlan(scratch, older.schema)
+            for view_set in VIEW_SETS.values()
+            for older in view_set.older
+        }
         self._arrow = {id(schema): ListingPlan(scratch, schema, arrow=True) for schema in schemas}
         self.placeholders: Catalog = sessions.new_catalog()
         context = sessions.derive(self.placeholders)
@@ -148,6 +154,10 @@ class Catalogue:
         parts = []
         if files.parquet:
             parts.append(self._parquet[id(table.schema)].table(context, table.name, files.parquet))
+        for older in table.view_set.older if table.view_set is not None else ():
+            if urls := files.older.get(older.schema_hash):
+                name = f"{table.name}|{older.schema_hash.hex()}"
+                parts.append(_in_schema(self._older[older.schema_hash].table(context, name, urls), older, table.schema))
         if files.spooled:
             plan = self._arrow[id(table.schema)]
             parts.append(plan.table(context, f"{table.name}|unstored", files.spooled))
@@ -160,6 +170,20 @@ class Catalogue:
             if unknown is not None and problem.view == unknown["name"]:
                 return QueryError("invalid", str(problem))
         return error
+
+
+def _in_schema(frame: DataFrame, older: OlderSchema, schema: pa.Schema) -> DataFrame:
+    """Rows of an older schema with the columns of today."""
+    columns = []
+    for field in schema:
+        if field.name in older.computed:
+            column = frame.parse_sql_expr(older.computed[field.name])
+        elif field.name in older.schema.names:
+            column = col(f'"{field.name}"')
+        else:
+            column = lit(None)
+        columns.append(column.cast(field.type).alias(field.name))
+    return frame.select(*columns)
 
 
 class PlanningPass:

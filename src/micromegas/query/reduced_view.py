@@ -133,7 +133,7 @@ class ReducedView(QueryTable):
         stored = TableFiles()
         if self._stored.name in needs:
             bounds = needs[self._stored.name].bounds
-            stored = TableFiles(self._access.partition_urls(self.view_set, list(parts), bounds))
+            stored = self._access.files_of(self.view_set, list(parts), bounds)
         # The range of the request is one of rows of this view, not of what they are made of.
         everywhen = replace(preparation, request_range=EVERYTHING)
         source_rows = {

@@ -49,16 +49,17 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class TableFiles:
-    """URLs of Parquet files and of spooled Arrow files that together hold the table's rows; or `derived`, the rows made
-    of other tables."""
+    """URLs of Parquet files (`older`: by the hash of the older schema that they have) and of spooled Arrow files that
+    together hold the table's rows; or `derived`, the rows made of other tables."""
 
     parquet: list[str] = field(default_factory=list)
+    older: dict[bytes, list[str]] = field(default_factory=dict)
     spooled: list[str] = field(default_factory=list)
     derived: DataFrame | None = None
 
     @property
     def is_empty(self) -> bool:
-        return not self.parquet and not self.spooled and self.derived is None
+        return not self.parquet and not self.older and not self.spooled and self.derived is None
 
 
 class QueryTable(ABC):
@@ -109,7 +110,7 @@ class LakeAccess:
     partition_files: PartitionFiles
     hot_blocks: HotBlocks
 
-    def partition_urls(self, view_set: ViewSet, partitions: list[Partition], bounds: Bounds) -> list[str]:
+    def files_of(self, view_set: ViewSet, partitions: list[Partition], bounds: Bounds) -> TableFiles:
         """Checked files of the partitions that may hold rows within bounds."""
         chosen = [
             partition
@@ -121,7 +122,14 @@ class LakeAccess:
         if len(chosen) > MAX_FILES:
             raise _too_many_files(view_set, len(chosen))
         self.partition_files.check(chosen)
-        return [self.lake.objects.url_of(each.file_path) for each in chosen if each.file_path is not None]
+        files = TableFiles()
+        for each in chosen:
+            if each.file_path is None:
+                continue
+            is_current = each.schema_hash == view_set.schema_hash
+            urls = files.parquet if is_current else files.older.setdefault(each.schema_hash, [])
+            urls.append(self.lake.objects.url_of(each.file_path))
+        return files
 
 
 def _too_many_files(view_set: ViewSet, count: int) -> QueryError:
@@ -165,7 +173,7 @@ class GlobalView(QueryTable):
         # The watermark comes first: what is visible by then is either in the partitions read next, or in their gaps.
         watermark = metadata.watermark()
         chosen = self._choose(ranges, bounds, watermark + 1)
-        files = TableFiles(self._access.partition_urls(self._view_set, chosen.partitions, bounds))
+        files = self._access.files_of(self._view_set, chosen.partitions, bounds)
         if preparation.explain_only:
             return files
         limit = preparation.max_tail_bytes
@@ -180,7 +188,7 @@ class GlobalView(QueryTable):
             return ChosenPartitions([], [])
         try:
             return self._index.choose(
-                {self._view_set.schema_hash},
+                self._view_set.readable,
                 event_begin=bounds.time.begin,
                 event_end=bounds.time.end,
                 insert_end=insert_end,
@@ -214,7 +222,7 @@ class InstanceView(QueryTable):
         partitions = self._access.just_in_time.partitions(
             self._view_set, self._instance_id, bounds.time, build=not preparation.explain_only
         )
-        return TableFiles(self._access.partition_urls(self._view_set, partitions, bounds))
+        return self._access.files_of(self._view_set, partitions, bounds)
 
     def _check_instance(self) -> None:
         metadata = self._access.lake.metadata

@@ -80,6 +80,7 @@ def canonical_schema(schema: pa.Schema) -> str:
 def schema_hash(schema: pa.Schema, decoder_version: int) -> bytes:
     """SHA-256 of the canonical schema and the version of the code that makes the rows.
 
-    Partitions with another hash are invisible to queries and are built again.
+    Partitions with another hash that the view set does not list as an older one are invisible to queries and are built
+    again.
     """
     return hashlib.sha256(f"{canonical_schema(schema)}\ndecoder {decoder_version}".encode()).digest()

@@ -141,8 +141,8 @@ def build_partition(lake: Lake, slot: PartitionSlot, blocks: Sequence[BlockRow])
     """Decode `blocks` (all visible ones of the instance with an insert time in the slot's range) and commit the
     partition.
 
-    Undecodable blocks are recorded. Raises `PartitionConflict` when the slot's `replaces` is not true any more,
-    `LakeUnavailable` when a store doesn't answer.
+    Undecodable blocks are recorded, and those that were are forgotten where they can be decoded now. Raises
+    `PartitionConflict` when the slot's `replaces` is not true any more, `LakeUnavailable` when a store doesn't answer.
     """
     view_set = slot.view_set
     decoded = DecodedBlocks(lake, view_set, slot.instance_id, blocks)
@@ -164,7 +164,12 @@ def build_partition(lake: Lake, slot: PartitionSlot, blocks: Sequence[BlockRow])
                 [(failure.block_id, failure.error) for failure in decoded.failures],
                 decoded_from(view_set).decoder_version,
             )
-        return commit_partition(lake, slot, FinishedFile(local, written, source_hash(blocks), len(decoded.failures)))
+        failed = {failure.block_id for failure in decoded.failures}
+        mended = lake.metadata.blocks_in_error(view_set.name, (block.block_id for block in blocks)) - failed
+        partition = commit_partition(lake, slot, FinishedFile(local, written, source_hash(blocks), len(failed)))
+    if mended:
+        lake.metadata.clear_block_errors(view_set.name, mended)
+    return partition
 
 
 def commit_partition(lake: Lake, slot: PartitionSlot, finished: FinishedFile) -> Partition:

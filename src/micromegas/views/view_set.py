@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from micromegas.views.arrow_types import canonical_schema, schema_hash
 from micromegas.views.block_rows import BlockRows, RowsRequest
+from micromegas.views.older_schema import OlderSchema
 from micromegas.views.sql_definition import SqlDefinition
 
 GLOBAL_INSTANCE = "global"
@@ -70,7 +71,11 @@ class ViewSet:
     reduced: ReducedBy | None = None
     needs_range: bool = False
     time_columns: tuple[str, ...] = ()
+    older: tuple[OlderSchema, ...] = ()
+    """What earlier releases wrote and this one still reads; the daemon writes it anew, a little at a time."""
     schema_hash: bytes = field(init=False)
+    readable: frozenset[bytes] = field(init=False)
+    """Schema hashes of the partitions that hold rows for a query."""
 
     def __post_init__(self) -> None:
         if self.reduced is not None:
@@ -78,5 +83,8 @@ class ViewSet:
         else:
             digest = schema_hash(self.schema, self.decoded.decoder_version if self.decoded is not None else 1)
         object.__setattr__(self, "schema_hash", digest)
+        for each in self.older:
+            each.check(self.name, self.schema)
+        object.__setattr__(self, "readable", frozenset([self.schema_hash, *(each.schema_hash for each in self.older)]))
         if not self.time_columns:
             object.__setattr__(self, "time_columns", tuple(dict.fromkeys((self.min_column, self.max_column))))

@@ -52,6 +52,16 @@ class BlockErrors(MetadataPart):
             for chunk in chunks(block_ids):
                 connection.execute(sa.delete(table).where(table.c.view_set == view_set, table.c.block_id.in_(chunk)))
 
+    def blocks_in_error(self, view_set: str, block_ids: Iterable[str]) -> set[str]:
+        """Those of the blocks that have an error for the view set."""
+        columns = schema.block_errors.c
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for chunk in chunks(block_ids):
+                statement = sa.select(columns.block_id).where(columns.view_set == view_set, columns.block_id.in_(chunk))
+                found.update(connection.execute(statement).scalars())
+        return found
+
     def block_errors(self) -> list[BlockError]:
         """Undecodable blocks by view set and id, then the pending ones (view set None) by arrival."""
         table, blocks = schema.block_errors, schema.blocks

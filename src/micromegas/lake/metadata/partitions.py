@@ -90,6 +90,19 @@ class Partitions(MetadataPart):
                 found.extend(_select_partitions(connection, conditions))
         return found
 
+    def partitions_of_schemas(self, view_set: str, schema_hashes: Iterable[bytes], limit: int) -> list[Partition]:
+        """Up to `limit` partitions of all instances of a view set that have one of these schema hashes: those with
+        failed blocks first, then the newest."""
+        columns = schema.partitions.c
+        statement = (
+            sa.select(*PARTITION_COLUMNS)
+            .where(columns.view_set == view_set, columns.schema_hash.in_(list(schema_hashes)))
+            .order_by(sa.desc(columns.failed_blocks > 0), columns.begin_insert_time.desc(), columns.partition_id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [Partition(**row) for row in connection.execute(statement).mappings()]
+
     def all_partitions(self) -> list[Partition]:
         """Every partition of the lake, by view set, instance and insert time."""
         with self._database.read() as connection:
