@@ -85,6 +85,41 @@ def test_08_group_by_a_property_of_the_process(asked: Asked) -> None:
     assert asked.rows(sql, WITHIN) == sorted(builds.items())
 
 
+WHOLE_MINUTES = (START + HOUR // 2, START + 2 * HOUR + 7 * MINUTE - 1)
+"""Bins of a minute are in the range when they begin in it."""
+
+
+def test_09_minute_statistics(asked: Asked) -> None:
+    sql = "SELECT time_bin, SUM(count) n FROM log_stats WHERE level <= 2 GROUP BY time_bin ORDER BY time_bin"
+    bins = Counter(each.time // MINUTE * MINUTE for each in logs(asked, WHOLE_MINUTES) if each.level <= 2)
+    assert asked.rows(sql, WHOLE_MINUTES) == sorted(bins.items())
+
+
+def test_10_error_share_from_statistics(asked: Asked) -> None:
+    sql = (
+        "SELECT target, 100.0 * SUM(CASE WHEN level <= 2 THEN count ELSE 0 END) / SUM(count) pct "
+        "FROM log_stats GROUP BY target ORDER BY target"
+    )
+    errors, counts = Counter[str](), Counter[str]()
+    for each in logs(asked, WHOLE_MINUTES):
+        counts[each.target] += 1
+        errors[each.target] += each.level <= 2
+    expected = [(target, pytest.approx(100.0 * errors[target] / counts[target])) for target in sorted(counts)]
+    assert asked.rows(sql, WHOLE_MINUTES) == expected
+
+
+def test_11_level_share_with_a_window(asked: Asked) -> None:
+    sql = (
+        "SELECT level, SUM(count) c, 100.0 * SUM(count) / SUM(SUM(count)) OVER () pct FROM log_stats "
+        "GROUP BY level ORDER BY level"
+    )
+    levels = Counter(each.level for each in logs(asked, WHOLE_MINUTES))
+    expected = [
+        (level, count, pytest.approx(100.0 * count / levels.total())) for level, count in sorted(levels.items())
+    ]
+    assert asked.rows(sql, WHOLE_MINUTES) == expected
+
+
 def test_12_structured_messages(asked: Asked) -> None:
     sql = (
         "SELECT jsonb_as_string(jsonb_get(jsonb_parse(msg), 'event')) e, COUNT(*) n FROM log_entries "
