@@ -152,4 +152,5 @@ bench: setup-test
 	$(PY) bench/ingest.py
 	$(PY) bench/materialize.py ../shared/vectors/service
 	$(PY) bench/query.py ../shared/vectors/service
+	$(PY) bench/histograms.py
 	$(PY) bench/service.py

@@ -246,6 +246,16 @@ class PlanningPass:
         return table
 
 
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What the first pass gave for a statement: its plan, optimized where that was asked for."""
+
+    statement: str
+    first: PlanningPass
+    frame: DataFrame
+    plan: LogicalPlan
+
+
 class Planner:
     """Plans statements over one catalogue. Thread-safe."""
 
@@ -256,8 +266,8 @@ class Planner:
 
     def describe(self, statement: str, parameters: Mapping[str, pa.Scalar], *, administers: bool) -> PlannedStatement:
         """Plans over placeholders only: good for schemas, never to be run."""
-        _, first, frame = self._drafted(statement, parameters, administers)
-        return PlannedStatement(frame, first.context, is_explain(frame.logical_plan()))
+        draft = self._drafted(statement, parameters, administers=administers, optimize=False)
+        return PlannedStatement(draft.frame, draft.first.context, is_explain(draft.plan))
 
     def plan(
         self, statement: str, request: QueryRequest, spool: Spool, is_wanted: Callable[[], bool]
@@ -268,8 +278,8 @@ class Planner:
         """
         catalogue, limits = self._catalogue, self._limits
         request_range = TimeRange(request.begin, request.end)
-        statement, first, draft = self._drafted(statement, request.parameters, request.administers)
-        optimized = draft.optimized_logical_plan()
+        draft = self._drafted(statement, request.parameters, administers=request.administers, optimize=True)
+        statement, first, optimized = draft.statement, draft.first, draft.plan
         explain_only = is_explain(optimized)
         _refuse_huge_digests(optimized)
         preparation = Preparation(request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes, is_wanted)
@@ -277,7 +287,7 @@ class Planner:
         files = {name: first.tables[name].files(need, preparation) for name, need in needs.items()}
         if not files:
             # No table of the lake is read: what was planned can be run.
-            return PlannedStatement(draft, first.context, explain_only)
+            return PlannedStatement(draft.frame, first.context, explain_only)
 
         def frame_of(context: SessionContext, table: QueryTable) -> DataFrame:
             if table.name not in files:
@@ -285,7 +295,7 @@ class Planner:
             return catalogue.filled(context, table, files[table.name], preparation)
 
         context = self._sessions.derive()
-        named = draft.logical_plan().display_indent()
+        named = draft.frame.logical_plan().display_indent()
         for name, table in catalogue.global_views.items():
             if table.name in named or _INFORMATION_SCHEMA in named:
                 context.register_table(name, frame_of(context, table).into_view())
@@ -295,28 +305,40 @@ class Planner:
         return PlannedStatement(frame, second.context, explain_only)
 
     def _drafted(
-        self, statement: str, parameters: Mapping[str, pa.Scalar], administers: bool
-    ) -> tuple[str, PlanningPass, DataFrame]:
-        """The first pass, and the statement with overloaded calls in the form that their arguments need."""
-        first = self._first_pass(administers)
+        self, statement: str, parameters: Mapping[str, pa.Scalar], *, administers: bool, optimize: bool
+    ) -> _Draft:
+        """The first pass over the statement, or over it with overloaded calls in the form that their arguments need.
+
+        The engine looks at the types in some clauses only when it optimizes, which placeholders without values may not
+        survive.
+        """
+
+        def planned(text: str, overloads: OverloadedCalls | None = None) -> _Draft:
+            first = self._first_pass(administers)
+            if overloads is not None:
+                overloads.register(first.context)
+            frame = first.sql(text, parameters)
+            try:
+                plan = frame.optimized_logical_plan() if optimize else frame.logical_plan()
+            except Exception as error:
+                raise classified(error) from None
+            return _Draft(text, first, frame, plan)
+
         try:
-            return statement, first, first.sql(statement, parameters)
+            return planned(statement)
         except QueryError as refusal:
             if not OverloadedCalls.may_mend(refusal):
                 raise
             refused = refusal
         calls = OverloadedCalls(statement)
         while True:
-            attempt = self._first_pass(administers)
-            calls.register(attempt.context)
             try:
-                attempt.sql(calls.marked, parameters)
-                break
+                planned(calls.marked, calls)
             except QueryError as refusal:
                 if not calls.choose(refusal):
                     raise refused from None
-        first = self._first_pass(administers)
-        return calls.text, first, first.sql(calls.text, parameters)
+            else:
+                return planned(calls.text)
 
     def _first_pass(self, administers: bool) -> PlanningPass:
         context = self._sessions.derive(self._catalogue.placeholders)

@@ -15,7 +15,7 @@ from micromegas.query.functions.histograms import HISTOGRAM, HISTOGRAM_FUNCTIONS
 from micromegas.query.functions.jsonb import JSONB_FUNCTIONS
 from micromegas.query.functions.properties import PROPERTY_FUNCTIONS
 from micromegas.query.functions.scalar import Argument, ScalarFunction
-from micromegas.query.functions.value_tables import VALUE_TABLE_KERNELS, VALUE_TABLES
+from micromegas.query.functions.value_tables import VALUE_TABLE_KERNELS, VALUE_TABLES, ValueTable
 
 __all__ = [
     "AGGREGATES",
@@ -25,6 +25,7 @@ __all__ = [
     "AggregateFunction",
     "Argument",
     "ScalarFunction",
+    "ValueTable",
     "expanded",
     "register",
 ]
