@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 import time
@@ -11,7 +12,7 @@ from random import Random
 
 import pytest
 import sqlalchemy as sa
-from query.asking import ask, column, one
+from query.asking import answer, ask, column, one
 from query.building import SERVERS, Builds, ask_when_told, build_until_killed
 from query.conftest import SETTINGS
 from query.traffic import MadeTraffic
@@ -250,3 +251,45 @@ def test_servers_that_build_while_telemetry_arrives_agree(
     assert files_in(lake) == current | retired
     assert not current & retired
     assert builds.count >= len(current)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_whoever_is_gone_waits_for_no_build(
+    local_lake: Lake, local_engine: QueryEngine, builds: Builds, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    """Clients that leave give their planning threads back at once, while the build goes on for those who come later."""
+    traffic = MadeTraffic(local_lake)
+    block = traffic.logs("a", "b")
+    (row,) = [each for each in local_lake.metadata.blocks() if each.block_id == block.block_id]
+    begun, may_go_on = threading.Event(), threading.Event()
+    add_expiring_object = local_lake.metadata.add_expiring_object
+    name = f"{PREFIX}log_entries/{traffic.process_id}/{row.insert_time}"
+
+    def slow(path: str, expires: int) -> None:
+        begun.set()
+        assert may_go_on.wait(DEADLINE_S)
+        add_expiring_object(path, expires)
+
+    monkeypatch.setattr(local_lake.metadata, "add_expiring_object", slow)
+    token = local_lake.metadata.acquire_lease(name, "another server", DAYS) if elsewhere else None
+
+    async def scenario() -> None:
+        # As many as there are threads to plan with, and then some.
+        left = [asyncio.create_task(answer(local_engine, instance_sql(traffic))) for _ in range(40)]
+        while not (elsewhere or begun.is_set()):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left)
+        assert (await answer(local_engine, "SELECT exe FROM processes")).num_rows == 1
+
+    try:
+        asyncio.run(asyncio.wait_for(scenario(), DEADLINE_S))
+    finally:
+        may_go_on.set()
+        if token is not None:
+            local_lake.metadata.release_lease(name, token)
+    assert column(ask(local_engine, instance_sql(traffic))) == [2]
+    assert builds.count == 1
+    assert check_partitions(local_lake, traffic) == 1

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
 
 from micromegas.lake import BlockRow, Lake, Partition, PartitionConflict
@@ -52,14 +53,20 @@ class JustInTime:
         self._guard = threading.Lock()
 
     def partitions(
-        self, view_set: ViewSet, instance_id: str, events: TimeRange, *, build: bool = True
+        self,
+        view_set: ViewSet,
+        instance_id: str,
+        events: TimeRange,
+        *,
+        build: bool = True,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> list[Partition]:
         """Partitions that hold all rows of the instance with an event time in `events` (and maybe others).
 
-        With `build=False` only those that exist and are up to date. Waits at most `max_wait_s` for builds, or all
-        planning threads could end up waiting on behalf of queries that nobody asks for any more.
+        With `build=False` only those that exist and are up to date. Waits for builds at most `max_wait_s` and no longer
+        than `is_wanted`; a build that has begun goes on, for the queries that come later.
         """
-        deadline = time.monotonic() + self._max_wait_s
+        patience = _Patience(f"{view_set.name}/{instance_id}", time.monotonic() + self._max_wait_s, is_wanted)
         # What becomes visible from here on is not for this query, so it never runs after a process that goes on.
         begun = self._visible_end()
         visible_end = begun
@@ -68,14 +75,14 @@ class JustInTime:
             found, missing = self._look(view_set, instance_id, events, visible_end)
             if not missing or not build:
                 return found
-            built, conflict, elsewhere = self._build(view_set, instance_id, missing, visible_end, deadline)
+            built, conflict, elsewhere = self._build(view_set, instance_id, missing, visible_end, patience)
             if not conflict and not elsewhere:
                 return found + built
             conflicts += conflict
             if conflicts > _MAX_CONFLICTS:
                 raise QueryError("internal", f"partitions of {view_set.name}/{instance_id} keep changing: try again")
             for lease_name in elsewhere:
-                self._await_lease(lease_name, view_set, instance_id, deadline)
+                self._await_lease(lease_name, patience)
             visible_end = self._end_of_newest(view_set, instance_id, begun)
 
     def close(self) -> None:
@@ -141,7 +148,7 @@ class JustInTime:
         )
 
     def _build(
-        self, view_set: ViewSet, instance_id: str, groups: Sequence[BlockGroup], visible_end: int, deadline: float
+        self, view_set: ViewSet, instance_id: str, groups: Sequence[BlockGroup], visible_end: int, patience: _Patience
     ) -> tuple[list[Partition], bool, list[str]]:
         """Builds the groups side by side: what was built, whether partitions changed meanwhile, and the leases of
         groups that others are building."""
@@ -152,13 +159,13 @@ class JustInTime:
         failure: Exception | None = None
         for build in builds:
             try:
-                built.append(build.result(max(0.0, deadline - time.monotonic())))
+                built.append(patience.result(build))
             except PartitionConflict:
                 conflict = True
             except _BuiltElsewhere as other:
                 elsewhere.append(other.lease_name)
-            except TimeoutError:
-                raise _still_being_built(view_set, instance_id) from None
+            except QueryError:
+                raise
             except Exception as error:
                 failure = failure or error
         if failure is not None:
@@ -219,12 +226,11 @@ class JustInTime:
                 raise PartitionConflict(f"partition {partition.partition_id} holds newer blocks than were listed")
         return None, frozenset(partition.partition_id for partition in overlapping)
 
-    def _await_lease(self, name: str, view_set: ViewSet, instance_id: str, deadline: float) -> None:
+    def _await_lease(self, name: str, patience: _Patience) -> None:
         """Returns when the lease is free: its holder is through, or died and the lease ran out."""
         pause_s = _FIRST_PAUSE_S
         while self._leases.is_taken(name):
-            if time.monotonic() + pause_s > deadline:
-                raise _still_being_built(view_set, instance_id)
+            patience.check()
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -240,8 +246,25 @@ class JustInTime:
         return max(begun, *ends) if ends else begun
 
 
-def _still_being_built(view_set: ViewSet, instance_id: str) -> QueryError:
-    return QueryError("exhausted", f"partitions of {view_set.name}/{instance_id} are still being built: try again")
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long a query waits for builds."""
+
+    what: str
+    deadline: float
+    is_wanted: Callable[[], bool]
+
+    def check(self) -> None:
+        """Raises `QueryError` when it is at an end."""
+        if not self.is_wanted():
+            raise QueryError("exhausted", f"nobody waits for partitions of {self.what} any more")
+        if time.monotonic() >= self.deadline:
+            raise QueryError("exhausted", f"partitions of {self.what} are still being built: try again")
+
+    def result(self, build: Future[Partition]) -> Partition:
+        while not wait([build], _LONGEST_PAUSE_S).done:
+            self.check()
+        return build.result()
 
 
 def _holds(partition: Partition, view_set: ViewSet, group: BlockGroup) -> bool:

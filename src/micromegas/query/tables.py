@@ -6,7 +6,7 @@ A table must never be scanned from anything but the files chosen here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -179,7 +179,7 @@ class GlobalView(QueryTable):
         limit = preparation.max_tail_bytes
         blocks = tail_blocks(self._access.lake, self._view_set, chosen.gaps, bounds, limit)
         if blocks:
-            batches = self._access.hot_blocks.rows(self._view_set, blocks)
+            batches = _while_wanted(self._access.hot_blocks.rows(self._view_set, blocks), preparation)
             files.spooled.extend(preparation.spool.write(self.schema, batches, self._view_set.name, limit))
         return files
 
@@ -197,6 +197,13 @@ class GlobalView(QueryTable):
             )
         except TooManyPartitions as many:
             raise _too_many_files(self._view_set, many.count) from None
+
+
+def _while_wanted(batches: Iterator[pa.RecordBatch], preparation: Preparation) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        if not preparation.is_wanted():
+            raise QueryError("exhausted", "nobody waits for the answer any more")
+        yield batch
 
 
 class InstanceView(QueryTable):
@@ -220,7 +227,11 @@ class InstanceView(QueryTable):
                 f"{' and '.join(self._view_set.time_columns)} in its WHERE clause",
             )
         partitions = self._access.just_in_time.partitions(
-            self._view_set, self._instance_id, bounds.time, build=not preparation.explain_only
+            self._view_set,
+            self._instance_id,
+            bounds.time,
+            build=not preparation.explain_only,
+            is_wanted=preparation.is_wanted,
         )
         return self._access.files_of(self._view_set, partitions, bounds)
 
