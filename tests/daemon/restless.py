@@ -1,4 +1,4 @@
-"""A program to be killed: covers and merges all global views of a lake without pause, at a clock that runs fast."""
+"""A program to be killed: covers, merges and reduces views of a lake without pause, at a clock that runs fast."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from micromegas.config import LakeSettings
+from micromegas.config import LakeSettings, QuerySettings
 from micromegas.daemon.fresh_partitions import FreshPartitions
 from micromegas.daemon.merge_buckets import TIERS
 from micromegas.daemon.merging import Merging
+from micromegas.daemon.reduced_partitions import ReducedPartitions
 from micromegas.lake import Lake, LakeUnavailable
+from micromegas.query import QueryEngine
 from micromegas.query.build_leases import BuildLeases
 from micromegas.views.log_entries import LOG_ENTRIES
+from micromegas.views.log_stats import LOG_STATS
 from micromegas.views.measures import MEASURES
 
 
@@ -50,6 +53,13 @@ def work_without_pause(settings: LakeSettings, begin: int, speed: int, working: 
             for work in works:
                 events.append(threading.Event())
                 threading.Thread(target=forever, args=(work, events[-1])).start()
+        engine = QueryEngine(lake, QuerySettings(memory_bytes=64 * 1024 * 1024, statement_timeout_s=60.0))
+        stats = ReducedPartitions(lake, LOG_STATS, engine.reductions, clock)
+        reductions = [lambda keep_going: stats.cover(0, keep_going)]
+        reductions += [lambda keep_going, tier=tier: stats.merge(tier, keep_going) for tier in stats.tiers]
+        for work in reductions:
+            events.append(threading.Event())
+            threading.Thread(target=forever, args=(work, events[-1])).start()
         for event in events:
             event.wait()
         working.send("working")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import threading
 import time
@@ -12,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from daemon.log_minutes import asked, keep_logs, keep_stats, kept
 from daemon.restless import fast_clock, work_without_pause
 from daemon.telemetry import (
     DEADLINE_S,
@@ -20,18 +22,21 @@ from daemon.telemetry import (
     always,
     check_lake,
     cover,
+    global_partitions,
     merge,
     needed_objects,
     objects_of,
 )
 
-from micromegas.config import LakeSettings
+from micromegas.config import LakeSettings, QuerySettings
 from micromegas.daemon.fresh_partitions import FreshPartitions
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND
 from micromegas.daemon.merge_buckets import TIERS
 from micromegas.daemon.merging import Merging
 from micromegas.lake import Lake
+from micromegas.query import QueryEngine
 from micromegas.views.log_entries import LOG_ENTRIES
+from micromegas.views.log_stats import LOG_STATS
 from micromegas.views.measures import MEASURES
 
 
@@ -40,6 +45,23 @@ def settle(lake: Lake, clock: Callable[[], int]) -> None:
     for view_set in (LOG_ENTRIES, MEASURES):
         cover(lake, view_set, clock)
         merge(lake, view_set, clock)
+
+
+@contextmanager
+def query_engine(lake: Lake) -> Iterator[QueryEngine]:
+    opened = QueryEngine(lake, QuerySettings(memory_bytes=64 * 1024 * 1024, statement_timeout_s=60.0))
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def check_stats(lake: Lake, engine: QueryEngine, telemetry: Telemetry) -> None:
+    """Each message is counted once, wherever its count comes from, and no partition overlaps another."""
+    assert sum(asked(engine).values()) == sum(map(len, telemetry.logs.values()))
+    partitions = sorted(global_partitions(lake, LOG_STATS), key=lambda each: each.begin_insert_time)
+    for before, after in itertools.pairwise(partitions):
+        assert before.end_insert_time <= after.begin_insert_time
 
 
 def sweep(lake: Lake) -> None:
@@ -96,15 +118,19 @@ def test_killed_processes_leave_a_whole_lake(lake_backend: LakeSettings) -> None
             sender.join()
     # Half a day later; the sum of all that was killed must be mended by one pass.
     later = HandClock(clock() + 12 * HOUR)
-    with Lake.open(lake_backend, later) as lake:
+    with Lake.open(lake_backend, later) as lake, query_engine(lake) as engine:
         check_lake(lake, [telemetry])
+        check_stats(lake, engine, telemetry)
         settle(lake, later)
+        keep_stats(lake, engine, later)
         assert check_lake(lake, [telemetry]) == 0
+        check_stats(lake, engine, telemetry)
         sweep(lake)
         later.now += 12 * HOUR
         sweep(lake)
         assert objects_of(lake) == needed_objects(lake)
         assert check_lake(lake, [telemetry]) == 0
+        check_stats(lake, engine, telemetry)
         assert lake.metadata.block_errors() == []
 
 
@@ -169,6 +195,37 @@ def test_death_between_any_two_steps_is_mended(tmp_path: Path, monkeypatch: pyte
         clock.now += DAY
         settle(lake, clock)
         assert check_lake(lake, [telemetry]) == 0
+        clock.now += DAY
+        sweep(lake)
+        assert objects_of(lake) == needed_objects(lake)
+
+
+def test_death_in_the_middle_of_a_reduction_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = HandClock()
+    with Lake.open(LakeSettings(lake_dir=tmp_path / "lake"), clock) as lake, query_engine(lake) as engine:
+        telemetry = Telemetry(lake, 1)
+        fuse = Fuse(lake, monkeypatch)
+        keeper = kept(lake, engine, clock)
+        died = 0
+        for instant in range(24):
+            fuse.last = None
+            telemetry.send_logs()
+            clock.now += MINUTE + HOUR * (instant % 3 == 2)
+            keep_logs(lake, clock)
+            fuse.calls, fuse.last = 0, instant % 8
+            try:
+                keeper.cover(0, always)
+                keeper.merge(keeper.tiers[0], always)
+            except Killed:
+                died += 1
+            fuse.last = None
+            check_stats(lake, engine, telemetry)
+        assert died >= 12
+        clock.now += DAY
+        keep_logs(lake, clock)
+        keep_stats(lake, engine, clock)
+        check_stats(lake, engine, telemetry)
+        assert global_partitions(lake, LOG_STATS)
         clock.now += DAY
         sweep(lake)
         assert objects_of(lake) == needed_objects(lake)
