@@ -369,3 +369,16 @@ class TraceEncoder:
 
     def take(self) -> bytes:
         """What is ready: whole packets. Nothing when everything was taken."""
+
+@final
+class FrameBudget:
+    """Frames (spans of `span_name`) that took longer than `budget` ns and lie within `begin` and `end` (ns), with the
+    spans inside of them summed by name and target: rows of `frame_budget`.
+
+    Spans (columns of `process_spans`) come in order of stream_id, begin, id. Each call gives the rows of the frames
+    that were finished by then; `ValueError` for spans that are not in order of time.
+    """
+
+    def __new__(cls, span_name: str, budget: int, begin: int, end: int) -> FrameBudget: ...
+    def feed(self, batch: ArrowColumn) -> ArrowBatch: ...
+    def finish(self) -> ArrowBatch: ...

@@ -46,6 +46,16 @@ pub fn import_array(object: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
     Ok(make_array(data))
 }
 
+/// The rows of a record batch.
+pub fn rows_of(batch: &Bound<'_, PyAny>) -> PyResult<StructArray> {
+    let array = import_array(batch)?;
+    array
+        .as_any()
+        .downcast_ref::<StructArray>()
+        .cloned()
+        .ok_or_else(|| PyTypeError::new_err("a record batch is needed"))
+}
+
 fn export<'py>(py: Python<'py>, array: &dyn Array, field: &Field) -> PyResult<Bound<'py, PyTuple>> {
     let (ffi_array, _) = to_ffi(&array.to_data()).map_err(value_error)?;
     let ffi_schema = FFI_ArrowSchema::try_from(field).map_err(value_error)?;

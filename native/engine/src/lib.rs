@@ -13,6 +13,7 @@ pub mod clock;
 pub mod color_scales;
 pub mod columns;
 pub mod event_builder;
+pub mod frame_budget;
 pub mod histogram;
 pub mod histogram_functions;
 pub mod images;
@@ -49,6 +50,7 @@ mod _engine {
         properties::register(module)?;
         value_tables::register(module)?;
         module.add_class::<async_events::AsyncEventsBuilder>()?;
+        module.add_class::<frame_budget::FrameBudget>()?;
         module.add_class::<images::ImagesBuilder>()?;
         module.add_class::<log_entries::LogEntriesBuilder>()?;
         module.add_class::<measures::MeasuresBuilder>()?;

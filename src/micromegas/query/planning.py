@@ -16,6 +16,7 @@ from datafusion.catalog import Catalog
 from micromegas.query.block_events import ParseBlock
 from micromegas.query.bounds import TimeRange
 from micromegas.query.errors import QueryError, classified
+from micromegas.query.frame_budget import FrameBudgetFunction
 from micromegas.query.functions import ScalarFunction
 from micromegas.query.functions.overloads import OverloadedCalls
 from micromegas.query.lake_lists import lake_lists
@@ -97,6 +98,7 @@ class Catalogue:
             ParseBlock(access.lake),
             ProcessSpans(access, self.rows),
             PerfettoTraceChunks(access, self.rows, sessions.derive),
+            FrameBudgetFunction(access, self.rows, sessions.derive),
             *lake_lists(access.lake, self.view_sets),
             *functions,
         ]

@@ -21,6 +21,7 @@ from micromegas.query.errors import QueryError
 from micromegas.query.lazy_rows import LazyRows
 from micromegas.query.process_spans import Rows, SpansOfProcess, checked_process_id
 from micromegas.query.scans import FilterColumns, ScanNeed
+from micromegas.query.sorted_rows import selected, spooled_batches, spooled_in_order
 from micromegas.query.table_function import Parameter, ParameterKind, TableFunction
 from micromegas.query.tables import InstanceView, LakeAccess, Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import required
@@ -118,10 +119,14 @@ class _TraceChunks(QueryTable):
         if preparation.explain_only:
             return TableFiles()
         times = TimeRange(self._trace.begin, self._trace.end).intersect(preparation.request_range)
-        sorting = _Sorting(replace(preparation, request_range=times))
-        frames = self._frames(sorting.preparation)
-        sources = {name: sorting.spooled(name, frame, order) for name, (frame, order) in frames.items()}
-        flows = sorting.spooled("flows", _flows(frames["async"][0]), ()) if "async" in frames else None
+        within = replace(preparation, request_range=times)
+        frames = self._frames(within)
+        sources = {
+            name: spooled_in_order(within, f"trace: {name}", frame, order) for name, (frame, order) in frames.items()
+        }
+        flows = None
+        if "async" in frames:
+            flows = spooled_in_order(within, "trace: flows", _flows(frames["async"][0]), ())
         threads = [
             (stream.stream_id, thread_name(stream.stream_id, stream.properties), stream.properties.get("thread-id"))
             for stream in metadata.stream_rows(process_id=process_id, tag="cpu")
@@ -142,19 +147,15 @@ class _TraceChunks(QueryTable):
         ):
             if name in self._trace.inputs:
                 spans = self._rows(SpansOfProcess(self._access, self._rows, process_id, types), need, preparation)
-                frames[name] = _columns(spans, _SPAN_COLUMNS), order
+                frames[name] = selected(spans, _SPAN_COLUMNS), order
         for name, view_set, columns in (
             ("measures", MEASURES, _MEASURE_COLUMNS),
             ("logs", LOG_ENTRIES, _LOG_COLUMNS),
         ):
             if name in self._trace.inputs:
                 events = self._rows(InstanceView(self._access, view_set, process_id), need, preparation)
-                frames[name] = _columns(events, columns), ("time",)
+                frames[name] = selected(events, columns), ("time",)
         return frames
-
-
-def _columns(frame: DataFrame, names: Sequence[str]) -> DataFrame:
-    return frame.select(*(col(f'"{name}"') for name in names))
 
 
 def _flows(spans: DataFrame) -> DataFrame:
@@ -163,25 +164,6 @@ def _flows(spans: DataFrame) -> DataFrame:
     children = spans.select("id", "parent", "begin")
     pairs = children.join(parents, left_on="parent", right_on="parent_id", how="inner")
     return pairs.filter(col("parent_begin") <= col("begin")).select("parent", "id")
-
-
-@dataclass(slots=True)
-class _Sorting:
-    """Runs frames into files of the statement."""
-
-    preparation: Preparation
-
-    def spooled(self, what: str, frame: DataFrame, order: Sequence[str]) -> Path:
-        if order:
-            frame = frame.sort(*(col(f'"{name}"') for name in order))
-        limit = self.preparation.max_list_bytes
-        return self.preparation.spool.write_stream(frame.schema(), self._batches(frame), f"trace: {what}", limit)
-
-    def _batches(self, frame: DataFrame) -> Iterator[pa.RecordBatch]:
-        for batch in frame.execute_stream():
-            if not self.preparation.is_wanted():
-                raise QueryError("exhausted", "nobody waits for the trace any more")
-            yield batch.to_pyarrow()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +183,14 @@ class _WrittenTrace:
         for stream_id, name, number in self.threads:
             encoder.add_thread(stream_id, name, int(number) if number is not None and number.isdecimal() else None)
         if self.flows is not None:
-            for batch in _spooled_batches(self.flows):
+            for batch in spooled_batches(self.flows):
                 encoder.add_flows(batch)
         return encoder
 
 
 def _chunks(trace: _WrittenTrace) -> Iterator[pa.RecordBatch]:
     encoder = trace.encoder()
-    rows = {name: _spooled_batches(path) for name, path in trace.sources.items()}
+    rows = {name: spooled_batches(path) for name, path in trace.sources.items()}
     chunk_id = 0
     while True:
         wanted = encoder.advance(_CHUNK_BYTES)
@@ -219,8 +201,3 @@ def _chunks(trace: _WrittenTrace) -> Iterator[pa.RecordBatch]:
             chunk_id += 1
         else:
             return
-
-
-def _spooled_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as batches:
-        yield from batches

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use arrow_array::{Array, StructArray};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use xxhash_rust::xxh64::xxh64;
@@ -15,7 +15,7 @@ use super::packets::{
     PROPERTIES, SPAN_ID, TARGET,
 };
 use super::rows::{flows, LogRows, MeasureRows, SpanRows};
-use crate::arrow_py::{import_array, value_error};
+use crate::arrow_py::{rows_of, value_error};
 use crate::json_text;
 use crate::jsonb::Value;
 
@@ -366,15 +366,6 @@ fn shortened(message: &str) -> &str {
 fn input_of(name: &str) -> PyResult<usize> {
     let position = INPUTS.iter().position(|input| *input == name);
     position.ok_or_else(|| PyValueError::new_err(format!("{name:?} is none of {}", INPUTS.join(", "))))
-}
-
-fn rows_of(batch: &Bound<'_, PyAny>) -> PyResult<StructArray> {
-    let array = import_array(batch)?;
-    array
-        .as_any()
-        .downcast_ref::<StructArray>()
-        .cloned()
-        .ok_or_else(|| PyTypeError::new_err("a record batch is needed"))
 }
 
 #[pymethods]

@@ -128,6 +128,33 @@ impl SpanRows {
     }
 }
 
+/// Rows of `process_spans`, as far as frames need them.
+pub struct FrameRows {
+    pub stream_id: TextColumn,
+    pub thread_name: TextColumn,
+    pub id: Vec<i64>,
+    pub depth: Vec<u32>,
+    pub begin: Vec<i64>,
+    pub end: Vec<i64>,
+    pub name: TextColumn,
+    pub target: TextColumn,
+}
+
+impl FrameRows {
+    pub fn of(rows: &StructArray) -> Result<Self, String> {
+        Ok(Self {
+            stream_id: TextColumn::of(rows, "stream_id")?,
+            thread_name: TextColumn::of(rows, "thread_name")?,
+            id: column::<Int64Array>(rows, "id")?.values().to_vec(),
+            depth: column::<UInt32Array>(rows, "depth")?.values().to_vec(),
+            begin: times(rows, "begin")?,
+            end: times(rows, "end")?,
+            name: TextColumn::of(rows, "name")?,
+            target: TextColumn::of(rows, "target")?,
+        })
+    }
+}
+
 /// Rows of `measures`.
 pub struct MeasureRows {
     pub time: Vec<i64>,
