@@ -82,8 +82,8 @@ def show(name: str, ns: list[float]) -> None:
 
 
 def full_blocks(ns: list[float]) -> tuple[list[float], list[float]]:
-    """The calls that found their block full, and the others. The first block's size is not known, so the place within
-    the period is found by its slowness."""
+    """The calls of the slowest step of changing blocks, and the others. The first block's size is not known, so the
+    place within the period is found by its slowness."""
     # All blocks but a thread's first hold the same number of events.
     place = max(range(PER_BLOCK), key=lambda place: statistics.median(ns[place::PER_BLOCK]))
     return ns[place::PER_BLOCK], [value for index, value in enumerate(ns) if index % PER_BLOCK != place]

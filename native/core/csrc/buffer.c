@@ -16,17 +16,19 @@
 
 enum { MM_FREE = 0, MM_STARTING = 1, MM_LIVE = 2, MM_ENDED = 3 };
 
+/* What the two sides write lies in different lines of the caches, that neither waits for the other's. */
 typedef struct mm_thread {
-    mm_block *head;    /* consumer: the first that is not given back */
-    mm_block *reading; /* consumer */
     mm_block *tail;    /* producer */
-    struct mm_thread *next;
+    mm_block *spare;   /* producer: taken from the pool shortly before the tail is full */
     uint64_t sequence; /* producer: of the tail */
+    struct mm_thread *next;
     int state;
     uint32_t name_size;
     uint64_t serial;
     uint64_t native_id;
     char name[MM_NAME_BYTES];
+    mm_block *head __attribute__((aligned(64))); /* consumer: the first that is not given back */
+    mm_block *reading;                           /* consumer */
 } mm_thread;
 
 static mm_block nowhere;
@@ -36,9 +38,14 @@ int mm_recording = MM_OFF;
 
 static mm_thread *threads;       /* grows only; a thread that ended leaves its place to a later one */
 static uint64_t next_serial = 1; /* under the GIL */
-static mm_block *pool; /* popped under the GIL only, so that a pop needs no protection against reuse */
-static uint64_t pool_count;
-static uint64_t memory_in_use;
+/* A queue of free blocks, filled by the consumer only and emptied under the GIL only: so neither side needs a locked
+ * instruction, which would wait until all that its thread has stored (events, a moment ago) has reached the caches. */
+#define MM_POOL_PLACES 32u
+static mm_block *pool[MM_POOL_PLACES] __attribute__((aligned(64)));
+static uint64_t pool_pushed __attribute__((aligned(64))); /* consumer */
+static uint64_t pool_pops_seen;                           /* consumer */
+static uint64_t pool_popped __attribute__((aligned(64))); /* producer */
+static uint64_t memory_in_use __attribute__((aligned(64)));
 static uint64_t memory_limit = 64u << 20;
 static pthread_key_t ending_key;
 static PyObject *thread_namer;
@@ -58,7 +65,6 @@ static pthread_mutex_t extents_lock = PTHREAD_MUTEX_INITIALIZER; /* held for a f
 static uint32_t generation;          /* of the folder of pages, or of having none */
 static int folder_wanted;            /* the session makes its folder with the first block */
 static uint64_t blocks_outside_file; /* of sessions that wanted files */
-static uint64_t blocks_popped;
 /* Between the end of a thread, which needs no GIL, and whoever looks into the buffers of other threads, or at their names. */
 static pthread_mutex_t recycling = PTHREAD_MUTEX_INITIALIZER;
 
@@ -137,35 +143,34 @@ static void destroy_block(mm_block *block)
     free(extent);
 }
 
+static uint64_t pool_count(void)
+{
+    return __atomic_load_n(&pool_pushed, __ATOMIC_ACQUIRE) - __atomic_load_n(&pool_popped, __ATOMIC_ACQUIRE);
+}
+
+/* There must be a place. */
 static void pool_push(mm_block *block)
 {
-    mm_block *top = __atomic_load_n(&pool, __ATOMIC_RELAXED);
-    do {
-        block->next = top;
-    } while (!__atomic_compare_exchange_n(&pool, &top, block, 1, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
-    __atomic_fetch_add(&pool_count, 1, __ATOMIC_RELAXED);
+    pool[pool_pushed % MM_POOL_PLACES] = block;
+    __atomic_store_n(&pool_pushed, pool_pushed + 1, __ATOMIC_RELEASE);
 }
 
 static mm_block *pool_pop(void)
 {
-    mm_block *top = __atomic_load_n(&pool, __ATOMIC_ACQUIRE);
-    while (top && !__atomic_compare_exchange_n(&pool, &top, top->next, 1, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
+    if (pool_count() == 0) {
+        return NULL;
     }
-    if (top) {
-        __atomic_fetch_sub(&pool_count, 1, __ATOMIC_RELAXED);
-        __atomic_fetch_add(&blocks_popped, 1, __ATOMIC_RELAXED);
-    }
-    return top;
+    mm_block *block = pool[pool_popped % MM_POOL_PLACES];
+    __atomic_store_n(&pool_popped, pool_popped + 1, __ATOMIC_RELEASE);
+    return block;
 }
-
-#define MM_POOL_MOST 32u
 
 static void release_block(mm_block *block)
 {
     /* Whoever finds the block after our death must not read it again. */
     __atomic_store_n(&block->serial, 0, __ATOMIC_RELEASE);
     if (block->bytes == MM_BLOCK_BYTES && block->extent->generation == __atomic_load_n(&generation, __ATOMIC_ACQUIRE) &&
-        __atomic_load_n(&pool_count, __ATOMIC_RELAXED) < MM_POOL_MOST) {
+        pool_count() < MM_POOL_PLACES) {
         pool_push(block);
     }
     else {
@@ -173,9 +178,70 @@ static void release_block(mm_block *block)
     }
 }
 
+/* A change of blocks comes seldom, and finds all that it needs far away in the memory: its own instructions, the pool, the
+ * first lines of the next block, which were last another processor's. So it is done in three short steps. With so many
+ * bytes left, what the next step needs is asked for, and arrives while events are recorded; with so many, the next block is
+ * taken from the pool, and its first lines are asked for by writing to them; then it changes hands without a wait. */
+#define MM_AHEAD_FAR (4u << 10)
+#define MM_AHEAD_NEAR (2u << 10)
+
 static void open_block(mm_block *block)
 {
-    block->limit = mm_clock_is_short() ? block->end : MM_BLOCK_DATA(block);
+    size_t ahead = (size_t)(block->end - block->cursor) > MM_AHEAD_FAR ? MM_AHEAD_FAR : MM_AHEAD_NEAR;
+    uint8_t *limit = block->thread->spare ? block->end : block->end - ahead;
+    block->limit = mm_clock_is_short() ? limit : MM_BLOCK_DATA(block);
+}
+
+#define MM_LINE 64
+/* Of mm_make_room, about. */
+#define MM_CODE_BYTES 1024
+
+static inline void look_ahead(const mm_block *block)
+{
+    const char *const data[] = {(const char *)&pool_pushed, (const char *)&pool_popped, (const char *)&generation,
+                                (const char *)block->thread, (const char *)block->extent};
+    for (size_t index = 0; index < sizeof data / sizeof *data; index++) {
+        __builtin_prefetch(data[index]);
+    }
+    for (size_t line = 0; line < sizeof pool; line += MM_LINE) {
+        __builtin_prefetch((const char *)pool + line);
+    }
+    for (size_t line = 0; line < MM_CODE_BYTES; line += MM_LINE) {
+        __builtin_prefetch((const char *)(uintptr_t)mm_make_room + line);
+    }
+}
+
+static void begin_block(mm_block *block, mm_thread *thread)
+{
+    block->cursor = block->read = MM_BLOCK_DATA(block);
+    block->end = (uint8_t *)block + block->bytes;
+    block->next = NULL;
+    block->thread = thread;
+    block->committed = 0;
+}
+
+static void take_spare(mm_thread *thread)
+{
+    mm_block *spare = pool_pop();
+    thread->spare = spare;
+    if (spare) {
+        begin_block(spare, thread);
+        for (size_t line = offsetof(mm_block, name); line < sizeof *spare + 2 * MM_LINE; line += MM_LINE) {
+            ((volatile uint8_t *)spare)[line] = 0;
+        }
+    }
+}
+
+/* The spare block, if it is of this session. Needs the GIL. */
+static mm_block *spare_of(mm_thread *thread)
+{
+    mm_block *spare = thread->spare;
+    thread->spare = NULL;
+    if (spare && spare->extent->generation != generation) {
+        destroy_block(spare);
+        return NULL;
+    }
+    return spare;
 }
 
 static mm_block *block_with_room(size_t size, mm_thread *thread, int is_first)
@@ -189,7 +255,10 @@ static mm_block *block_with_room(size_t size, mm_thread *thread, int is_first)
         block = new_block((needed + 4095) & ~(size_t)4095);
     }
     else {
-        block = pool_pop();
+        block = spare_of(thread);
+        if (!block) {
+            block = pool_pop();
+        }
         if (!block) {
             block = new_block(MM_BLOCK_BYTES);
         }
@@ -198,13 +267,9 @@ static mm_block *block_with_room(size_t size, mm_thread *thread, int is_first)
         }
     }
     if (block) {
-        block->cursor = block->read = MM_BLOCK_DATA(block);
-        block->end = (uint8_t *)block + block->bytes;
+        begin_block(block, thread);
         open_block(block);
-        block->next = NULL;
-        block->thread = thread;
         block->sequence = ++thread->sequence;
-        block->committed = 0;
         block->native_id = thread->native_id;
         block->name_size = thread->name_size;
         memcpy(block->name, thread->name, thread->name_size);
@@ -220,9 +285,11 @@ void mm_pool_prepare(void)
     if (__atomic_load_n(&folder_wanted, __ATOMIC_ACQUIRE)) {
         return; /* the folder is made by the first event */
     }
-    uint64_t wanted = 2 * __atomic_exchange_n(&blocks_popped, 0, __ATOMIC_RELAXED);
-    wanted = wanted < 4 ? 4 : wanted > MM_POOL_MOST ? MM_POOL_MOST : wanted;
-    while (__atomic_load_n(&pool_count, __ATOMIC_RELAXED) < wanted) {
+    uint64_t popped = __atomic_load_n(&pool_popped, __ATOMIC_RELAXED);
+    uint64_t wanted = 2 * (popped - pool_pops_seen);
+    pool_pops_seen = popped;
+    wanted = wanted < 4 ? 4 : wanted > MM_POOL_PLACES ? MM_POOL_PLACES : wanted;
+    while (pool_count() < wanted) {
         mm_block *block = new_block(MM_BLOCK_BYTES);
         if (!block) {
             return;
@@ -307,12 +374,17 @@ static mm_block *register_thread(size_t size)
         thread = thread->next;
     }
     int is_new = thread == NULL;
-    if (is_new && !(thread = calloc(1, sizeof *thread))) {
-        return NULL;
+    if (is_new) {
+        thread = aligned_alloc(_Alignof(mm_thread), sizeof *thread);
+        if (!thread) {
+            return NULL;
+        }
+        memset(thread, 0, sizeof *thread);
     }
     mm_buffers_want_folder();
     thread->serial = next_serial++;
     thread->sequence = 0;
+    thread->spare = NULL;
     thread->native_id = PyThread_get_thread_native_id();
     thread->name_size = 0;
     mm_block *block = block_with_room(size, thread, 1);
@@ -362,18 +434,28 @@ PyObject *mm_rename_thread(PyObject *module, PyObject *args)
 
 mm_block *mm_make_room(size_t size, enum mm_kind kind)
 {
+    mm_block *block = mm_current;
+    size_t left = (size_t)(block->end - block->cursor);
+    if (mm_recording == MM_ON && block->limit == block->end - MM_AHEAD_FAR && left >= size) {
+        look_ahead(block);
+        block->limit = block->end - MM_AHEAD_NEAR;
+        return block;
+    }
     if (mm_recording != MM_ON) {
         if (mm_recording != MM_FORKED || !mm_recorder_restart()) {
             return NULL;
         }
     }
-    mm_block *block = mm_current;
+    block = mm_current; /* starting to record anew in a forked child changes it */
     if (block == &nowhere) {
         block = register_thread(size);
     }
     else {
-        open_block(block); /* recording may have been off when the limit was set */
         int is_of_another_session = block->extent->generation != generation;
+        if (!is_of_another_session && !block->thread->spare && (size_t)(block->end - block->cursor) < MM_AHEAD_NEAR) {
+            take_spare(block->thread);
+        }
+        open_block(block); /* recording may have been off when the limit was set */
         if (is_of_another_session || (size_t)(block->end - block->cursor) < size) {
             mm_buffers_want_folder();
             mm_block *full = block;
@@ -506,9 +588,13 @@ void mm_thread_recycle(mm_thread *thread)
     mm_thread_release(thread);
     pthread_mutex_lock(&recycling);
     mm_block *block = thread->head;
-    thread->head = thread->reading = thread->tail = NULL;
+    mm_block *spare = thread->spare;
+    thread->head = thread->reading = thread->tail = thread->spare = NULL;
     __atomic_store_n(&thread->state, MM_FREE, __ATOMIC_RELEASE);
     release_block(block);
+    if (spare) {
+        release_block(spare);
+    }
     pthread_mutex_unlock(&recycling);
 }
 
@@ -541,7 +627,7 @@ static void forget_parent(void)
     mm_current = &nowhere;
     pthread_setspecific(ending_key, NULL);
     for (mm_thread *thread = threads; thread; thread = thread->next) {
-        thread->head = thread->reading = thread->tail = NULL;
+        thread->head = thread->reading = thread->tail = thread->spare = NULL;
         thread->state = MM_FREE;
     }
     while (extents) {
@@ -553,8 +639,7 @@ static void forget_parent(void)
         free(extent);
     }
     let_go_of_locks();
-    pool = NULL;
-    pool_count = 0;
+    pool_pushed = pool_popped = pool_pops_seen = 0;
     memory_in_use = 0;
     memset(mm_the_control()->dropped, 0, sizeof mm_the_control()->dropped);
     if (mm_recording == MM_ON) {

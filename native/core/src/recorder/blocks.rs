@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::columns::Encoder;
+use crate::codec::columns::{Dictionary, Encoder, LogColumns};
 
 use super::announcement::{block_body, process_body, stream_body, BlockHead, Process};
 use super::capture::{CapturedBlock, Captures};
@@ -18,7 +18,6 @@ use super::mends::AllMended;
 use super::outbox::{Announcement, Block, Outbox, Subject};
 use super::spool::segments::StreamMark;
 
-const CODEC_UTF8: u8 = 2;
 /// The level of detail that every metric and span is declared with: 2 is medium.
 const LOD: u32 = 2;
 
@@ -73,6 +72,13 @@ impl BlockWriter {
         id
     }
 
+    /// The id of a descriptor if it has one in this block by now.
+    #[inline]
+    pub fn described(&self, descriptor: &'static Descriptor) -> Option<u64> {
+        let id = self.descriptors.get(descriptor.index);
+        id.copied().filter(|&id| id != 0)
+    }
+
     /// The id of a descriptor in this block.
     pub fn describe(&mut self, descriptor: &'static Descriptor) -> u64 {
         self.describe_as(descriptor, None)
@@ -80,11 +86,10 @@ impl BlockWriter {
 
     /// The same, with another text in the place of a log's template: always the same for the same descriptor.
     pub fn describe_as(&mut self, descriptor: &'static Descriptor, template_shown: Option<&str>) -> u64 {
-        if let Some(&id) = self.descriptors.get(descriptor.index) {
-            if id != 0 {
-                return id;
-            }
-        } else {
+        if let Some(id) = self.described(descriptor) {
+            return id;
+        }
+        if self.descriptors.len() <= descriptor.index {
             self.descriptors.resize(descriptor.index + 1, 0);
         }
         let target = descriptor.target;
@@ -154,36 +159,13 @@ impl BlockWriter {
     /// An event of a fixed size: its members one after the other.
     #[inline]
     pub fn event(&mut self, type_index: u8, words: &[u64], last: &[u8]) {
-        let head = head(type_index, None, words);
+        let head = head(type_index, words);
         self.objects.extend_from_slice(&head.0[..head.1]);
         self.objects.extend_from_slice(last);
         self.events += 1;
     }
 
-    /// An event that ends with a text.
-    pub fn text_event(&mut self, type_index: u8, words: &[u64], text: &str) {
-        let length = 8 * words.len() + 5 + text.len();
-        let head = head(type_index, Some(length as u32), words);
-        self.objects.extend_from_slice(&head.0[..head.1]);
-        self.objects.push(CODEC_UTF8);
-        self.objects.extend_from_slice(&(text.len() as u32).to_le_bytes());
-        self.objects.extend_from_slice(text.as_bytes());
-        self.events += 1;
-    }
-
-    /// An event of a template and the values for it, which must fit.
-    pub fn template_event(&mut self, type_index: u8, words: &[u64; 3], values: &[u8]) {
-        let mut head = [type_index; 29];
-        head[1..5].copy_from_slice(&(24 + values.len() as u32).to_le_bytes());
-        head[5..13].copy_from_slice(&words[0].to_le_bytes());
-        head[13..21].copy_from_slice(&words[1].to_le_bytes());
-        head[21..].copy_from_slice(&words[2].to_le_bytes());
-        self.objects.extend_from_slice(&head);
-        self.objects.extend_from_slice(values);
-        self.events += 1;
-    }
-
-    fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.dependencies.clear();
         self.objects.clear();
         self.last_id = 0;
@@ -199,14 +181,10 @@ impl BlockWriter {
 
 /// The bytes that an event begins with, and how many they are: made in one place, so that they are copied at once.
 #[inline]
-fn head(type_index: u8, length: Option<u32>, words: &[u64]) -> ([u8; 5 + 8 * MOST_WORDS], usize) {
-    let mut bytes = [0; 5 + 8 * MOST_WORDS];
+fn head(type_index: u8, words: &[u64]) -> ([u8; 1 + 8 * MOST_WORDS], usize) {
+    let mut bytes = [0; 1 + 8 * MOST_WORDS];
     bytes[0] = type_index;
     let mut at = 1;
-    if let Some(length) = length {
-        bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
-        at += 4;
-    }
     for word in words {
         bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
         at += 8;
@@ -267,9 +245,15 @@ impl Stream {
     /// Sends what the writer holds as a block that ends at `end_ns`. It begins where the last one ended, or earlier
     /// when its first event is earlier (another thread was slower to commit): a block's range covers all its events.
     pub fn cut(&mut self, writer: &mut BlockWriter, first_ns: u64, end_ns: u64, office: &Office) {
-        if writer.events == 0 {
-            return;
+        if writer.events > 0 {
+            let payload = office.encode(self.kind, writer);
+            self.cut_encoded(&payload, writer.events, (first_ns, end_ns), office);
+            writer.clear();
         }
+    }
+
+    /// The same of a block that is in columns.
+    pub fn cut_encoded(&mut self, payload: &[u8], events: u64, (first_ns, end_ns): (u64, u64), office: &Office) {
         let begin_ns = self.end_ns.min(first_ns).max(office.clock_start_ns);
         let end_ns = end_ns.max(begin_ns);
         let process_id = &office.process.id;
@@ -290,9 +274,9 @@ impl Stream {
             begin_ticks: begin_ns - office.clock_start_ns,
             end_ticks: end_ns - office.clock_start_ns,
             object_offset: self.object_offset,
-            nb_objects: writer.events,
+            nb_objects: events,
         };
-        let body = block_body(&head, &[], &office.encode(self.kind, writer));
+        let body = block_body(&head, &[], payload);
         if office.captures.any_open() {
             office.captures.keep(CapturedBlock {
                 process: process_body(&office.process, office.start_wall_ns, office.clock_start_ns),
@@ -304,16 +288,15 @@ impl Stream {
             process_id: Arc::clone(process_id),
             stream_id: Arc::clone(&self.id),
             kind: self.kind,
-            events: writer.events,
+            events,
         };
         office.cut.borrow_mut().push(Block {
             announcement: Arc::clone(announcement),
             subject,
             body,
         });
-        self.object_offset += writer.events;
+        self.object_offset += events;
         self.end_ns = end_ns;
-        writer.clear();
     }
 }
 
@@ -359,6 +342,20 @@ impl Office {
         let encoder = &mut self.encoders.borrow_mut()[kind as usize];
         encoder
             .encode(&writer.dependencies, &writer.objects)
+            .expect("records of our own layouts can be cut")
+    }
+
+    /// The same of a block of logs.
+    pub fn encode_log(
+        &self,
+        writer: &BlockWriter,
+        columns: &LogColumns,
+        messages: &[u8],
+        texts: &mut Dictionary,
+    ) -> Vec<u8> {
+        let encoder = &mut self.encoders.borrow_mut()[StreamKind::Log as usize];
+        encoder
+            .encode_log(&writer.dependencies, columns, messages, texts)
             .expect("records of our own layouts can be cut")
     }
 

@@ -279,6 +279,7 @@ impl Collector {
                 thread.ended || last_ns <= horizon_ns + CLOCK_SLACK_NS
             });
         }
+        self.streams.settle(horizon_ns);
         let ended = threads.iter().filter(|thread| thread.ended).count();
         self.read_bytes += bytes;
         self.uncut_bytes = self.read_bytes + ended * ENDED_THREAD_BYTES;

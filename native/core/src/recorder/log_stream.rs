@@ -1,4 +1,7 @@
 //! The log stream: events of all threads in the order of time, templates and values apart. Who decodes makes messages of them.
+//!
+//! An event waits until all threads were read up to its time, which is a millisecond or two where there are many, and goes
+//! into the columns of the block then: so what one pass has put down, the next step finds in the processor's caches.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,10 +10,11 @@ use std::sync::Arc;
 use super::blocks::{BlockWriter, Office, Properties, Stream};
 use super::console::Console;
 use super::descriptor::{Description, Descriptor};
+use super::known_texts::KnownTexts;
 use super::layouts::StreamKind;
 use super::record::{Record, Values, LOG_LITERAL, LOG_TEXT};
 use super::scrubber::Scrubber;
-use crate::codec::columns::{push_text, push_value, push_values};
+use crate::codec::columns::{Cell, LogColumns, LogHead};
 use crate::codec::id_hash::IdHasher;
 use crate::message::finish_message;
 use crate::message::template::{longest_value, push_str, Template};
@@ -18,10 +22,6 @@ use crate::message::value::Value;
 
 const BLOCK_BYTES: usize = 1 << 20;
 
-const STATIC_EVENT: u8 = 0;
-const STRING_EVENT: u8 = 1;
-const TAGGED_EVENT: u8 = 2;
-const TEMPLATE_EVENT: u8 = 3;
 /// Bytes of messages in a block, once they are made: who reads it has them all in memory.
 const BLOCK_MESSAGE_BYTES: usize = 32 << 20;
 
@@ -50,8 +50,18 @@ enum Message {
     Literal,
     /// In `texts`.
     Text(Range<usize>),
-    /// For the template, in `values`; at most as many bytes as the message can have.
-    Values(Range<usize>, u32),
+    /// For the template.
+    Values(GivenValues),
+}
+
+/// Where they begin in `values`, and how many they are.
+struct GivenValues {
+    start: usize,
+    count: u8,
+    /// In a record.
+    bytes: u32,
+    /// At most as many bytes as the message can have.
+    longest: u32,
 }
 
 /// What happens to log events besides being sent. By default they are not printed, and no secret passes.
@@ -75,10 +85,19 @@ enum Look {
 
 pub struct LogStream {
     stream: Stream,
+    /// What the events of the block refer to.
     writer: BlockWriter,
+    columns: LogColumns,
+    /// Of the first and the last event of the block.
+    block_ns: (u64, u64),
+    /// Bytes of the block's messages, once they are made.
+    message_bytes: usize,
+    /// Of the property sets in this block, 0 for those that it does not have yet.
+    set_ids: Vec<u64>,
     pending: Vec<Pending>,
     texts: String,
-    values: Vec<u8>,
+    values: Vec<Cell>,
+    known_texts: KnownTexts,
     property_sets: PropertySets,
     scrubber: Arc<Scrubber>,
     /// By descriptor index.
@@ -95,9 +114,14 @@ impl LogStream {
         Self {
             stream: Stream::new(StreamKind::Log, Vec::new(), begin_ns),
             writer: BlockWriter::default(),
+            columns: LogColumns::default(),
+            block_ns: (0, 0),
+            message_bytes: 0,
+            set_ids: Vec::new(),
             pending: Vec::new(),
             texts: String::new(),
             values: Vec::new(),
+            known_texts: KnownTexts::default(),
             property_sets: PropertySets::default(),
             scrubber: Arc::clone(&output.scrubber),
             looks: Vec::new(),
@@ -136,7 +160,7 @@ impl LogStream {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() && self.columns.events() == 0
     }
 
     pub fn stream(&mut self) -> &mut Stream {
@@ -149,19 +173,20 @@ impl LogStream {
         if record.kind == LOG_LITERAL {
             return self.push(ns, descriptor, Message::Literal, 0);
         }
+        let mut values = record.values();
         let mut message = match &descriptor.description {
             _ if record.kind == LOG_TEXT => self.text_message(record.values()),
             Description::Log { template, level } => {
                 let is_printed = self.console.as_ref().is_some_and(|console| console.wants(*level));
                 let quick = match look {
-                    Look::Clean if !is_printed => self.clean_message(template, record.values()),
+                    Look::Clean if !is_printed => self.clean_message(template, &mut values),
                     _ => None,
                 };
                 quick.unwrap_or_else(|| self.message(ns, descriptor, template, look, record.values()))
             }
             _ => Message::Literal,
         };
-        let properties = record.properties();
+        let properties = record.properties_behind(values);
         let mut set = 0;
         if properties.size_hint().1 != Some(0) {
             // A literal has no place for properties.
@@ -186,25 +211,46 @@ impl LogStream {
     }
 
     /// Takes the values of a clean template as they are. None: one of them needs a closer look.
-    fn clean_message(&mut self, template: &Template<'_>, values: Values<'_>) -> Option<Message> {
+    #[inline]
+    fn clean_message(&mut self, template: &Template<'_>, values: &mut Values<'_>) -> Option<Message> {
         let start = self.values.len();
-        self.values.push(0);
-        let (mut count, mut longest) = (0, 0);
+        let (mut bytes, mut longest) = (0, 0);
         for value in values {
             longest += longest_value(&value);
-            match value.as_ascii() {
-                Some(text) if !self.scrubber.is_suspicious(text) => push_text(text, &mut self.values),
-                None if !self.is_suspicious(&value) => push_value(&value, &mut self.values),
-                _ => {
-                    self.values.truncate(start);
-                    return None;
-                }
+            if self.push_value(&value, &mut bytes) {
+                self.values.truncate(start);
+                return None;
             }
-            count += 1;
         }
-        self.values[start] = count;
-        let longest = template.longest_message(longest) as u32;
-        Some(Message::Values(start..self.values.len(), longest))
+        Some(self.values_from(start, bytes, template.longest_message(longest)))
+    }
+
+    /// Adds to `bytes` what the value takes in a record; tells whether it is suspicious.
+    #[inline(always)]
+    fn push_value(&mut self, value: &Value<'_>, bytes: &mut usize) -> bool {
+        let mut is_suspicious = false;
+        let mut index = |text: &[u8]| {
+            let index;
+            (index, is_suspicious) = self.known_texts.look_at(text, &self.scrubber);
+            *bytes += text.len();
+            index
+        };
+        let cell = match value.as_ascii() {
+            Some(text) => Cell::of_text(index(text)),
+            None => Cell::of(value, index),
+        };
+        *bytes += cell.record_bytes();
+        self.values.push(cell);
+        is_suspicious
+    }
+
+    fn values_from(&self, start: usize, bytes: usize, longest: usize) -> Message {
+        Message::Values(GivenValues {
+            start,
+            count: (self.values.len() - start) as u8,
+            bytes: bytes as u32,
+            longest: longest as u32,
+        })
     }
 
     /// Makes the message of what may hold a secret, or is to be printed.
@@ -236,9 +282,12 @@ impl LogStream {
             self.print_later(ns, descriptor, &made);
         }
         let start = self.values.len();
-        push_values(&values, &mut self.values);
-        let longest = template.longest_message(values.iter().map(longest_value).sum()) as u32;
-        Message::Values(start..self.values.len(), longest)
+        let mut bytes = 0;
+        for value in &values {
+            self.push_value(value, &mut bytes);
+        }
+        let longest = template.longest_message(values.iter().map(longest_value).sum());
+        self.values_from(start, bytes, longest)
     }
 
     fn property_set(&mut self, values: Values<'_>) -> SetIndex {
@@ -353,59 +402,83 @@ impl LogStream {
         self.push(ns, descriptor, Message::Text(start..self.texts.len()), 0);
     }
 
+    /// Puts what is not later than `horizon_ns` into blocks: all threads were read until then.
+    pub fn settle(&mut self, horizon_ns: u64, office: &Office) {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.sort_by_key(|event| event.ns);
+        let settled = pending.partition_point(|event| event.ns <= horizon_ns);
+        self.set_ids.resize(self.property_sets.sets.len(), 0);
+        for event in &pending[..settled] {
+            if self.columns.record_bytes() >= BLOCK_BYTES || self.message_bytes >= BLOCK_MESSAGE_BYTES {
+                self.cut_block(self.block_ns.1, office);
+            }
+            self.write_event(event);
+        }
+        pending.drain(..settled);
+        if pending.is_empty() {
+            self.values.clear();
+        }
+        self.pending = pending;
+    }
+
     /// Makes blocks of all that waits; the last one ends at `horizon_ns`, if no event is later.
     pub fn cut(&mut self, horizon_ns: u64, office: &Office) {
-        self.pending.sort_by_key(|event| event.ns);
-        let mut first_ns = self.pending.first().map_or(0, |event| event.ns);
-        let mut last_ns = first_ns;
-        let mut message_bytes = 0;
-        let sets = &self.property_sets.sets;
-        // Of the sets in this block, 0 for those that it does not have yet.
-        let mut set_ids = vec![0; sets.len()];
-        for event in self.pending.drain(..) {
-            let is_full = self.writer.size() >= BLOCK_BYTES || message_bytes >= BLOCK_MESSAGE_BYTES;
-            if self.writer.events() > 0 && is_full {
-                self.stream.cut(&mut self.writer, first_ns, last_ns, office);
-                first_ns = event.ns;
-                message_bytes = 0;
-                set_ids.fill(0);
-            }
-            last_ns = event.ns;
-            let replacement = self.replacements.get(&event.descriptor.index).map(String::as_str);
-            let id = self.writer.describe_as(event.descriptor, replacement);
-            let set = match event.set as usize {
-                0 => 0,
-                set => {
-                    if set_ids[set - 1] == 0 {
-                        set_ids[set - 1] = self.writer.property_set(&sets[set - 1]);
-                    }
-                    set_ids[set - 1]
-                }
-            };
-            match event.message {
-                Message::Literal => self.writer.event(STATIC_EVENT, &[id, event.ns], &[]),
-                Message::Values(range, longest) => {
-                    message_bytes += longest as usize;
-                    self.writer
-                        .template_event(TEMPLATE_EVENT, &[id, set, event.ns], &self.values[range]);
-                }
-                Message::Text(range) if set == 0 => {
-                    self.writer
-                        .text_event(STRING_EVENT, &[id, event.ns], &self.texts[range])
-                }
-                Message::Text(range) => {
-                    self.writer
-                        .text_event(TAGGED_EVENT, &[id, set, event.ns], &self.texts[range]);
-                }
-            }
-        }
-        self.property_sets = PropertySets::default();
+        self.settle(u64::MAX, office);
+        self.cut_block(self.block_ns.1.max(horizon_ns), office);
+        self.pending.shrink_to(BLOCK_BYTES / size_of::<Pending>());
+        self.values.shrink_to(BLOCK_BYTES / size_of::<Cell>());
         self.texts.clear();
         self.texts.shrink_to(4 * BLOCK_BYTES);
-        self.values.clear();
-        self.values.shrink_to(4 * BLOCK_BYTES);
-        self.stream
-            .cut(&mut self.writer, first_ns, last_ns.max(horizon_ns), office);
+        self.property_sets = PropertySets::default();
+        self.set_ids.clear();
+        self.known_texts.shrink();
+    }
+
+    #[inline]
+    fn write_event(&mut self, event: &Pending) {
+        let ns = event.ns;
+        self.block_ns = match self.columns.events() {
+            0 => (ns, ns),
+            _ => (self.block_ns.0.min(ns), self.block_ns.1.max(ns)),
+        };
+        let site = self.writer.described(event.descriptor).unwrap_or_else(|| {
+            let replacement = self.replacements.get(&event.descriptor.index);
+            self.writer
+                .describe_as(event.descriptor, replacement.map(String::as_str))
+        });
+        let head = LogHead { site, ns };
+        let set = match (event.set as usize).checked_sub(1) {
+            None => 0,
+            Some(index) => {
+                if self.set_ids[index] == 0 {
+                    self.set_ids[index] = self.writer.property_set(&self.property_sets.sets[index]);
+                }
+                self.set_ids[index]
+            }
+        };
+        match &event.message {
+            Message::Literal => self.columns.literal(head),
+            Message::Text(range) => self.columns.text(head, set, range.clone()),
+            Message::Values(given) => {
+                let values = &self.values[given.start..given.start + given.count as usize];
+                self.columns.template(head, set, values, given.bytes as usize);
+                self.message_bytes += given.longest as usize;
+            }
+        }
+    }
+
+    fn cut_block(&mut self, end_ns: u64, office: &Office) {
+        let events = self.columns.events() as u64;
+        if events > 0 {
+            let texts = self.known_texts.dictionary();
+            let payload = office.encode_log(&self.writer, &self.columns, self.texts.as_bytes(), texts);
+            self.stream
+                .cut_encoded(&payload, events, (self.block_ns.0, end_ns), office);
+            self.writer.clear();
+            self.columns.clear();
+            self.message_bytes = 0;
+            self.set_ids.fill(0);
+        }
     }
 }
 

@@ -38,6 +38,8 @@ mod hotpath;
 mod http;
 mod identity;
 #[cfg(feature = "python")]
+mod known_texts;
+#[cfg(feature = "python")]
 mod last_words;
 #[cfg(feature = "python")]
 mod layouts;
@@ -57,6 +59,7 @@ mod proxy;
 pub mod python;
 mod record;
 mod scrubber;
+mod secret_beginnings;
 #[cfg(feature = "python")]
 mod session;
 #[cfg(feature = "python")]

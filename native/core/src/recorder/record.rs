@@ -122,10 +122,10 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Its properties (name, value, name, value …) in the order of precedence: what comes later wins.
-    pub fn properties(&self) -> Values<'a> {
+    /// Its properties (name, value, name, value …) in the order of precedence: what comes later wins. They follow the
+    /// `values`, of which some may have been taken.
+    pub fn properties_behind(&self, mut values: Values<'a>) -> Values<'a> {
         let pairs = (word(self.body, 0) >> 48) as usize;
-        let mut values = self.values();
         if pairs > 0 {
             while values.next().is_some() {}
         }

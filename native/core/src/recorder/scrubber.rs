@@ -1,9 +1,11 @@
 //! Takes secrets out of the texts of log events: what looks like a password, token or key becomes `[scrubbed]`.
 //!
-//! A quick look at every second pair of bytes tells nearly always that there is nothing; only where one of the beginnings
-//! below stands, a hand-written matcher looks closer, and never twice at the same bytes, so that no text can make it slow.
+//! Only where a secret may begin (secret_beginnings.rs), a hand-written matcher looks closer, and never twice at the same
+//! bytes, so that no text can make it slow.
 
 use regex_lite::Regex;
+
+use super::secret_beginnings::{next_beginning, Kind, BEGINNINGS};
 
 pub const SCRUBBED: &str = "[scrubbed]";
 
@@ -15,141 +17,9 @@ pub enum Scrubber {
     On(Vec<Regex>),
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    /// A name, then `=` or `:`, then the secret.
-    Name,
-    /// A scheme of authorization, then the secret.
-    Scheme,
-    /// `://`, then user, colon, the secret, `@`.
-    Url,
-    /// `-----BEGIN … PRIVATE KEY-----` and all to its end.
-    PrivateKey,
-    /// Three parts of base64, divided by dots.
-    WebToken,
-    /// A token of at least so many characters after a beginning that is its own mark.
-    Marked(usize),
-    /// The same, exactly so many, of upper-case letters and digits.
-    AccessKey(usize),
-}
-
-/// In lower case; the first three bytes are what the quick look finds.
-const BEGINNINGS: &[(&str, Kind)] = &[
-    ("password", Kind::Name),
-    ("passwd", Kind::Name),
-    ("passphrase", Kind::Name),
-    ("pwd", Kind::Name),
-    ("secret_access_key", Kind::Name),
-    ("secret_key", Kind::Name),
-    ("secretkey", Kind::Name),
-    ("secret-key", Kind::Name),
-    ("secret", Kind::Name),
-    ("token", Kind::Name),
-    ("api_key", Kind::Name),
-    ("api-key", Kind::Name),
-    ("apikey", Kind::Name),
-    ("accountkey", Kind::Name),
-    ("sharedaccesskey", Kind::Name),
-    ("sharedaccesssignature", Kind::Name),
-    ("private_key", Kind::Name),
-    ("credentials", Kind::Name),
-    ("credential", Kind::Name),
-    ("authorization", Kind::Name),
-    ("set-cookie", Kind::Name),
-    ("cookie", Kind::Name),
-    ("bearer ", Kind::Scheme),
-    ("basic ", Kind::Scheme),
-    ("://", Kind::Url),
-    ("-----begin ", Kind::PrivateKey),
-    ("eyj", Kind::WebToken),
-    ("akia", Kind::AccessKey(16)),
-    ("asia", Kind::AccessKey(16)),
-    ("ghp_", Kind::Marked(30)),
-    ("gho_", Kind::Marked(30)),
-    ("ghu_", Kind::Marked(30)),
-    ("ghs_", Kind::Marked(30)),
-    ("ghr_", Kind::Marked(30)),
-    ("github_pat_", Kind::Marked(30)),
-    ("glpat-", Kind::Marked(20)),
-    ("xoxa-", Kind::Marked(10)),
-    ("xoxb-", Kind::Marked(10)),
-    ("xoxp-", Kind::Marked(10)),
-    ("xoxr-", Kind::Marked(10)),
-    ("xoxs-", Kind::Marked(10)),
-    ("sk_live_", Kind::Marked(16)),
-    ("sk-", Kind::Marked(32)),
-    ("aiza", Kind::Marked(35)),
-];
-
 const SCHEMES: &[&str] = &["bearer", "basic", "token", "digest", "negotiate", "apikey"];
 const SHORTEST_SCHEME_SECRET: usize = 16;
 const PRIVATE_KEY_HEAD: usize = 64;
-
-const fn slot(three: u32) -> usize {
-    (three.wrapping_mul(0x9E37_79B1) >> 20) as usize
-}
-
-/// Lower case for letters; other bytes may change too, but all in the same way.
-const fn three_of(first: u8, second: u8, third: u8) -> u32 {
-    ((first as u32) << 16 | (second as u32) << 8 | third as u32) | 0x0020_2020
-}
-
-/// The five bits that letters of either case have in common.
-const fn pair_of(first: u8, second: u8) -> usize {
-    ((first as usize) | (second as usize) << 8) & 0x1f1f
-}
-
-struct Tables {
-    /// Whether two bytes may be the first and second, or the second and third, of a beginning.
-    pairs: [bool; 0x2000],
-    /// Whether three bytes may begin something.
-    threes: [bool; 4096],
-}
-
-static TABLES: Tables = {
-    let mut tables = Tables {
-        pairs: [false; 0x2000],
-        threes: [false; 4096],
-    };
-    let mut index = 0;
-    while index < BEGINNINGS.len() {
-        let beginning = BEGINNINGS[index].0.as_bytes();
-        tables.pairs[pair_of(beginning[0], beginning[1])] = true;
-        tables.pairs[pair_of(beginning[1], beginning[2])] = true;
-        tables.threes[slot(three_of(beginning[0], beginning[1], beginning[2]))] = true;
-        index += 1;
-    }
-    tables
-};
-
-/// The next position from `from` on that begins something.
-fn next_beginning(text: &[u8], from: usize) -> Option<(usize, &'static (&'static str, Kind))> {
-    // Of three bytes behind one another, the first two or the last two are one of these pairs.
-    let (pairs, _) = text.get(from..)?.as_chunks::<2>();
-    for (index, &[first, second]) in pairs.iter().enumerate() {
-        if TABLES.pairs[pair_of(first, second)] {
-            let at = from + 2 * index;
-            let before = (index > 0).then(|| beginning_at(text, at - 1)).flatten();
-            if let Some(found) = before.or_else(|| beginning_at(text, at)) {
-                return Some(found);
-            }
-        }
-    }
-    None
-}
-
-#[inline]
-fn beginning_at(text: &[u8], at: usize) -> Option<(usize, &'static (&'static str, Kind))> {
-    let &[first, second, third] = text.get(at..)?.first_chunk()?;
-    if !TABLES.threes[slot(three_of(first, second, third))] {
-        return None;
-    }
-    let is_here = |(beginning, _): &&(&str, Kind)| {
-        let found = text.get(at..at + beginning.len());
-        found.is_some_and(|found| found.eq_ignore_ascii_case(beginning.as_bytes()))
-    };
-    BEGINNINGS.iter().find(is_here).map(|beginning| (at, beginning))
-}
 
 /// The end of the run of bytes that `belongs` holds for.
 fn run(text: &[u8], from: usize, belongs: impl Fn(u8) -> bool) -> usize {
@@ -436,47 +306,6 @@ mod tests {
             "pw",
         ] {
             assert_eq!(scrubbed(text), text);
-        }
-    }
-
-    #[test]
-    fn every_beginning_is_found_wherever_it_stands() {
-        for (beginning, _) in BEGINNINGS {
-            for before in 0..5 {
-                for text in [beginning.to_string(), beginning.to_uppercase()] {
-                    let text = format!("{}{text}", "_".repeat(before));
-                    let (at, found) = next_beginning(text.as_bytes(), 0).unwrap();
-                    assert_eq!(at, before, "{text}");
-                    assert!(beginning.starts_with(found.0), "{text}");
-                    assert!(next_beginning(text.as_bytes(), before).is_some());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_quick_look_finds_what_a_plain_search_finds() {
-        let plain = |text: &[u8]| {
-            let is_at = |at: usize, (beginning, _): &(&str, Kind)| {
-                let found = text.get(at..at + beginning.len());
-                found.is_some_and(|found| found.eq_ignore_ascii_case(beginning.as_bytes()))
-            };
-            (0..text.len()).find(|&at| BEGINNINGS.iter().any(|beginning| is_at(at, beginning)))
-        };
-        let mut random = 1_u64;
-        let mut next = |below: usize| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (random >> 33) as usize % below
-        };
-        for _ in 0..20_000 {
-            let mut text = Vec::new();
-            for _ in 0..next(6) {
-                let beginning = BEGINNINGS[next(BEGINNINGS.len())].0.as_bytes();
-                text.extend_from_slice(&beginning[..next(beginning.len() + 1)]);
-                text.extend((0..next(3)).map(|_| b" aE_:/-kS5\xff"[next(11)]));
-            }
-            let found = next_beginning(&text, 0).map(|(at, _)| at);
-            assert_eq!(found, plain(&text), "{}", String::from_utf8_lossy(&text));
         }
     }
 

@@ -145,6 +145,11 @@ impl Streams {
         result
     }
 
+    /// All threads were read up to that time.
+    pub fn settle(&mut self, horizon_ns: u64) {
+        self.log.settle(horizon_ns, &self.office);
+    }
+
     /// What a counter has come to since it was last looked at.
     pub fn add_counter(&mut self, ns: u64, descriptor: &'static Descriptor, before: (i64, f64), now: (i64, f64)) {
         let added = now.0.wrapping_sub(before.0);

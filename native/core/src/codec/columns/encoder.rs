@@ -8,10 +8,11 @@ use super::super::records::Records;
 use super::body::BodyWriter;
 use super::decimals::write_floats;
 use super::integers::{write_integers, Groups, Sign};
+use super::log_columns::LogColumns;
 use super::references::ReferenceColumn;
 use super::segments::SegmentWriter;
 use super::shape::{shapes, Buffer, Part, Shape};
-use super::texts::write_texts;
+use super::texts::{write_texts, Dictionary};
 use super::values::{ValueColumns, MAX_GROUPS};
 
 /// How many of the open begins are looked at for the one that an end ends.
@@ -46,14 +47,7 @@ impl Encoder {
     /// Errors: a buffer that cannot be cut into records.
     pub fn encode(&mut self, dependencies: &[u8], objects: &[u8]) -> Result<Vec<u8>> {
         self.body.clear();
-        write_buffer(
-            &self.layout.dependencies,
-            &self.dependencies,
-            dependencies,
-            &mut self.counts[0],
-            &mut self.body,
-        )
-        .map_err(|error| error.within("dependencies"))?;
+        self.write_dependencies(dependencies)?;
         write_buffer(
             &self.layout.objects,
             &self.objects,
@@ -63,6 +57,32 @@ impl Encoder {
         )
         .map_err(|error| error.within("objects"))?;
         Ok(self.segments.write(&self.body))
+    }
+
+    /// The same of a log block whose events are in columns already.
+    pub fn encode_log(
+        &mut self,
+        dependencies: &[u8],
+        objects: &LogColumns,
+        messages: &[u8],
+        texts: &mut Dictionary,
+    ) -> Result<Vec<u8>> {
+        self.body.clear();
+        self.write_dependencies(dependencies)?;
+        objects.write(messages, texts, &mut self.body);
+        Ok(self.segments.write(&self.body))
+    }
+
+    fn write_dependencies(&mut self, dependencies: &[u8]) -> Result<()> {
+        let types = &self.layout.dependencies;
+        write_buffer(
+            types,
+            &self.dependencies,
+            dependencies,
+            &mut self.counts[0],
+            &mut self.body,
+        )
+        .map_err(|error| error.within("dependencies"))
     }
 }
 
@@ -87,7 +107,7 @@ enum Column<'a> {
     Texts(Vec<u64>, Vec<&'a [u8]>),
     Bytes(Vec<&'a [u8]>),
     Properties(Vec<u64>, ReferenceColumn),
-    Values(ValueColumns<'a>),
+    Values(ValueColumns),
 }
 
 impl Column<'_> {
@@ -294,31 +314,31 @@ impl<'a> Cutter<'a> {
             if !each.distances.is_empty() {
                 write_integers(&each.distances, Sign::Unsigned, body);
             }
-            write_columns(&each.columns, body);
+            write_columns(each.columns, body);
         }
     }
 }
 
-fn write_columns(columns: &[Column<'_>], body: &mut BodyWriter) {
-    let mut sites = None;
+fn write_columns(columns: Vec<Column<'_>>, body: &mut BodyWriter) {
+    let mut sites: Option<ReferenceColumn> = None;
     for column in columns {
         match column {
-            Column::Running(steps) => write_integers(steps, Sign::Signed, body),
+            Column::Running(steps) => write_integers(&steps, Sign::Signed, body),
             Column::References(column) => {
                 column.write(body);
                 sites = sites.or(Some(column));
             }
-            Column::Integers(values, kind) => write_members(values, *kind, sites, body),
+            Column::Integers(values, kind) => write_members(&values, kind, sites.as_ref(), body),
             Column::Texts(codecs, texts) => {
-                write_integers(codecs, Sign::Unsigned, body);
-                write_texts(texts, body);
+                write_integers(&codecs, Sign::Unsigned, body);
+                write_texts(&texts, body);
             }
-            Column::Bytes(texts) => write_texts(texts, body),
+            Column::Bytes(texts) => write_texts(&texts, body),
             Column::Properties(counts, references) => {
-                write_integers(counts, Sign::Unsigned, body);
+                write_integers(&counts, Sign::Unsigned, body);
                 references.write(body);
             }
-            Column::Values(values) => match sites {
+            Column::Values(mut values) => match &sites {
                 Some(sites) => values.write(sites.indexes(), sites.distinct(), body),
                 None => values.write(&[], 0, body),
             },

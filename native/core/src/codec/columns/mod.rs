@@ -11,6 +11,7 @@ mod decimals;
 mod decoder;
 mod encoder;
 mod integers;
+mod log_columns;
 mod references;
 mod segments;
 mod shape;
@@ -20,5 +21,7 @@ mod values;
 
 pub use decoder::decode;
 pub use encoder::Encoder;
+pub use log_columns::{LogColumns, LogHead};
 pub use shape::TEMPLATE_EVENT;
-pub use values::{push_text, push_value, push_values};
+pub use texts::Dictionary;
+pub use values::Cell;

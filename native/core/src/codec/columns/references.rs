@@ -56,6 +56,18 @@ impl ReferenceColumn {
         next
     }
 
+    /// For the next block; memory is kept.
+    pub fn clear(&mut self) {
+        for &id in &self.ids {
+            if let Some(known) = self.small.get_mut(id as usize) {
+                *known = 0;
+            }
+        }
+        self.large.clear();
+        self.ids.clear();
+        self.indexes.clear();
+    }
+
     /// Which of the ids each value is.
     pub fn indexes(&self) -> &[u64] {
         &self.indexes

@@ -12,66 +12,106 @@ use super::integers::{read_integers, write_integers, Integers, Sign};
 const SAMPLE: usize = 256;
 /// What a reader keeps per text bounds how many a dictionary may have.
 pub const MAX_DICTIONARY: usize = 1 << 20;
+const HALF: u64 = 0xffff_ffff_0000_0000;
+
+/// Where a text would be found.
+#[derive(Clone, Copy)]
+pub struct Missing {
+    at: usize,
+    half_hash: u64,
+}
 
 pub fn write_texts(texts: &[&[u8]], body: &mut BodyWriter) {
     let mut dictionary = Dictionary::default();
-    let mut indexes = Vec::new();
+    let mut indexes = Vec::with_capacity(texts.len());
     for (count, text) in texts.iter().enumerate() {
         indexes.push(u64::from(dictionary.index(text)));
-        if count == SAMPLE && dictionary.texts.len() > SAMPLE * 3 / 4 {
+        if count == SAMPLE && dictionary.count() > SAMPLE * 3 / 4 {
             break;
         }
     }
-    let distinct = dictionary.texts.len();
+    let distinct = dictionary.count();
     if indexes.len() == texts.len() && distinct <= texts.len() * 3 / 4 && distinct <= MAX_DICTIONARY {
         body.byte(1);
         write_integers(&indexes, Sign::Unsigned, body);
-        dictionary.write(body);
+        body.count(distinct);
+        write_run(distinct, dictionary.iter(), body);
     } else {
         body.byte(0);
-        write_run(texts, body);
+        write_run(texts.len(), texts.iter().copied(), body);
     }
 }
 
-fn write_run(texts: &[&[u8]], body: &mut BodyWriter) {
-    let lengths: Vec<u64> = texts.iter().map(|text| text.len() as u64).collect();
+/// What `write_texts` writes for so many empty ones.
+pub fn write_empty_texts(count: usize, body: &mut BodyWriter) {
+    match count {
+        0 | 1 => write_texts(&[b"" as &[u8]][..count], body),
+        _ => {
+            body.byte(1);
+            write_integers(&[0], Sign::Unsigned, body);
+            body.count(1);
+            write_run(1, std::iter::once(b"" as &[u8]), body);
+        }
+    }
+}
+
+fn write_run<'t>(count: usize, texts: impl Iterator<Item = &'t [u8]> + Clone, body: &mut BodyWriter) {
+    let mut lengths = Vec::with_capacity(count);
+    lengths.extend(texts.clone().map(|text| text.len() as u64));
     write_integers(&lengths, Sign::Unsigned, body);
     body.column(lengths.iter().sum::<u64>() as usize, |bytes| {
-        texts.iter().for_each(|text| bytes.extend_from_slice(text));
+        texts.for_each(|text| bytes.extend_from_slice(text));
     });
 }
 
-/// Texts by index, each once.
+/// Texts by index, each once, behind one another: looking one up touches little memory.
 #[derive(Default)]
-pub struct Dictionary<'t> {
+pub struct Dictionary {
     hasher: IdHasher,
     /// A power of two of places, at most half of them taken: half a hash and one more than the index; 0: free.
     places: Vec<u64>,
-    texts: Vec<&'t [u8]>,
+    /// Where each text begins and how long it is.
+    ranges: Vec<(usize, u32)>,
+    bytes: Vec<u8>,
+    /// Of texts that are being renumbered: one more than the new index; 0 at all other times.
+    new_indexes: Vec<u32>,
 }
 
-impl<'t> Dictionary<'t> {
+impl Dictionary {
     #[inline]
-    pub fn index(&mut self, text: &'t [u8]) -> u32 {
-        if 2 * self.texts.len() >= self.places.len() {
+    pub fn index(&mut self, text: &[u8]) -> u32 {
+        let place = self.look_up(text);
+        place.unwrap_or_else(|missing| self.insert(text, missing))
+    }
+
+    /// The text's index, or what `insert` is to be told.
+    #[inline]
+    pub fn look_up(&mut self, text: &[u8]) -> std::result::Result<u32, Missing> {
+        if 2 * self.ranges.len() >= self.places.len() {
             self.grow();
         }
-        let half_hash = self.hasher.hash_one(text) & 0xffff_ffff_0000_0000;
+        let half_hash = self.hasher.hash_one(text) & HALF;
         let mask = self.places.len() - 1;
         let mut at = (half_hash >> 32) as usize & mask;
         loop {
             let place = self.places[at];
             if place == 0 {
-                self.texts.push(text);
-                self.places[at] = half_hash | self.texts.len() as u64;
-                return self.texts.len() as u32 - 1;
+                return Err(Missing { at, half_hash });
             }
             let index = place as u32 - 1;
-            if place & 0xffff_ffff_0000_0000 == half_hash && self.texts[index as usize] == text {
-                return index;
+            if place & HALF == half_hash && self.get(index) == text {
+                return Ok(index);
             }
             at = (at + 1) & mask;
         }
+    }
+
+    /// A text that was looked up last, and is missing.
+    pub fn insert(&mut self, text: &[u8], missing: Missing) -> u32 {
+        self.ranges.push((self.bytes.len(), text.len() as u32));
+        self.bytes.extend_from_slice(text);
+        self.places[missing.at] = missing.half_hash | self.ranges.len() as u64;
+        self.ranges.len() as u32 - 1
     }
 
     #[cold]
@@ -87,28 +127,48 @@ impl<'t> Dictionary<'t> {
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.texts.len()
+    #[inline]
+    pub fn get(&self, index: u32) -> &[u8] {
+        let (start, length) = self.ranges[index as usize];
+        &self.bytes[start..start + length as usize]
     }
 
-    /// The same texts in the order of their first appearance in `indexes`, which are changed to it.
-    pub fn renumbered(&self, indexes: &mut [u64]) -> Self {
-        let mut renumbered = Self::default();
-        let mut new_indexes = vec![u64::MAX; self.texts.len()];
+    fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        (0..self.ranges.len() as u32).map(|index| self.get(index))
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Of all texts together.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Changes `indexes` to those of a dictionary that has the same texts in the order of their first appearance; gives
+    /// what `write` is to write as that.
+    pub fn renumber(&mut self, indexes: &mut [u64]) -> Vec<u32> {
+        let mut order = Vec::new();
+        self.new_indexes.resize(self.ranges.len(), 0);
         for index in indexes {
-            let new_index = &mut new_indexes[*index as usize];
-            if *new_index == u64::MAX {
-                *new_index = renumbered.texts.len() as u64;
-                renumbered.texts.push(self.texts[*index as usize]);
+            let new_index = &mut self.new_indexes[*index as usize];
+            if *new_index == 0 {
+                order.push(*index as u32);
+                *new_index = order.len() as u32;
             }
-            *index = *new_index;
+            *index = u64::from(*new_index) - 1;
         }
-        renumbered
+        for &index in &order {
+            self.new_indexes[index as usize] = 0;
+        }
+        order
     }
 
-    pub fn write(&self, body: &mut BodyWriter) {
-        body.count(self.texts.len());
-        write_run(&self.texts, body);
+    pub fn write(&self, order: &[u32], body: &mut BodyWriter) {
+        body.count(order.len());
+        write_run(order.len(), order.iter().map(|&index| self.get(index)), body);
     }
 }
 

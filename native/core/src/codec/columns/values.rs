@@ -20,39 +20,8 @@ const INT: u8 = 3;
 const FLOAT: u8 = 4;
 const TEXT: u8 = 5;
 
-/// Appends a count and values as they stand in a `LogTemplateEvent`: a tag each, 8 bytes of a number, a text's length
-/// (u32) and UTF-8.
-pub fn push_values(values: &[Value<'_>], to: &mut Vec<u8>) {
-    to.push(values.len() as u8);
-    values.iter().for_each(|value| push_value(value, to));
-}
-
-/// One value of such a run.
-#[inline]
-pub fn push_value(value: &Value<'_>, to: &mut Vec<u8>) {
-    match value {
-        Value::None => to.push(NONE),
-        Value::Bool(boolean) => to.push(if *boolean { TRUE } else { FALSE }),
-        Value::Int(integer) => push_number(INT, *integer as u64, to),
-        Value::Float(float) => push_number(FLOAT, float.to_bits(), to),
-        Value::Utf8(text) => push_text(text.as_bytes(), to),
-        Value::Text(text) => {
-            let mut utf8 = String::new();
-            text.write_to(&mut utf8);
-            push_text(utf8.as_bytes(), to);
-        }
-    }
-}
-
-fn push_number(tag: u8, bits: u64, to: &mut Vec<u8>) {
-    let mut bytes = [tag; 9];
-    bytes[1..].copy_from_slice(&bits.to_le_bytes());
-    to.extend_from_slice(&bytes);
-}
-
-/// The same of a text that is UTF-8.
-#[inline]
-pub fn push_text(text: &[u8], to: &mut Vec<u8>) {
+/// A text of a run of values, as `read_values` reads them: a tag, the length (u32), UTF-8.
+fn push_text(text: &[u8], to: &mut Vec<u8>) {
     let mut head = [TEXT; 5];
     head[1..].copy_from_slice(&(text.len() as u32).to_le_bytes());
     to.reserve(head.len() + text.len());
@@ -60,7 +29,8 @@ pub fn push_text(text: &[u8], to: &mut Vec<u8>) {
     to.extend_from_slice(text);
 }
 
-/// Reads what `push_values` appended; the record must end there.
+/// Reads a count and values as they stand in a `LogTemplateEvent`: a tag each, 8 bytes of a number, a text's length (u32)
+/// and UTF-8. The record must end there.
 pub fn read_values<'a>(record: &mut ByteReader<'a>) -> Result<Vec<Value<'a>>> {
     let count = usize::from(record.u8()?);
     let mut values = Vec::new();
@@ -85,43 +55,198 @@ pub fn read_values<'a>(record: &mut ByteReader<'a>) -> Result<Vec<Value<'a>>> {
     }
 }
 
-#[derive(Default)]
-pub struct ValueColumns<'a> {
-    counts: Vec<u64>,
-    tags: Vec<u8>,
-    /// Bits of a number, index of a text.
-    payloads: Vec<u64>,
-    texts: Dictionary<'a>,
+/// A value as it stands in a column: its tag; bits of a number, or index of a text.
+#[derive(Clone, Copy)]
+pub struct Cell {
+    tag: u8,
+    payload: u64,
 }
 
-impl<'a> ValueColumns<'a> {
+impl Cell {
+    /// `index` gives that of a text, which is UTF-8.
+    #[inline]
+    pub fn of(value: &Value<'_>, index: impl FnOnce(&[u8]) -> u32) -> Self {
+        let (tag, payload) = match value {
+            Value::None => (NONE, 0),
+            Value::Bool(boolean) => (if *boolean { TRUE } else { FALSE }, 0),
+            Value::Int(integer) => (INT, *integer as u64),
+            Value::Float(float) => (FLOAT, float.to_bits()),
+            Value::Utf8(text) => (TEXT, u64::from(index(text.as_bytes()))),
+            Value::Text(text) => {
+                let mut utf8 = String::new();
+                text.write_to(&mut utf8);
+                (TEXT, u64::from(index(utf8.as_bytes())))
+            }
+        };
+        Self { tag, payload }
+    }
+
+    #[inline]
+    pub fn of_text(index: u32) -> Self {
+        Self {
+            tag: TEXT,
+            payload: u64::from(index),
+        }
+    }
+
+    /// What a value of no text takes in a record, and a text besides its bytes.
+    #[inline]
+    pub fn record_bytes(self) -> usize {
+        match self.tag {
+            INT | FLOAT => 9,
+            TEXT => 5,
+            _ => 1,
+        }
+    }
+}
+
+/// The values of rows whose texts are in a dictionary.
+#[derive(Default)]
+pub struct ValueRows {
+    counts: Vec<u64>,
+    tags: Vec<u8>,
+    payloads: Vec<u64>,
+}
+
+impl ValueRows {
     /// For about so many rows.
     pub fn with_capacity(rows: usize) -> Self {
         Self {
             counts: Vec::with_capacity(rows),
             tags: Vec::with_capacity(2 * rows),
             payloads: Vec::with_capacity(2 * rows),
+        }
+    }
+
+    /// At most MAX_VALUES of them.
+    #[inline]
+    pub fn push(&mut self, row: &[Cell]) {
+        self.counts.push(row.len() as u64);
+        for cell in row {
+            self.tags.push(cell.tag);
+            self.payloads.push(cell.payload);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.counts.clear();
+        self.tags.clear();
+        self.payloads.clear();
+    }
+
+    /// `sites` tells the call site of each row, of which there are `distinct`.
+    pub fn write(&self, sites: &[u64], distinct: usize, texts: &mut Dictionary, body: &mut BodyWriter) {
+        write_integers(&self.counts, Sign::Unsigned, body);
+        let is_grouped = distinct > 1 && sites.len() >= 4 * distinct && distinct * MAX_VALUES <= MAX_GROUPS;
+        body.byte(u8::from(is_grouped));
+        let site = |row: usize| if is_grouped { sites[row] as usize } else { 0 };
+        let ends = self.group_ends(&site, if is_grouped { distinct } else { 1 });
+        let (tags, payloads) = self.by_group(&site, &ends);
+        let all_tags: Vec<u64> = tags.iter().map(|&tag| u64::from(tag)).collect();
+        Groups::choose(&all_tags, &ends, Sign::Unsigned).write(body);
+        let [(integers, integer_ends), (floats, float_ends), (mut indexes, text_ends)] =
+            by_type(&tags, &payloads, &ends);
+        Groups::choose(&integers, &integer_ends, Sign::Signed).write(body);
+        write_floats(&floats, &float_ends, body);
+        let order = texts.renumber(&mut indexes);
+        Groups::choose(&indexes, &text_ends, Sign::Unsigned).write(body);
+        texts.write(&order, body);
+    }
+
+    /// Where each group's values end when all are put in the order of groups: of a site, then of a place.
+    fn group_ends(&self, site: &impl Fn(usize) -> usize, sites: usize) -> Vec<usize> {
+        const COUNTS: usize = MAX_VALUES + 1;
+        let mut rows = vec![0_u32; COUNTS * sites];
+        for (row, &count) in self.counts.iter().enumerate() {
+            rows[site(row) * COUNTS + count as usize] += 1;
+        }
+        let mut ends = Vec::with_capacity(MAX_VALUES * sites);
+        let mut end = 0;
+        for rows in rows.chunks_exact(COUNTS) {
+            // a place has a value of each row that has more values
+            let mut longer: usize = rows[1..].iter().map(|&rows| rows as usize).sum();
+            for &ending in &rows[1..] {
+                end += longer;
+                ends.push(end);
+                longer -= ending as usize;
+            }
+        }
+        ends
+    }
+
+    /// Tags and payloads in that order.
+    fn by_group(&self, site: &impl Fn(usize) -> usize, ends: &[usize]) -> (Vec<u8>, Vec<u64>) {
+        let mut next = Vec::with_capacity(ends.len());
+        next.push(0);
+        next.extend_from_slice(&ends[..ends.len() - 1]);
+        let (mut tags, mut payloads) = (vec![0; self.tags.len()], vec![0; self.tags.len()]);
+        let mut values = self.tags.iter().zip(&self.payloads);
+        for (row, &count) in self.counts.iter().enumerate() {
+            let first = site(row) * MAX_VALUES;
+            for (next, (&tag, &payload)) in next[first..first + count as usize].iter_mut().zip(&mut values) {
+                tags[*next] = tag;
+                payloads[*next] = payload;
+                *next += 1;
+            }
+        }
+        (tags, payloads)
+    }
+}
+
+/// The payloads of integers, floats, texts, and where those of each group end.
+fn by_type(tags: &[u8], payloads: &[u64], ends: &[usize]) -> [(Vec<u64>, Vec<usize>); 3] {
+    let mut found = [const { (Vec::new(), Vec::new()) }; 3];
+    let mut start = 0;
+    for &end in ends {
+        let (tags, payloads) = (&tags[start..end], &payloads[start..end]);
+        let first = tags.first().copied().unwrap_or(NONE);
+        let is_of_one_type = tags.iter().fold(0, |others, tag| others | (tag ^ first)) == 0;
+        for (wanted, (of_type, type_ends)) in (INT..).zip(&mut found) {
+            if !is_of_one_type {
+                let typed = tags.iter().zip(payloads).filter(|(&tag, _)| tag == wanted);
+                of_type.extend(typed.map(|(_, &payload)| payload));
+            } else if first == wanted {
+                of_type.extend_from_slice(payloads);
+            }
+            type_ends.push(of_type.len());
+        }
+        start = end;
+    }
+    found
+}
+
+/// The values of records.
+pub struct ValueColumns {
+    rows: ValueRows,
+    texts: Dictionary,
+}
+
+impl ValueColumns {
+    /// For about so many rows.
+    pub fn with_capacity(rows: usize) -> Self {
+        Self {
+            rows: ValueRows::with_capacity(rows),
             texts: Dictionary::default(),
         }
     }
 
     /// The values of a row, which are all that is left of its record.
     #[inline]
-    pub fn push(&mut self, values: &'a [u8]) -> Result<()> {
+    pub fn push(&mut self, values: &[u8]) -> Result<()> {
         match self.push_whole(values) {
-            Some([]) if self.texts.len() <= MAX_DICTIONARY => Ok(()),
+            Some([]) if self.texts.count() <= MAX_DICTIONARY => Ok(()),
             _ => Err(wire_error!("values that have no columns")),
         }
     }
 
     /// Gives what is left behind the last value. None: a value is none, or not whole.
     #[inline]
-    fn push_whole(&mut self, values: &'a [u8]) -> Option<&'a [u8]> {
+    fn push_whole<'v>(&mut self, values: &'v [u8]) -> Option<&'v [u8]> {
         let (&count, mut rest) = values.split_first()?;
         if usize::from(count) > MAX_VALUES {
             return None;
         }
-        self.counts.push(u64::from(count));
+        self.rows.counts.push(u64::from(count));
         for _ in 0..count {
             let (&tag, after) = rest.split_first()?;
             let payload;
@@ -138,71 +263,15 @@ impl<'a> ValueColumns<'a> {
                 }
                 _ => return None,
             };
-            self.tags.push(tag);
-            self.payloads.push(payload);
+            self.rows.tags.push(tag);
+            self.rows.payloads.push(payload);
         }
         Some(rest)
     }
 
     /// `sites` tells the call site of each row, of which there are `distinct`.
-    pub fn write(&self, sites: &[u64], distinct: usize, body: &mut BodyWriter) {
-        write_integers(&self.counts, Sign::Unsigned, body);
-        let is_grouped = distinct > 1 && sites.len() >= 4 * distinct && distinct * MAX_VALUES <= MAX_GROUPS;
-        body.byte(u8::from(is_grouped));
-        // where each group's values begin when all are put in the order of groups
-        let mut starts = vec![0_usize; 1 + MAX_VALUES * if is_grouped { distinct } else { 1 }];
-        let group = |row: usize| {
-            if is_grouped {
-                sites[row] as usize * MAX_VALUES
-            } else {
-                0
-            }
-        };
-        for (row, &count) in self.counts.iter().enumerate() {
-            let first = group(row) + 1;
-            starts[first..first + count as usize]
-                .iter_mut()
-                .for_each(|each| *each += 1);
-        }
-        for index in 1..starts.len() {
-            starts[index] += starts[index - 1];
-        }
-        let ends = starts[1..].to_vec();
-        let (mut tags, mut payloads) = (vec![0; self.tags.len()], vec![0; self.tags.len()]);
-        let mut values = self.tags.iter().zip(&self.payloads);
-        for (row, &count) in self.counts.iter().enumerate() {
-            let first = group(row);
-            for (next, (&tag, &payload)) in starts[first..first + count as usize].iter_mut().zip(&mut values) {
-                tags[*next] = u64::from(tag);
-                payloads[*next] = payload;
-                *next += 1;
-            }
-        }
-        Groups::choose(&tags, &ends, Sign::Unsigned).write(body);
-        let of_type = |wanted: u8| {
-            let mut found = Vec::with_capacity(tags.len());
-            let mut found_ends = Vec::with_capacity(ends.len());
-            let mut start = 0;
-            for &end in &ends {
-                let group = tags[start..end].iter().zip(&payloads[start..end]);
-                found.extend(
-                    group
-                        .filter(|(&tag, _)| tag == u64::from(wanted))
-                        .map(|(_, &payload)| payload),
-                );
-                found_ends.push(found.len());
-                start = end;
-            }
-            (found, found_ends)
-        };
-        let (integers, integer_ends) = of_type(INT);
-        Groups::choose(&integers, &integer_ends, Sign::Signed).write(body);
-        let (floats, float_ends) = of_type(FLOAT);
-        write_floats(&floats, &float_ends, body);
-        let (mut texts, text_ends) = of_type(TEXT);
-        let dictionary = self.texts.renumbered(&mut texts);
-        Groups::choose(&texts, &text_ends, Sign::Unsigned).write(body);
-        dictionary.write(body);
+    pub fn write(&mut self, sites: &[u64], distinct: usize, body: &mut BodyWriter) {
+        self.rows.write(sites, distinct, &mut self.texts, body);
     }
 }
 
