@@ -27,6 +27,7 @@ from daemon.telemetry import (
     needed_objects,
     objects_of,
 )
+from daemon.upkeep_rounds import UpkeepRounds
 
 from micromegas.config import LakeSettings, QuerySettings
 from micromegas.daemon.fresh_partitions import FreshPartitions
@@ -229,3 +230,9 @@ def test_death_in_the_middle_of_a_reduction_is_mended(tmp_path: Path, monkeypatc
         clock.now += DAY
         sweep(lake)
         assert objects_of(lake) == needed_objects(lake)
+
+
+def test_everything_at_once_may_be_killed_while_days_pass(lake_backend: LakeSettings) -> None:
+    with UpkeepRounds(lake_backend, seed=2) as rounds:
+        rounds.run(3)
+        rounds.finish()
