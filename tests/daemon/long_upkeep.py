@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -28,6 +29,7 @@ def main() -> int:
                 rounds.finish()
                 outcome = "nothing lost, doubled or leaked"
             except AssertionError as error:
+                traceback.print_exc()
                 outcome = f"FAILED: {error}"
                 failed = 1
             kills = arguments.rounds * arguments.processes

@@ -235,6 +235,12 @@ def test_predicates_that_cannot_be_are_told_at_the_start(lake: Lake, engine: Que
         Selection(engine, RetentionPolicies((RawPolicy("mine", 1, streams=predicate),)))
 
 
+def test_a_view_set_that_is_not_there_is_told_at_the_start(lake: Lake, engine: QueryEngine) -> None:
+    with pytest.raises(PolicyError, match="no view set 'log_entrys'"):
+        Selection(engine, RetentionPolicies(derived={"log_entrys": 3}))
+    Selection(engine, RetentionPolicies(derived={"thread_spans": 3, "processes": 1}))
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

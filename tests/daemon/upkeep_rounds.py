@@ -7,11 +7,13 @@ import multiprocessing
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from ctypes import c_int64
 from random import Random
 
 from daemon.busy_upkeep import SETTINGS, VIEWS, jumping_clock, kept_from, work_on_everything
-from daemon.telemetry import DEADLINE_S, Telemetry, always, global_partitions, needed_objects, objects_of, rows_of
+from daemon.telemetry import Telemetry, always, global_partitions, needed_objects, objects_of, rows_of
 
 from micromegas.config import LakeSettings
 from micromegas.daemon.fresh_partitions import FreshPartitions
@@ -23,6 +25,7 @@ from micromegas.lake import Lake
 from micromegas.views.log_entries import LOG_ENTRIES
 from micromegas.views.view_set import ViewSet
 
+START_S = 120.0
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["micromegas.daemon", "micromegas.query"])
 
@@ -33,12 +36,14 @@ class UpkeepRounds:
     def __init__(self, settings: LakeSettings, seed: int) -> None:
         self._settings = settings
         self._random = Random(seed)
-        self._offset = PROCESSES.Value("q", 0)
+        # Without a lock: one that a killed process holds is held for ever.
+        self._offset = PROCESSES.RawValue(c_int64, 0)
         self._clock = jumping_clock(self._offset)
         self._opened = ExitStack()
         self._lake = self._opened.enter_context(Lake.open(settings, self._clock))
         self._telemetry = Telemetry(self._lake, seed)
         self._inserted: dict[str, int] = {}
+        self._payloads: dict[str, bytes] = {}
 
     def __enter__(self) -> UpkeepRounds:
         return self
@@ -69,27 +74,30 @@ class UpkeepRounds:
             listening.append(hears)
             killed.append(process)
         ended = threading.Event()
-        sender = threading.Thread(target=self._send, args=(ended,))
-        sender.start()
-        try:
-            for hears in listening:
-                assert hears.poll(DEADLINE_S)
-                assert hears.recv() == "working"
-            time.sleep(self._random.uniform(0, 1.0))
-        finally:
-            for process in killed:
-                assert process.is_alive()
-                process.kill()
-                process.join()
-            ended.set()
-            sender.join()
+        with ThreadPoolExecutor(1) as threads:
+            sending = threads.submit(self._send, ended)
+            try:
+                for hears in listening:
+                    assert hears.poll(START_S), "a process did not get through its first pass"
+                    assert hears.recv() == "working"
+                time.sleep(self._random.uniform(0, 1.0))
+            finally:
+                failed = [process for process in killed if not process.is_alive()]
+                for process in killed:
+                    process.kill()
+                    process.join()
+                ended.set()
+            assert not failed, "a process ended by itself"
+            sending.result()
 
     def _send(self, ended: threading.Event) -> None:
         while True:
             for send in (self._telemetry.send_logs, self._telemetry.send_values):
-                block = self._lake.metadata.block(send().block_id)
+                sent = send()
+                block = self._lake.metadata.block(sent.block_id)
                 assert block is not None
                 self._inserted[block.block_id] = block.insert_time
+                self._payloads[block.block_id] = sent.payload
             if ended.wait(0.05):
                 return
 
@@ -103,7 +111,7 @@ class UpkeepRounds:
         for view_set in VIEWS:
             self._check_view(view_set)
         for row in self._lake.metadata.blocks():
-            assert len(self._lake.read_payload(row)) == row.payload_size
+            assert self._lake.read_payload(row) == self._payloads[row.block_id]
         assert self._lake.metadata.block_errors() == []
 
     def _check_view(self, view_set: ViewSet) -> None:

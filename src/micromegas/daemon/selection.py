@@ -6,6 +6,7 @@ import asyncio
 
 from micromegas.config import RetentionPolicies
 from micromegas.query import QueryEngine, QueryError, QueryRequest
+from micromegas.views.catalogue import VIEW_SETS
 
 _ID_COLUMNS = {"processes": "process_id", "streams": "stream_id"}
 
@@ -17,11 +18,16 @@ class PolicyError(Exception):
 class Selection:
     """Callable: the ids of the rows of `processes` or `streams` that a predicate selects. Raises `QueryError`.
 
-    Made once every predicate of the policies was planned: `PolicyError` names the first that can't be.
+    Made once every predicate of the policies was planned and every view set is known: `PolicyError` names the first
+    that can't be.
     """
 
     def __init__(self, engine: QueryEngine, policies: RetentionPolicies) -> None:
         self._engine = engine
+        known = VIEW_SETS.keys() | {table.name for table in engine.tables()}
+        for view_set in policies.derived or ():
+            if view_set not in known:
+                raise PolicyError(f"retention policies: there is no view set {view_set!r}; known are {sorted(known)}")
         for policy in policies.raw:
             for table, predicate in (("processes", policy.processes), ("streams", policy.streams)):
                 if predicate is None:
