@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,18 @@ async def _load(port: int, size: int, connections: int, counts: dict[str, int], 
     post(port, "process", process_body(process_id))
     post(port, "stream", stream_body(process_id, stream_id))
     body = block_body(process_id, stream_id, ID_PLACE, size=size)
+    await send_until_stopped(
+        port, "/ingestion/insert_block", body, headers={}, connections=connections, counts=counts, orders=orders
+    )
+
+
+async def send_until_stopped(
+    port: int, path: str, body: bytes, *, headers: dict[str, str], connections: int, counts: dict[str, int], orders: Any
+) -> None:
+    """Post the body over and over, with an id of its own each time in the place of `ID_PLACE`."""
     head, _, tail = body.partition(ID_PLACE.encode())
-    head = f"POST /ingestion/insert_block HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + head
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode() + head
     loop = asyncio.get_running_loop()
     opened = [
         (await loop.create_connection(lambda: Connection(head, tail, counts), "127.0.0.1", port))[1]
@@ -133,12 +143,22 @@ def bare_process() -> Iterator[tuple[int, int]]:
 
 
 def measure(
-    pid: int, port: int, *, size: int, seconds: float, connections: int, database_pid: int | None
+    pid: int,
+    port: int,
+    *,
+    size: int,
+    seconds: float,
+    connections: int,
+    database_pid: int | None,
+    load: Callable[[int, int, int, Any], None] = generate_load,
 ) -> tuple[float, float, float]:
-    """Requests per CPU-second of the server, requests per second, CPU share of the database per request (ms)."""
+    """Requests per CPU-second of the server, requests per second, CPU share of the database per request (ms).
+
+    `load` is the load generator's process: it is given port, size, connections and the pipe of its orders.
+    """
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    generator = spawn.Process(target=generate_load, args=(port, size, connections, theirs))
+    generator = spawn.Process(target=load, args=(port, size, connections, theirs))
     generator.start()
 
     def database_cpu() -> float:

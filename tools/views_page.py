@@ -71,6 +71,13 @@ ABOUT = {
         "SELECT name, sum(bit_size) / 8 AS bytes FROM view_instance('net_spans', '$process') "
         "WHERE kind = 'object' AND is_outgoing GROUP BY 1",
     ),
+    "otel_spans": About(
+        "A span that came by OTLP, of whatever process: a trace is found whole. `duration` is in ns, a root has no "
+        "`parent_span_id`. `properties` are the attributes as texts, with those of the scope as `otel.scope.…`; "
+        "`events` (time, name, attributes) and `links` (trace_id, span_id, attributes) are arrays of typed values.",
+        "SELECT exe, name, kind, status, duration FROM otel_spans "
+        "WHERE trace_id = decode('4bf92f3577b34da6a3ce929d0e0e4736', 'hex') ORDER BY start_time",
+    ),
     "processes": About(
         "A process, in its newest state; `last_update_time` is when the newest of its blocks came.",
         "SELECT exe, username, computer, property_get(properties, 'Build') AS build, start_time FROM processes",
@@ -86,7 +93,7 @@ ABOUT = {
     ),
 }
 
-NO_EXAMPLE_ROWS = frozenset({"images", "net_spans"})
+NO_EXAMPLE_ROWS = frozenset({"images", "net_spans", "otel_spans"})
 
 HEAD = """# Views
 

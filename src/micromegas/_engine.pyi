@@ -183,6 +183,19 @@ def count_from_histogram(histogram: ArrowColumn) -> ArrowArray:
 def sum_from_histogram(histogram: ArrowColumn) -> ArrowArray:
     """histogram → float64, the sum of the values."""
 
+def otlp_resources(
+    signal: str, request: bytes, is_json: bool, max_bytes: int
+) -> list[tuple[list[tuple[str, str]], tuple[int, int] | None, int, bytes, int]]:
+    """An OTLP request (`logs`, `metrics` or `traces`) cut into those of its resources that have records.
+
+    For each: its attributes as texts; the earliest and latest time of its records in ns since the epoch, None when none
+    tells one; the number of records, a summary point counting four; the payload of a block, which is the resource's
+    message in the envelope that all payloads have; and where in it the message begins. JSON becomes the same bytes as
+    the same request in protobuf, at most about `max_bytes` of them. Releases the GIL.
+
+    Raises `ValueError` for what is no such request, and for one of more than 2,000,000 records or 10,000 resources.
+    """
+
 class BlockSource(Protocol):
     """A block to be read: its row, its stream, its process and its stored payload.
 
@@ -264,7 +277,7 @@ class LogEntriesBuilder(_RowsBuilder):
     process_id, stream_id, block_id DS; insert_time ts; exe, username, computer DS; time ts; target DS; level int32;
     msg utf8; properties, process_properties DB. DS is dictionary<int32, utf8>, DB dictionary<int32, binary> of JSONB
     objects, ts timestamp[ns, "+00:00"]; no column is nullable. A property `target` or `level` (one of the six words)
-    of a `TaggedLogString` replaces that of its description.
+    of a `TaggedLogString` replaces that of its description. Blocks of the format `otlp/v1/logs` are read, too.
     """
 
 @final
@@ -273,7 +286,8 @@ class MeasuresBuilder(_RowsBuilder):
 
     The columns of `log_entries` up to target, then name, unit DS; value float64; properties, process_properties DB.
     Properties `target`, `name` and `unit` replace those of the description. Integers of the unit `ticks` become
-    seconds; those beyond 2^53 lose their last digits.
+    seconds; those beyond 2^53 lose their last digits. Blocks of the format `otlp/v1/metrics` are read, too: sums and
+    gauges give a row each, summaries and histograms `_count`, `_sum`, `_min` and `_max`.
     """
 
 @final
@@ -290,6 +304,17 @@ class ImagesBuilder(_RowsBuilder):
 
     The columns of `log_entries` up to time, then name utf8; format DS; payload_size int64 (bytes of data); data binary;
     no column is nullable.
+    """
+
+@final
+class OtelSpansBuilder(_RowsBuilder):
+    """Blocks of OTLP spans to rows of `otel_spans`.
+
+    process_id, stream_id, block_id DS; insert_time ts; exe, username, computer utf8; process_properties DB; trace_id
+    fixed_size_binary[16]; span_id fixed_size_binary[8]; parent_span_id fixed_size_binary[8], nullable; start_time,
+    end_time ts; duration int64 (ns); name, kind, status DS; status_message utf8, nullable; properties DB; events, links
+    binary (JSONB arrays). Spans whose ids have another length are left out. `min_time` and `max_time` are those of the
+    starts.
     """
 
 @final
@@ -319,6 +344,8 @@ class BlockEvents:
 
         object_index int64, from 0; type_name utf8; value binary, a JSONB object: the members of the event, its type
         under `__type`, descriptions as objects, property sets as objects of texts, image data as the text `n bytes`.
+        Of the formats `otlp/v1/…`: log records, data points and spans, with the names of OTLP's JSON form; what they
+        share with others stands under `scope` and `metric`.
         Raises `ValueError` for an event that can't be read, when those before it were given.
         """
 

@@ -231,7 +231,7 @@ def test_events_before_a_corrupt_record_stay() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"format": "otlp/v1/logs"}, "format `otlp/v1/logs` cannot be read, only `micromegas-transit`"),
+        ({"format": "otlp/v1/traces"}, "format `otlp/v1/traces` cannot be read, only `micromegas-transit`"),
         ({"frequency": 0}, "invalid frequency 0"),
         ({"frequency": -1}, "invalid frequency -1"),
         ({"payload": b""}, "payload: the body ends inside an item (at byte 0)"),

@@ -49,7 +49,7 @@ def test_filled_views_have_their_schema_wherever_rows_come_from(lake: Lake, engi
 
 def test_the_catalogue_lists_the_global_views(local_engine: QueryEngine) -> None:
     names = [table.name for table in local_engine.tables()]
-    assert names == ["blocks", "log_entries", "log_stats", "measures", "processes", "streams"]
+    assert names == ["blocks", "log_entries", "log_stats", "measures", "otel_spans", "processes", "streams"]
     shown = ask(local_engine, "SHOW TABLES")
     assert set(names) <= set(column(shown, "table_name"))
     for table in local_engine.tables():

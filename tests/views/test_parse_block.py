@@ -311,12 +311,12 @@ def test_blocks_that_wait_for_their_announcements(lake: Lake, engine: QueryEngin
 
 def test_streams_of_another_format(lake: Lake, engine: QueryEngine) -> None:
     process = senders.process()
-    stream = senders.stream(process.process_id, format="otlp/v1/logs")
+    stream = senders.stream(process.process_id, format="someday/v1")
     block = senders.block(stream)
     lake.commit(Batch([process], [stream], [block]))
     error = refusal(engine, f"SELECT * FROM parse_block('{block.block_id}')")
     assert error.kind == "unimplemented"
-    assert f"block {block.block_id} of stream {stream.stream_id}: format 'otlp/v1/logs' is not known" == error.message
+    assert f"block {block.block_id} of stream {stream.stream_id}: format 'someday/v1' is not known" == error.message
 
 
 @pytest.mark.parametrize(

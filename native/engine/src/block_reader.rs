@@ -6,9 +6,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use micromegas_core::codec::limits::MAX_DECOMPRESSED_BYTES;
-use micromegas_core::codec::{
-    BlockBuffers, DependencyIndex, Format, Record, RecordType, Records, StreamLayout, WireError,
-};
+use micromegas_core::codec::{BlockBuffers, DependencyIndex, Format, Record, Records, StreamLayout, WireError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::PyResult;
@@ -91,7 +89,7 @@ pub fn for_each_event<'a>(
             Ok(record) => match visit(index, &record) {
                 Ok(Seen::Known) => {}
                 Ok(Seen::Unknown) => problems.add_unknown(record.index),
-                Err(error) => problems.add_event(index, record.record_type, error),
+                Err(error) => problems.add_event(index, &record.record_type.name, error),
             },
         }
     }
@@ -106,7 +104,12 @@ pub struct ValueBudget {
 
 impl ValueBudget {
     pub fn of(buffers: &BlockBuffers) -> Self {
-        let whole = MAX_REPEATED_VALUE_BYTES + buffers.dependencies.len() + buffers.objects.len();
+        Self::of_bytes(buffers.dependencies.len() + buffers.objects.len())
+    }
+
+    /// Of a block that holds so many bytes, decompressed.
+    pub fn of_bytes(bytes: usize) -> Self {
+        let whole = MAX_REPEATED_VALUE_BYTES + bytes;
         Self { whole, left: whole }
     }
 
@@ -198,9 +201,9 @@ impl Problems {
     }
 
     /// An event was left out because of `error`.
-    fn add_event(&mut self, index: usize, record_type: &RecordType, error: impl Display) {
+    pub fn add_event(&mut self, index: usize, type_name: &str, error: impl Display) {
         if self.texts.len() < MAX_PROBLEMS {
-            self.add(format_args!("event {index} ({}): {error}", record_type.name));
+            self.add(format_args!("event {index} ({type_name}): {error}"));
         } else {
             self.count += 1;
         }

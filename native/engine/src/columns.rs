@@ -107,6 +107,12 @@ impl TextColumn {
         self.ends.push(self.bytes.len() as i32);
     }
 
+    pub fn repeat(&mut self, text: &str, rows: usize) {
+        for _ in 0..rows {
+            self.push(text);
+        }
+    }
+
     /// Bytes of all the texts.
     pub fn text_bytes(&self) -> usize {
         self.bytes.len()

@@ -13,43 +13,54 @@ pub const MAX_DEPTH: usize = 128;
 /// hexadecimal or with nothing on one side of the point, `NaN` and `Infinity`, empty array elements (they are null),
 /// and control characters within strings.
 pub fn parse(text: &str) -> Result<Tree, Error> {
-    let (value, at) = parse_prefix(text)?;
-    let mut parser = Parser { text, at };
-    parser.skip_space();
-    if parser.at < text.len() {
-        return Err(parser.error("text after the value"));
-    }
+    let mut parser = Parser::new(text);
+    let value = parser.value(0)?;
+    parser.end()?;
     Ok(value)
 }
 
 /// The value at the start of a text, and the bytes that it takes there.
 pub fn parse_prefix(text: &str) -> Result<(Tree, usize), Error> {
-    let mut parser = Parser { text, at: 0 };
+    let mut parser = Parser::new(text);
     let value = parser.value(0)?;
     Ok((value, parser.at))
 }
 
-struct Parser<'a> {
+/// Reads a text token by token.
+pub struct Parser<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Parser<'a> {
-    fn error(&self, what: &str) -> Error {
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Fails when more than space is left.
+    pub fn end(&mut self) -> Result<(), Error> {
+        self.skip_space();
+        if self.at < self.text.len() {
+            return Err(self.error("text after the value"));
+        }
+        Ok(())
+    }
+
+    pub fn error(&self, what: &str) -> Error {
         format!("json: {what} at byte {}", self.at)
     }
 
-    fn peek(&self) -> Option<u8> {
+    pub fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    fn skip_space(&mut self) {
+    pub fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r' | b'\x0C')) {
             self.at += 1;
         }
     }
 
-    fn take(&mut self, token: &str) -> bool {
+    pub fn take(&mut self, token: &str) -> bool {
         let found = self.text.as_bytes()[self.at..].starts_with(token.as_bytes());
         if found {
             self.at += token.len();
@@ -127,7 +138,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn string(&mut self) -> Result<String, Error> {
+    /// The string that begins here, at its quote.
+    pub fn string(&mut self) -> Result<String, Error> {
         self.at += 1;
         let mut out = String::new();
         loop {
@@ -183,7 +195,7 @@ impl<'a> Parser<'a> {
         u32::from_str_radix(digits, 16).map_err(|error| self.error(&error.to_string()))
     }
 
-    fn number(&mut self) -> Result<Number, Error> {
+    pub fn number(&mut self) -> Result<Number, Error> {
         let negative = self.take("-");
         if !negative {
             self.take("+");
@@ -297,7 +309,7 @@ fn format_at(value: &Value<'_>, out: &mut String, depth: usize) -> Result<(), Er
     Ok(())
 }
 
-fn format_number(number: Number, out: &mut String) {
+pub fn format_number(number: Number, out: &mut String) {
     // writing to a String can't fail
     let _ = match number {
         Number::Signed(value) => write!(out, "{value}"),
@@ -309,7 +321,7 @@ fn format_number(number: Number, out: &mut String) {
     };
 }
 
-fn format_string(text: &str, out: &mut String) {
+pub fn format_string(text: &str, out: &mut String) {
     out.push('"');
     for character in text.chars() {
         match character {

@@ -26,6 +26,7 @@ pub mod log_entries;
 pub mod measures;
 pub mod net_spans;
 pub mod net_stack;
+pub mod otlp;
 pub mod parse_block;
 pub mod properties;
 pub mod property_sets;
@@ -47,6 +48,7 @@ mod _engine {
         chart_functions::register(module)?;
         histogram_functions::register(module)?;
         jsonb_functions::register(module)?;
+        otlp::python::register(module)?;
         properties::register(module)?;
         value_tables::register(module)?;
         module.add_class::<async_events::AsyncEventsBuilder>()?;
@@ -55,6 +57,7 @@ mod _engine {
         module.add_class::<log_entries::LogEntriesBuilder>()?;
         module.add_class::<measures::MeasuresBuilder>()?;
         module.add_class::<net_spans::NetSpansBuilder>()?;
+        module.add_class::<otlp::spans::OtelSpansBuilder>()?;
         module.add_class::<parse_block::BlockEvents>()?;
         module.add_class::<thread_spans::ThreadSpansBuilder>()?;
         module.add_class::<trace::encoder::TraceEncoder>()

@@ -19,6 +19,7 @@ use crate::columns::{
     TimeColumn,
 };
 use crate::event_builder::event_builder;
+use crate::otlp::{self, Signal};
 use crate::property_sets::{PropertySet, PropertySets};
 
 fn schema() -> SchemaRef {
@@ -112,16 +113,25 @@ fn level_of_number(number: u32) -> i32 {
 }
 
 #[derive(Default)]
-struct Rows {
+pub struct Rows {
     process: ProcessColumns,
     time: TimeColumn,
-    target: DictionaryColumn,
+    pub target: DictionaryColumn,
     level: Vec<i32>,
     message: TextColumn,
-    properties: DictionaryColumn,
+    pub properties: DictionaryColumn,
 }
 
 impl Rows {
+    /// `target` and `properties` are keys of their columns; the caller bounds the bytes of messages.
+    pub fn push(&mut self, time: i64, target: i32, level: i32, message: &str, properties: i32) {
+        self.time.push(time);
+        self.target.push(target);
+        self.level.push(level);
+        self.message.push(message);
+        self.properties.push(properties);
+    }
+
     fn largest_column(&self) -> usize {
         self.message
             .text_bytes()
@@ -229,11 +239,8 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
 
     fn push(&mut self, ticks: i64, target: i32, level: i32, message: &str, properties: i32) -> Result<()> {
         self.budget.spend(message.len())?;
-        self.rows.time.push(self.clock.time_of(ticks));
-        self.rows.target.push(target);
-        self.rows.level.push(level);
-        self.rows.message.push(message);
-        self.rows.properties.push(properties);
+        self.rows
+            .push(self.clock.time_of(ticks), target, level, message, properties);
         Ok(())
     }
 
@@ -302,6 +309,9 @@ pub struct LogEntriesBuilder {
 
 impl LogEntriesBuilder {
     fn read(&mut self, source: &BlockSource, problems: &mut Problems) -> std::result::Result<(), String> {
+        if Signal::of_format(&source.format) == Some(Signal::Logs) {
+            return otlp::logs::read(&mut self.rows, source, problems);
+        }
         let clock = source.clock()?;
         let (layout, buffers) = self.layouts.open(source)?;
         let text = |error: WireError| error.to_string();

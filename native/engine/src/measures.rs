@@ -15,6 +15,7 @@ use crate::columns::{
     column, jsonb_dictionary_type, text_dictionary_type, time_type, DictionaryColumn, ProcessColumns, TimeColumn,
 };
 use crate::event_builder::event_builder;
+use crate::otlp::{self, Signal};
 use crate::property_sets::{PropertySet, PropertySets};
 
 /// Integer measures of this unit are told in seconds.
@@ -110,17 +111,27 @@ struct Said {
 }
 
 #[derive(Default)]
-struct Rows {
+pub struct Rows {
     process: ProcessColumns,
     time: TimeColumn,
-    target: DictionaryColumn,
-    name: DictionaryColumn,
-    unit: DictionaryColumn,
+    pub target: DictionaryColumn,
+    pub name: DictionaryColumn,
+    pub unit: DictionaryColumn,
     value: Vec<f64>,
-    properties: DictionaryColumn,
+    pub properties: DictionaryColumn,
 }
 
 impl Rows {
+    /// All but `time` and `value` are keys of their columns.
+    pub fn push(&mut self, time: i64, target: i32, name: i32, unit: i32, value: f64, properties: i32) {
+        self.time.push(time);
+        self.target.push(target);
+        self.name.push(name);
+        self.unit.push(unit);
+        self.value.push(value);
+        self.properties.push(properties);
+    }
+
     fn dictionaries(&self) -> [&DictionaryColumn; 4] {
         [&self.target, &self.name, &self.unit, &self.properties]
     }
@@ -250,12 +261,8 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
             value /= self.clock.frequency() as f64;
             unit = Unit::of(SECONDS, &mut self.rows.unit);
         }
-        self.rows.time.push(self.clock.time_of(time.i64(record.body)));
-        self.rows.target.push(target);
-        self.rows.name.push(name);
-        self.rows.unit.push(unit.key);
-        self.rows.value.push(value);
-        self.rows.properties.push(key);
+        let time = self.clock.time_of(time.i64(record.body));
+        self.rows.push(time, target, name, unit.key, value, key);
         Ok(Seen::Known)
     }
 }
@@ -270,6 +277,9 @@ pub struct MeasuresBuilder {
 
 impl MeasuresBuilder {
     fn read(&mut self, source: &BlockSource, problems: &mut Problems) -> std::result::Result<(), String> {
+        if Signal::of_format(&source.format) == Some(Signal::Metrics) {
+            return otlp::metrics::read(&mut self.rows, source, problems);
+        }
         let clock = source.clock()?;
         let (layout, buffers) = self.layouts.open(source)?;
         let text = |error: WireError| error.to_string();

@@ -2,9 +2,10 @@
 //! A reader goes through the block in steps, so that nobody has to hold all its events; it must never pass over one.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
+use arrow_array::builder::{ArrayBuilder, BinaryBuilder, StringBuilder};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::events::{EventForm, ImageEvent, TextOrigin};
@@ -20,6 +21,10 @@ use pyo3::pybacked::PyBackedBytes;
 use crate::arrow_py::{value_error, ArrowBatch};
 use crate::columns::column;
 use crate::jsonb::{encode, Number, Tree};
+use crate::otlp::records::{walk, Group, Visitor};
+use crate::otlp::schema::{self as otlp_schema, Message};
+use crate::otlp::values::ValueMaker;
+use crate::otlp::{block_objects, Signal};
 
 const TYPE_KEY: &str = "__type";
 /// Bytes of one event's value while it is made. A description can be reached by many members and by many ways.
@@ -170,28 +175,184 @@ fn unsigned(value: u64) -> Tree {
     Tree::Number(Number::Unsigned(value))
 }
 
-/// See `_engine.pyi`.
-#[pyclass(module = "micromegas._engine")]
-pub struct BlockEvents {
+/// The rows of one batch.
+struct EventValues {
+    first: usize,
+    type_names: StringBuilder,
+    values: BinaryBuilder,
+}
+
+impl EventValues {
+    /// `first` is the index of the first row.
+    fn new(first: usize) -> Self {
+        Self {
+            first,
+            type_names: StringBuilder::new(),
+            values: BinaryBuilder::new(),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Of the next row.
+    fn index(&self) -> usize {
+        self.first + self.rows()
+    }
+
+    fn is_full(&self, max_rows: usize) -> bool {
+        self.rows() >= max_rows || self.values.values_slice().len() >= BATCH_BYTES
+    }
+
+    fn push(&mut self, type_name: &str, value: Vec<u8>) {
+        self.type_names.append_value(type_name);
+        self.values.append_value(value);
+    }
+
+    fn into_batch(mut self) -> std::result::Result<RecordBatch, String> {
+        let indexes: Int64Array = (self.first as i64..self.index() as i64).collect::<Vec<i64>>().into();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(indexes),
+            Arc::new(self.type_names.finish()),
+            Arc::new(self.values.finish()),
+        ];
+        RecordBatch::try_new(schema(), columns).map_err(|error| error.to_string())
+    }
+}
+
+/// The records of an OTLP message: log records, data points, spans.
+struct OtlpReader {
+    signal: Signal,
+    message: Vec<u8>,
+}
+
+impl OtlpReader {
+    fn open(signal: Signal, payload: &[u8]) -> Result<Self> {
+        let message = block_objects(payload)?.into_owned();
+        Ok(Self { signal, message })
+    }
+
+    fn read(&mut self, batch: &mut EventValues, max_rows: usize) -> std::result::Result<(), String> {
+        // passing over the records before costs next to nothing beside making the values of a batch
+        let mut reader = RecordValues {
+            to_pass: batch.first,
+            signal: self.signal,
+            max_rows,
+            batch,
+            group: None,
+            error: None,
+        };
+        let walked = walk(self.signal, &self.message, &mut reader).map_err(|error| error.to_string());
+        match reader.error.map_or(walked, Err) {
+            Err(error) if batch.rows() == 0 => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes a batch of values on the way through a message.
+struct RecordValues<'b, 'a> {
+    to_pass: usize,
+    signal: Signal,
+    max_rows: usize,
+    batch: &'b mut EventValues,
+    group: Option<Group<'a>>,
+    error: Option<String>,
+}
+
+impl RecordValues<'_, '_> {
+    fn value(&self, record: &[u8]) -> std::result::Result<(&'static str, Vec<u8>), String> {
+        let message = match (self.signal, self.group.and_then(|group| group.metric)) {
+            (Signal::Logs, _) => &otlp_schema::LOG_RECORD,
+            (Signal::Traces, _) => &otlp_schema::SPAN,
+            (Signal::Metrics, Some(metric)) => metric.kind.point(),
+            (Signal::Metrics, None) => return Err("a point without a metric".to_string()),
+        };
+        self.group
+            .ok_or_else(|| WireError::new("a record without a group"))
+            .and_then(|group| otlp_value(&group, message, record))
+            .map_err(|error| error.to_string())
+            .and_then(|tree| encode(&tree))
+            .map(|value| (message.name, value))
+            .map_err(|error| format!("event {} ({}): {error}", self.batch.index(), message.name))
+    }
+}
+
+/// A record with what it shares with its neighbours under `scope` and `metric`.
+fn otlp_value(group: &Group<'_>, message: &'static Message, record: &[u8]) -> Result<Tree> {
+    let mut maker = ValueMaker::new(MAX_EVENT_BYTES);
+    let mut object = maker.members(message, record)?;
+    let mut scope = maker.members(&otlp_schema::SCOPE, group.scope.message)?;
+    if !group.scope.schema_url.is_empty() {
+        scope.insert("schemaUrl".to_string(), maker.text(group.scope.schema_url)?);
+    }
+    object.insert("scope".to_string(), Tree::Object(scope));
+    if let Some(metric) = group.metric {
+        let members = [
+            ("name", maker.text(metric.name)?),
+            ("description", maker.text(metric.description)?),
+            ("unit", maker.text(metric.unit)?),
+            ("kind", maker.text(metric.kind.name())?),
+            (
+                "aggregationTemporality",
+                Tree::Number(Number::Signed(metric.temporality.into())),
+            ),
+            ("isMonotonic", Tree::Bool(metric.is_monotonic)),
+        ];
+        object.insert("metric".to_string(), maker.object(members)?);
+    }
+    object.insert(TYPE_KEY.to_string(), maker.text(message.name)?);
+    Ok(Tree::Object(object))
+}
+
+impl<'a> Visitor<'a> for RecordValues<'_, 'a> {
+    fn group(&mut self, group: &Group<'a>) {
+        self.group = Some(*group);
+    }
+
+    fn broken(&mut self, error: WireError) {
+        self.error.get_or_insert(error.to_string());
+    }
+
+    fn record(&mut self, record: &'a [u8]) -> ControlFlow<()> {
+        if self.error.is_some() || self.batch.is_full(self.max_rows) {
+            return ControlFlow::Break(());
+        }
+        if self.to_pass > 0 {
+            self.to_pass -= 1;
+            return ControlFlow::Continue(());
+        }
+        match self.value(record) {
+            Ok((type_name, value)) => self.batch.push(type_name, value),
+            Err(error) => self.error = Some(error),
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What a block's events are read from.
+enum EventReader {
+    Records(RecordReader),
+    Otlp(OtlpReader),
+}
+
+/// Records of the wire format.
+struct RecordReader {
     layout: StreamLayout,
     buffers: BlockBuffers,
     /// Of the next record, in bytes.
     position: usize,
-    /// Events given so far.
-    count: usize,
 }
 
-impl BlockEvents {
-    fn read_rows(&mut self, max_rows: usize) -> std::result::Result<RecordBatch, String> {
+impl RecordReader {
+    fn read(&mut self, batch: &mut EventValues, max_rows: usize) -> std::result::Result<(), String> {
         let text = |error: WireError| error.to_string();
         let dependencies = Dependencies::parse(&self.layout.dependencies, &self.buffers.dependencies).map_err(text)?;
         let types = &self.layout.objects;
         let forms: Vec<Result<EventForm>> = types.iter().map(|each| EventForm::of(types, each)).collect();
-        let first = self.count;
-        let mut type_names = StringBuilder::new();
-        let mut values = BinaryBuilder::new();
         let mut records = Records::resume(types, &self.buffers.objects, self.position);
-        while self.count - first < max_rows && values.values_slice().len() < BATCH_BYTES {
+        while !batch.is_full(max_rows) {
             let Some(record) = records.next() else { break };
             let made = record.map_err(text).and_then(|record| {
                 let type_name = &record.record_type.name;
@@ -203,28 +364,40 @@ impl BlockEvents {
                     .event(&forms[usize::from(record.index)], &record)
                     .map_err(text)
                     .and_then(|tree| encode(&tree))
-                    .map_err(|error| format!("event {} ({type_name}): {error}", self.count))?;
+                    .map_err(|error| format!("event {} ({type_name}): {error}", batch.index()))?;
                 Ok((type_name, value))
             });
             match made {
                 Ok((type_name, value)) => {
-                    type_names.append_value(type_name);
-                    values.append_value(value);
-                    self.count += 1;
+                    batch.push(type_name, value);
                     self.position = records.position();
                 }
                 // the events before it go first, and the next call comes back to it
-                Err(_) if self.count > first => break,
+                Err(_) if batch.rows() > 0 => break,
                 Err(error) => return Err(error),
             }
         }
-        let indexes: Int64Array = (first as i64..self.count as i64).collect::<Vec<i64>>().into();
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(indexes),
-            Arc::new(type_names.finish()),
-            Arc::new(values.finish()),
-        ];
-        RecordBatch::try_new(schema(), columns).map_err(|error| error.to_string())
+        Ok(())
+    }
+}
+
+/// See `_engine.pyi`.
+#[pyclass(module = "micromegas._engine")]
+pub struct BlockEvents {
+    reader: EventReader,
+    /// Events given so far.
+    count: usize,
+}
+
+impl BlockEvents {
+    fn read_rows(&mut self, max_rows: usize) -> std::result::Result<RecordBatch, String> {
+        let mut batch = EventValues::new(self.count);
+        match &mut self.reader {
+            EventReader::Records(reader) => reader.read(&mut batch, max_rows)?,
+            EventReader::Otlp(reader) => reader.read(&mut batch, max_rows)?,
+        }
+        self.count = batch.index();
+        batch.into_batch()
     }
 }
 
@@ -240,15 +413,19 @@ impl BlockEvents {
         format: &str,
     ) -> PyResult<Self> {
         py.detach(|| {
-            let format = Format::parse(format)?;
-            let layout = StreamLayout::parse(&dependencies_metadata, &objects_metadata)?;
-            let buffers = BlockBuffers::open(format, &layout, &payload, MAX_DECOMPRESSED_BYTES)?;
-            Ok(Self {
-                layout,
-                buffers,
-                position: 0,
-                count: 0,
-            })
+            let reader = if let Some(signal) = Signal::of_format(format) {
+                EventReader::Otlp(OtlpReader::open(signal, &payload)?)
+            } else {
+                let format = Format::parse(format)?;
+                let layout = StreamLayout::parse(&dependencies_metadata, &objects_metadata)?;
+                let buffers = BlockBuffers::open(format, &layout, &payload, MAX_DECOMPRESSED_BYTES)?;
+                EventReader::Records(RecordReader {
+                    layout,
+                    buffers,
+                    position: 0,
+                })
+            };
+            Ok(Self { reader, count: 0 })
         })
         .map_err(|error: WireError| value_error(error))
     }

@@ -52,6 +52,9 @@ class IngestSettings:
     * `queue_rows`, `queue_bytes` bound everything received and not yet committed; beyond, senders get 503.
     * `lanes`: commits in flight at once; None = the sink's own advice.
     * `batch_rows`, `batch_bytes`: the most that one commit takes.
+    * `otlp_max_body_bytes`, `otlp_max_inflated_bytes`: the most that an OTLP request has as it is sent (no more than
+      `max_body_bytes` in any case), and after decompression.
+    * `otlp_retry_after_s`: when the sender of one shall come again after trouble with storage.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +66,9 @@ class IngestSettings:
     batch_rows: int = 512
     batch_bytes: int = 8 * MIB
     retry_after_s: int = 1
+    otlp_max_body_bytes: int = 20 * MIB
+    otlp_max_inflated_bytes: int = 300 * MIB
+    otlp_retry_after_s: int = 30
     max_connections: int = 10_000
     body_timeout_s: float = 60.0
     drain_timeout_s: float = 30.0

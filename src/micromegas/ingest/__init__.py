@@ -1,4 +1,5 @@
-"""The ingestion service: takes the native senders' requests over HTTP and acknowledges them once they are durable.
+"""The ingestion service: takes the requests of native senders and of OpenTelemetry's over HTTP, and acknowledges them
+once they are durable.
 
 It must never decode events, and never answer 4xx to a body that may become good later.
 """

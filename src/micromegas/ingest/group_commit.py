@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from micromegas.config import IngestSettings
 from micromegas.wire import Batch, BatchSink, Block, Process, SinkUnavailable, Stream
 
-Item = Process | Stream | Block
+Item = Process | Stream | Block | Batch
+"""What is committed whole or not at all."""
 logger = logging.getLogger(__name__)
 
 
@@ -141,6 +142,10 @@ def _batch_of(group: list[_Waiting]) -> Batch:
             blocks.append(item)
         elif isinstance(item, Stream):
             streams.append(item)
+        elif isinstance(item, Batch):
+            processes.extend(item.processes)
+            streams.extend(item.streams)
+            blocks.extend(item.blocks)
         else:
             processes.append(item)
     return Batch(processes, streams, blocks)

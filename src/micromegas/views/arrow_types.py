@@ -60,6 +60,8 @@ def canonical_type(data_type: pa.DataType) -> str:
         return f"timestamp({data_type.unit},{data_type.tz})"
     if pa.types.is_dictionary(data_type):
         return f"dictionary({canonical_type(data_type.index_type)},{canonical_type(data_type.value_type)})"
+    if pa.types.is_fixed_size_binary(data_type):
+        return f"binary[{data_type.byte_width}]"
     if pa.types.is_list(data_type):
         return f"list({canonical_field(data_type.value_field)})"
     if pa.types.is_struct(data_type):

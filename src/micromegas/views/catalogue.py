@@ -9,6 +9,7 @@ from micromegas.views.log_entries import LOG_ENTRIES
 from micromegas.views.log_stats import LOG_STATS
 from micromegas.views.measures import MEASURES
 from micromegas.views.net_spans import NET_SPANS
+from micromegas.views.otel_spans import OTEL_SPANS
 from micromegas.views.processes import PROCESSES
 from micromegas.views.streams import STREAMS
 from micromegas.views.thread_spans import THREAD_SPANS
@@ -24,6 +25,7 @@ VIEW_SETS: dict[str, ViewSet] = {
         LOG_STATS,
         MEASURES,
         NET_SPANS,
+        OTEL_SPANS,
         PROCESSES,
         STREAMS,
         THREAD_SPANS,

@@ -7,11 +7,20 @@ from micromegas._core import WireError
 from micromegas.wire.batch import Batch, BatchSink, SinkUnavailable
 from micromegas.wire.block import Block
 from micromegas.wire.process import Process
-from micromegas.wire.stream import COLUMNS_FORMAT, READABLE_FORMATS, TRANSIT_FORMAT, Stream
+from micromegas.wire.stream import (
+    COLUMNS_FORMAT,
+    NATIVE_FORMATS,
+    OTLP_FORMATS,
+    READABLE_FORMATS,
+    TRANSIT_FORMAT,
+    Stream,
+)
 from micromegas.wire.times import rfc3339_ns, rfc3339_text
 
 __all__ = [
     "COLUMNS_FORMAT",
+    "NATIVE_FORMATS",
+    "OTLP_FORMATS",
     "READABLE_FORMATS",
     "TRANSIT_FORMAT",
     "Batch",

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 
 from micromegas import _core
 
-READABLE_FORMATS: tuple[str, ...] = tuple(_core.STREAM_FORMATS)
-"""Formats whose blocks can be decoded here; streams of any other are kept, and their blocks skipped."""
+NATIVE_FORMATS: tuple[str, ...] = tuple(_core.STREAM_FORMATS)
+"""Formats that senders of blocks may choose from."""
 
-TRANSIT_FORMAT, COLUMNS_FORMAT = READABLE_FORMATS
+TRANSIT_FORMAT, COLUMNS_FORMAT = NATIVE_FORMATS
+
+OTLP_FORMATS = {signal: f"otlp/v1/{signal}" for signal in ("logs", "metrics", "traces")}
+"""Formats of the streams that OTLP requests become, by what their records are."""
+
+READABLE_FORMATS: tuple[str, ...] = (*NATIVE_FORMATS, *OTLP_FORMATS.values())
+"""Formats whose blocks can be decoded here; streams of any other are kept, and their blocks skipped."""
 
 
 @dataclass(frozen=True, slots=True)
