@@ -49,6 +49,15 @@ MemoryLimit = Annotated[
         min=1,
     ),
 ]
+QueryMemoryLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--query-memory-limit-mb",
+        envvar="MICROMEGAS_QUERY_MEMORY_LIMIT_MB",
+        help="Memory of one query at most; default: half of --memory-limit-mb. Beyond, it spills or fails.",
+        min=1,
+    ),
+]
 RetentionDays = Annotated[
     int | None,
     typer.Option(
@@ -109,6 +118,7 @@ def serve(
     database_url: DatabaseUrl = None,
     object_store: ObjectStore = None,
     memory_limit_mb: MemoryLimit = None,
+    query_memory_limit_mb: QueryMemoryLimit = None,
     retention_days: RetentionDays = None,
     retention_policies: RetentionPoliciesFile = None,
     views: Views = None,
@@ -124,6 +134,7 @@ def serve(
         http_port,
         flight_port,
         memory_limit_mb,
+        query_memory_limit_mb,
         retention_days,
         daemon=True,
         retention_policies=retention_policies,
@@ -156,13 +167,21 @@ def query_server(
     database_url: DatabaseUrl = None,
     object_store: ObjectStore = None,
     memory_limit_mb: MemoryLimit = None,
+    query_memory_limit_mb: QueryMemoryLimit = None,
     views: Views = None,
 ) -> None:
     """Flight SQL only: answers queries."""
     from micromegas.cli.services import ServiceFlags, run_services
 
     flags = ServiceFlags(
-        lake, host, database_url, object_store, flight_port=flight_port, memory_limit_mb=memory_limit_mb, views=views
+        lake,
+        host,
+        database_url,
+        object_store,
+        flight_port=flight_port,
+        memory_limit_mb=memory_limit_mb,
+        query_memory_limit_mb=query_memory_limit_mb,
+        views=views,
     )
     run_services(flags, os.environ)
 
@@ -174,6 +193,7 @@ def daemon(
     database_url: DatabaseUrl = None,
     object_store: ObjectStore = None,
     memory_limit_mb: MemoryLimit = None,
+    query_memory_limit_mb: QueryMemoryLimit = None,
     retention_days: RetentionDays = None,
     retention_policies: RetentionPoliciesFile = None,
     views: Views = None,
@@ -186,6 +206,7 @@ def daemon(
         database_url=database_url,
         object_store=object_store,
         memory_limit_mb=memory_limit_mb,
+        query_memory_limit_mb=query_memory_limit_mb,
         retention_days=retention_days,
         daemon=True,
         retention_policies=retention_policies,

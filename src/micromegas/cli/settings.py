@@ -46,6 +46,7 @@ class ServiceFlags:
     http_port: int | None = None
     flight_port: int | None = None
     memory_limit_mb: int | None = None
+    query_memory_limit_mb: int | None = None
     retention_days: int | None = None
     daemon: bool = False
     retention_policies: Path | None = None
@@ -68,6 +69,8 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
         query = QuerySettings(views_file=flags.views)
         if flags.memory_limit_mb is not None:
             query = replace(query, memory_bytes=flags.memory_limit_mb * MIB)
+        if flags.query_memory_limit_mb is not None:
+            query = replace(query, query_memory_bytes=flags.query_memory_limit_mb * MIB)
         ingest = None
         if flags.http_port is not None:
             ingest = IngestSettings(host=flags.host, port=flags.http_port, api_keys=keys)

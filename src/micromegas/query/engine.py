@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ from micromegas.query.payload_function import get_payload_function
 from micromegas.query.planning import Catalogue, Planner, StatementLimits
 from micromegas.query.reductions import ReductionLimits, Reductions
 from micromegas.query.request import QueryRequest, StatementDescription, TableDescription
-from micromegas.query.session import Sessions
+from micromegas.query.session import Place, Sessions
 from micromegas.query.spool import Spool
 from micromegas.query.stream import QueryStream, portable_schema
 from micromegas.query.table_function import TableFunction
@@ -45,6 +46,20 @@ _PLANNING_THREADS = 32
 
 # These must stay the root of their plan; their few rows are cut off in the stream.
 _NOT_LIMITABLE = (Explain, Analyze, DescribeTable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """What a query has of the engine from its beginning to its end, and whether it was given up."""
+
+    spool: Spool
+    place: Place
+    abandoned: threading.Event
+
+    def release(self) -> None:
+        """May be called more than once."""
+        self.spool.close()
+        self.place.release()
 
 
 class QueryEngine:
@@ -71,7 +86,8 @@ class QueryEngine:
         self._just_in_time = JustInTime(lake, settings.statement_timeout_s)
         self._partition_files = PartitionFiles(lake)
         self.scalars: tuple[ScalarFunction, ...] = (*functions.SCALARS, get_payload_function(lake))
-        functions.register(self._sessions.base, self.scalars)
+        for base in self._sessions.bases:
+            functions.register(base, self.scalars)
         access = LakeAccess(lake, self._just_in_time, self._partition_files, HotBlocks(lake, settings.hot_bytes))
         definitions, problems = _definitions(settings.views_file)
         self.administrators_scalars = tuple(administrators_scalars)
@@ -112,21 +128,21 @@ class QueryEngine:
         timeout_s = self._settings.statement_timeout_s
         deadline = time.monotonic() + timeout_s
         spool = Spool(self._sessions.new_folder)
-        abandoned = threading.Event()
-        work = self._planners.submit(_guarded, lambda: self._start(statement, request, spool, deadline, abandoned))
+        hold = _Hold(spool, self._sessions.take_place(), threading.Event())
+        work = self._planners.submit(_guarded, lambda: self._start(statement, request, hold, deadline))
         started = asyncio.wrap_future(work)
         try:
             # A thread at work can't be cancelled: what it makes for nobody is dropped as soon as it returns.
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(started)
         except TimeoutError:
-            _abandon(work, started, spool, abandoned)
+            _abandon(work, started, hold)
             raise QueryError("exhausted", f"the query took longer than {timeout_s:g} s") from None
         except asyncio.CancelledError:
-            _abandon(work, started, spool, abandoned)
+            _abandon(work, started, hold)
             raise
         except QueryError:
-            spool.close()
+            hold.release()
             raise
 
     def tables(self) -> list[TableDescription]:
@@ -145,10 +161,8 @@ class QueryEngine:
         self._partition_files.close()
         self._sessions.close()
 
-    def _start(
-        self, statement: str, request: QueryRequest, spool: Spool, deadline: float, abandoned: threading.Event
-    ) -> QueryStream:
-        planned = self._planner.plan(statement, request, spool, lambda: not abandoned.is_set())
+    def _start(self, statement: str, request: QueryRequest, hold: _Hold, deadline: float) -> QueryStream:
+        planned = self._planner.plan(statement, request, hold.spool, hold.place, lambda: not hold.abandoned.is_set())
         frame = planned.frame
         if request.limit is not None and not isinstance(frame.logical_plan().to_variant(), _NOT_LIMITABLE):
             frame = frame.limit(request.limit)
@@ -156,7 +170,7 @@ class QueryEngine:
             portable_schema(frame.schema()),
             frame.execute_stream(),
             (frame, planned.context),
-            spool.close,
+            hold.release,
             limit=request.limit,
             max_rows=self._settings.max_result_rows,
             deadline=deadline,
@@ -178,11 +192,9 @@ def _guarded(work: Callable[[], Result]) -> Result:
         raise classified(error) from None
 
 
-def _abandon(
-    work: Future[QueryStream], started: asyncio.Future[QueryStream], spool: Spool, abandoned: threading.Event
-) -> None:
+def _abandon(work: Future[QueryStream], started: asyncio.Future[QueryStream], hold: _Hold) -> None:
     """Takes the planning of a query that nobody waits for any more out of the queue, or drops what it makes."""
-    abandoned.set()
+    hold.abandoned.set()
     started.add_done_callback(lambda future: None if future.cancelled() else future.exception())
-    if not work.cancel():
-        work.add_done_callback(lambda _: spool.close())
+    work.cancel()
+    work.add_done_callback(lambda _: hold.release())

@@ -33,7 +33,6 @@ class QueryError(Exception):
 
 # The engine tells the kind of an error in its text only. The first that is found decides.
 _KINDS: tuple[tuple[str, QueryErrorKind], ...] = (
-    ("Resources exhausted", "exhausted"),
     ("not implemented", "unimplemented"),
     ("Object Store error", "internal"),
     ("Parquet error", "internal"),
@@ -47,6 +46,11 @@ _KINDS: tuple[tuple[str, QueryErrorKind], ...] = (
     ("Arrow error", "invalid"),
     ("Divide by zero", "invalid"),
     ("type_coercion", "invalid"),
+)
+
+_NO_MEMORY = "Resources exhausted"
+_NO_MEMORY_STEP = (
+    "the query needs more memory or room to spill than one may take; narrow it, or raise the server's limit"
 )
 
 # How the engine shows an error that a function of ours raised.
@@ -66,6 +70,9 @@ def classified(error: BaseException) -> QueryError:
     if isinstance(error, LakeError):
         return QueryError("internal", str(error))
     text = str(error)
+    if _NO_MEMORY in text:
+        # What the engine says comes last: of a long text the end is cut.
+        return QueryError("exhausted", f"{_NO_MEMORY_STEP}: {text}")
     for marker, kind in _KINDS:
         if marker in text:
             return QueryError(kind, text)

@@ -26,7 +26,7 @@ from micromegas.query.process_spans import ProcessSpans
 from micromegas.query.reduced_view import ReducedView
 from micromegas.query.request import QueryRequest
 from micromegas.query.scans import ScanNeed, is_explain, scan_needs
-from micromegas.query.session import READ_ONLY, Sessions
+from micromegas.query.session import READ_ONLY, Place, Sessions
 from micromegas.query.spool import Spool
 from micromegas.query.sql_views import UNKNOWN_TABLE, ViewChecks
 from micromegas.query.table_function import TableFunction
@@ -272,15 +272,18 @@ class Planner:
         return PlannedStatement(draft.frame, draft.first.context, is_explain(draft.plan))
 
     def plan(
-        self, statement: str, request: QueryRequest, spool: Spool, is_wanted: Callable[[], bool]
+        self, statement: str, request: QueryRequest, spool: Spool, place: Place, is_wanted: Callable[[], bool]
     ) -> PlannedStatement:
-        """Both passes with the work between them. Blocks, for long when partitions must be built.
+        """Both passes with the work between them, to be run in the memory of `place`. Blocks, for long when partitions
+        must be built.
 
         `statement` is the request's, ready to be planned. Raises `QueryError`.
         """
         catalogue, limits = self._catalogue, self._limits
         request_range = TimeRange(request.begin, request.end)
-        draft = self._drafted(statement, request.parameters, administers=request.administers, optimize=True)
+        draft = self._drafted(
+            statement, request.parameters, administers=request.administers, optimize=True, place=place
+        )
         statement, first, optimized = draft.statement, draft.first, draft.plan
         explain_only = is_explain(optimized)
         _refuse_huge_digests(optimized)
@@ -296,7 +299,7 @@ class Planner:
                 return catalogue.placeholder(context, table, _UNRESOLVED)
             return catalogue.filled(context, table, files[table.name], preparation)
 
-        context = self._sessions.derive()
+        context = self._sessions.derive(place=place)
         named = draft.frame.logical_plan().display_indent()
         for name, table in catalogue.global_views.items():
             if table.name in named or _INFORMATION_SCHEMA in named:
@@ -307,7 +310,13 @@ class Planner:
         return PlannedStatement(frame, second.context, explain_only)
 
     def _drafted(
-        self, statement: str, parameters: Mapping[str, pa.Scalar], *, administers: bool, optimize: bool
+        self,
+        statement: str,
+        parameters: Mapping[str, pa.Scalar],
+        *,
+        administers: bool,
+        optimize: bool,
+        place: Place | None = None,
     ) -> _Draft:
         """The first pass over the statement, or over it with overloaded calls in the form that their arguments need.
 
@@ -316,7 +325,7 @@ class Planner:
         """
 
         def planned(text: str, overloads: OverloadedCalls | None = None) -> _Draft:
-            first = self._first_pass(administers)
+            first = self._first_pass(administers, place)
             if overloads is not None:
                 overloads.register(first.context)
             frame = first.sql(text, parameters)
@@ -342,8 +351,8 @@ class Planner:
             else:
                 return planned(calls.text)
 
-    def _first_pass(self, administers: bool) -> PlanningPass:
-        context = self._sessions.derive(self._catalogue.placeholders)
+    def _first_pass(self, administers: bool, place: Place | None) -> PlanningPass:
+        context = self._sessions.derive(self._catalogue.placeholders, place)
         return PlanningPass(context, self._catalogue, self._catalogue.placeholder, administers=administers)
 
 

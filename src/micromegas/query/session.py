@@ -1,4 +1,5 @@
-"""DataFusion contexts: one base per process with memory pool, spill folder and functions, one derived per statement.
+"""DataFusion contexts: a base per share of the memory, with its pool, spill folder and functions, and one derived of it
+per statement.
 
 A derived context must never see files, statements that write, or the tables of another statement.
 """
@@ -6,6 +7,8 @@ A derived context must never see files, statements that write, or the tables of 
 from __future__ import annotations
 
 import os
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
@@ -22,6 +25,7 @@ READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_
 
 # Remote reads wait more than they compute: they need more partitions than there are cores.
 _REMOTE_PARTITIONS = 16
+_FOOTER_BYTES = 200 * 1024 * 1024
 
 
 class _OneCatalog(CatalogProviderList):
@@ -40,24 +44,63 @@ class _OneCatalog(CatalogProviderList):
         return self._raw if name == CATALOG else None
 
 
+@dataclass(slots=True)
+class _Share:
+    """A part of the memory and of the room to spill, with the number of queries that are at work in it."""
+
+    context: SessionContext
+    queries: int = 0
+
+
+class Place:
+    """A query's place in a share of the memory, which it can't take more than."""
+
+    def __init__(self, share: _Share, guard: threading.Lock) -> None:
+        self.context = share.context
+        self._share: _Share | None = share
+        self._guard = guard
+
+    def release(self) -> None:
+        """The query is over; may be called more than once."""
+        with self._guard:
+            if self._share is not None:
+                self._share.queries -= 1
+                self._share = None
+
+
 class Sessions:
     """The base context of a process and its scratch folder. `close()` removes the folder."""
 
     def __init__(self, settings: QuerySettings, store: DataFusionStore) -> None:
         self._scratch = Scratch(settings.spill_dir)
-        runtime = (
-            RuntimeEnvBuilder()
-            .with_disk_manager_specified(str(self._scratch.prepare()))
-            .with_fair_spill_pool(settings.memory_bytes)
-        )
+        folder = str(self._scratch.prepare())
         remote = store.scheme != "file"
         partitions = settings.target_partitions or (_REMOTE_PARTITIONS if remote else os.cpu_count() or 1)
         self._config = SessionConfig(_engine_options(partitions))
-        self.base = SessionContext(self._config, runtime)
-        for option, value in _runtime_options(settings).items():
-            self.base.sql(f"SET datafusion.runtime.{option} = '{value}'")
-        if remote:
-            self.base.register_object_store(f"{store.scheme}://", _amazon_s3(store), store.bucket)
+        count = settings.memory_bytes // settings.share_bytes
+        self._shares: list[_Share] = []
+        for _ in range(count):
+            runtime = RuntimeEnvBuilder().with_disk_manager_specified(folder).with_fair_spill_pool(settings.share_bytes)
+            context = SessionContext(self._config, runtime)
+            for option, value in _runtime_options(settings.spill_bytes // count, _FOOTER_BYTES // count).items():
+                context.sql(f"SET datafusion.runtime.{option} = '{value}'")
+            if remote:
+                context.register_object_store(f"{store.scheme}://", _amazon_s3(store), store.bucket)
+            self._shares.append(_Share(context))
+        self.base = self._shares[0].context
+        self._guard = threading.Lock()
+
+    @property
+    def bases(self) -> list[SessionContext]:
+        """What contexts are derived from: their functions are those of each of these."""
+        return [share.context for share in self._shares]
+
+    def take_place(self) -> Place:
+        """A place for a query in the share of the memory that has the fewest."""
+        with self._guard:
+            share = min(self._shares, key=lambda each: each.queries)
+            share.queries += 1
+        return Place(share, self._guard)
 
     def new_catalog(self) -> Catalog:
         """An empty catalogue with one schema."""
@@ -65,12 +108,13 @@ class Sessions:
         catalog.register_schema(SCHEMA, Schema.memory_schema(self.base))
         return catalog
 
-    def derive(self, catalog: Catalog | None = None) -> SessionContext:
-        """A context with the base's pool, stores and functions, and with the tables of a catalogue (by default a new
-        one). Table functions that are registered there stay private in any case."""
+    def derive(self, catalog: Catalog | None = None, place: Place | None = None) -> SessionContext:
+        """A context with the stores and functions of all, the memory of a place (by default that of the base), and the
+        tables of a catalogue (by default a new one). Table functions that are registered there stay private in any
+        case."""
         # Enabling URL tables makes a copy that shares the runtime; replacing its catalogues at once takes the files
         # away again, so that a quoted path is just an unknown table.
-        context = self.base.enable_url_table()
+        context = (self.base if place is None else place.context).enable_url_table()
         context.register_catalog_provider_list(_OneCatalog(catalog or self.new_catalog()))
         return context
 
@@ -101,12 +145,12 @@ def _engine_options(target_partitions: int) -> dict[str, str]:
     }
 
 
-def _runtime_options(settings: QuerySettings) -> dict[str, str]:
+def _runtime_options(spill_bytes: int, footer_bytes: int) -> dict[str, str]:
     return {
-        "max_temp_directory_size": f"{max(1, settings.spill_bytes // 1024)}K",
+        "max_temp_directory_size": f"{max(1, spill_bytes // 1024)}K",
         # A listing would stay cached for ever; every table here names its files.
         "list_files_cache_limit": "0M",
-        "metadata_cache_limit": "200M",
+        "metadata_cache_limit": f"{max(1, footer_bytes // 1024)}K",
     }
 
 
