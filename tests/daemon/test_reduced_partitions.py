@@ -252,6 +252,36 @@ def test_a_new_definition_spares_counts_that_can_t_be_made_again(
     assert asked(engine) == counted([process, later])
 
 
+def test_blocks_that_come_back_are_counted_after_all(lake: Lake, engine: QueryEngine, clock: HandClock) -> None:
+    process = LogMinutes(lake)
+    block = process.send([(0, 4, "shop::orders")])
+    (row,) = lake.metadata.blocks()
+    assert row.block_id == block.block_id
+    payload = lake.objects.get(row.object_key)
+    lake.objects.delete([row.object_key])
+    clock.now += MINUTE
+    other = LogMinutes(lake, 2)
+    other.send([(1, 2, "shop::cache")])
+    clock.now += HOUR
+    keep_logs(lake, clock)
+    keep_stats(lake, engine, clock)
+    (stats,) = global_partitions(lake, LOG_STATS)
+    assert stats.failed_blocks == 1
+    assert asked(engine) == counted([other])
+    keeper = kept(lake, engine, clock)
+    assert keeper.mend(always) == 0
+    assert global_partitions(lake, LOG_STATS) == [stats]
+    # The object is there again, and somebody has the log made anew.
+    lake.objects.put(row.object_key, payload)
+    (logs,) = global_partitions(lake, LOG_ENTRIES)
+    lake.metadata.replace_partitions("log_entries", "global", frozenset({logs.partition_id}), None)
+    keep_logs(lake, clock)
+    assert keeper.mend(always) == 0
+    assert asked(engine) == counted([process, other])
+    (stats,) = global_partitions(lake, LOG_STATS)
+    assert stats.failed_blocks == 0
+
+
 def test_explaining_counts_nothing(lake: Lake, engine: QueryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     LogMinutes(lake).send([(0, 4, "shop::orders")])
 

@@ -172,6 +172,7 @@ class Daemon:
 
         tick = self._settings.tick_s
         jobs = [Job(f"{partitions.name}/minute", lease, tick * MERGE_TICKS["minute"], cover)]
+        jobs.append(Job(f"{partitions.name}/mend", lease, self._settings.sweep_interval_s, partitions.mend))
         for tier in partitions.tiers:
             jobs.append(Job(f"{partitions.name}/{tier.name}", lease, tick * MERGE_TICKS[tier.name], merge(tier)))
         return jobs

@@ -45,6 +45,14 @@ class _Piece:
     blocks: Sequence[BlockRow]
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What rows are made of: the hash of the blocks, and how many of them give no rows, or not all."""
+
+    source_hash: bytes
+    failed_blocks: int
+
+
 class ReducedPartitions:
     """Covers one view defined by SQL, and merges its partitions up to the largest bucket of its definition.
 
@@ -63,6 +71,7 @@ class ReducedPartitions:
         # Only to tell each partition once.
         self._told: set[str] = set()
         self._sources = [each for each in reductions.made_of(view_set) if each.decoded is not None]
+        self._between = reductions.reduced_below(view_set)
         # None reads blocks of all tags, as view `blocks` does.
         self._tags: list[str | None] = [each.decoded.stream_tag for each in self._sources if each.decoded is not None]
         if len(self._sources) < len(reductions.made_of(view_set)):
@@ -91,7 +100,26 @@ class ReducedPartitions:
             # What is left are partitions of another definition: no query of this one reads them.
             if any(self._is_irreplaceable(partition) for partition in present):
                 continue
-            failures += not self._made(piece.insert_range, (), present, source_hash(piece.blocks), keep_going)
+            origin = self._origin(piece.blocks)
+            failures += not self._made(piece.insert_range, (), present, origin, keep_going)
+        return failures
+
+    def mend(self, keep_going: KeepGoing) -> int:
+        """Make those partitions again for which blocks were missing that can be decoded by now; returns how many
+        failed. Raises `LakeUnavailable`."""
+        failures = 0
+        for partition in self._lake.metadata.partitions(self._view_set.name, GLOBAL_INSTANCE):
+            if not partition.failed_blocks or partition.schema_hash != self._view_set.schema_hash:
+                continue
+            if not keep_going():
+                break
+            insert_range = InsertRange(partition.begin_insert_time, partition.end_insert_time)
+            origin = self._origin(self._blocks(insert_range, None))
+            if origin.source_hash != partition.source_hash or origin.failed_blocks >= partition.failed_blocks:
+                continue
+            # Rows of a view between may still lack what came back to its own sources: they are mended first.
+            if not any(self._lacks_blocks(view_set, insert_range) for view_set in self._between):
+                failures += not self._made(insert_range, (), [partition], origin, keep_going)
         return failures
 
     def merge(self, tier: Tier, keep_going: KeepGoing) -> int:
@@ -105,8 +133,11 @@ class ReducedPartitions:
                 self._blocks(gap, 1) for gap in bucket.gaps
             ):
                 continue
-            source = sum_source_hashes(part.source_hash for part in bucket.parts)
-            failures += not self._made(bucket.insert_range, bucket.parts, bucket.parts, source, keep_going)
+            origin = _Origin(
+                sum_source_hashes(part.source_hash for part in bucket.parts),
+                sum(part.failed_blocks for part in bucket.parts),
+            )
+            failures += not self._made(bucket.insert_range, bucket.parts, bucket.parts, origin, keep_going)
         return failures
 
     def _pieces(self, begin: int) -> Iterator[_Piece]:
@@ -163,6 +194,18 @@ class ReducedPartitions:
                 found[block.block_id] = block
         return sorted(found.values(), key=lambda block: (block.insert_time, block.block_id))
 
+    def _origin(self, blocks: Sequence[BlockRow]) -> _Origin:
+        """To be asked before rows are read: what is mended in between is then mended here, too, by the next look."""
+        ids = [block.block_id for block in blocks]
+        failed = sum(len(self._lake.metadata.blocks_in_error(source.name, ids)) for source in self._sources)
+        return _Origin(source_hash(blocks), failed)
+
+    def _lacks_blocks(self, view_set: ViewSet, insert_range: InsertRange) -> bool:
+        partitions = self._lake.metadata.partitions(
+            view_set.name, GLOBAL_INSTANCE, insert_begin=insert_range.begin, insert_end=insert_range.end
+        )
+        return any(each.failed_blocks and each.schema_hash == view_set.schema_hash for each in partitions)
+
     def _sources_cover(self, insert_range: InsertRange) -> bool:
         """Whether the partitions of the sources hold all of their rows in the range."""
         for source in self._sources:
@@ -171,7 +214,7 @@ class ReducedPartitions:
                 for partition in self._lake.metadata.partitions(
                     source.name, GLOBAL_INSTANCE, insert_begin=insert_range.begin, insert_end=insert_range.end
                 )
-                if partition.schema_hash == source.schema_hash
+                if partition.schema_hash in source.readable
             ]
             tag = source.decoded.stream_tag if source.decoded is not None else None
             for gap in uncovered(partitions, insert_range.begin, insert_range.end):
@@ -206,7 +249,7 @@ class ReducedPartitions:
         insert_range: InsertRange,
         parts: Sequence[Partition],
         replaced: Sequence[Partition],
-        source: bytes,
+        origin: _Origin,
         keep_going: KeepGoing,
     ) -> bool:
         """Make a partition of `parts`, and of the sources where they leave gaps, in place of `replaced`; False when
@@ -225,7 +268,9 @@ class ReducedPartitions:
                     insert_range,
                     frozenset(partition.partition_id for partition in replaced),
                 )
-                commit_partition(self._lake, slot, FinishedFile(local, written, source, 0))
+                commit_partition(
+                    self._lake, slot, FinishedFile(local, written, origin.source_hash, origin.failed_blocks)
+                )
         except LakeUnavailable:
             raise
         except ReductionStopped:

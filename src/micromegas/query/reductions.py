@@ -53,14 +53,21 @@ class Reductions:
 
     def made_of(self, view_set: ViewSet) -> list[ViewSet]:
         """The views at the bottom of a view's sources: those that are not reduced themselves."""
+        return [each for each in self._below(view_set) if each.reduced is None]
+
+    def reduced_below(self, view_set: ViewSet) -> list[ViewSet]:
+        """The reduced views between a view and those at the bottom."""
+        return [each for each in self._below(view_set) if each.reduced is not None]
+
+    def _below(self, view_set: ViewSet) -> list[ViewSet]:
         found: dict[str, ViewSet] = {}
         pending = [self._views[view_set.name]]
         while pending:
             for source in pending.pop().sources.values():
+                if source.view_set is not None:
+                    found[source.view_set.name] = source.view_set
                 if isinstance(source, ReducedView):
                     pending.append(source)
-                elif source.view_set is not None:
-                    found[source.view_set.name] = source.view_set
         return list(found.values())
 
     def reduce(
