@@ -153,4 +153,5 @@ bench: setup-test
 	$(PY) bench/materialize.py ../shared/vectors/service
 	$(PY) bench/query.py ../shared/vectors/service
 	$(PY) bench/histograms.py
+	$(PY) bench/perfetto.py
 	$(PY) bench/service.py
