@@ -167,7 +167,8 @@ def test_partitions_of_an_older_schema_are_replaced(lake: Lake, clock: HandClock
     older = dataclasses.replace(LOG_ENTRIES, decoded=dataclasses.replace(LOG_ENTRIES.decoded, decoder_version=0))
     cover(lake, older, clock)
     assert {each.schema_hash for each in global_partitions(lake, LOG_ENTRIES)} == {older.schema_hash}
-    log(engine, made("materialize_partitions", MIDNIGHT, MIDNIGHT + HOUR, 3600))
+    (message,) = log(engine, made("materialize_partitions", MIDNIGHT, MIDNIGHT + HOUR, 3600))
+    assert "partitions of an older schema made again" in message
     assert {each.schema_hash for each in global_partitions(lake, LOG_ENTRIES)} == {LOG_ENTRIES.schema_hash}
     assert check_lake(lake, [telemetry]) == len(telemetry.values)
 

@@ -15,7 +15,7 @@ from micromegas.daemon.insert_clock import SECOND, Clock, close_until
 from micromegas.daemon.merge_buckets import MAX_MERGED_BYTES, MergeBucket
 from micromegas.daemon.merging import Stopped, merge_bucket
 from micromegas.daemon.source_blocks import lost_blocks
-from micromegas.lake import Lake, Partition, PartitionConflict, PartitionRange, UnknownPartitions
+from micromegas.lake import BlockRow, Lake, Partition, PartitionConflict, PartitionRange, UnknownPartitions
 from micromegas.views.block_decoding import decoded_from
 from micromegas.views.catalogue import VIEW_SETS
 from micromegas.views.partition_writer import InsertRange, PartitionSlot, build_partition
@@ -147,6 +147,9 @@ class Administration:
         notes = []
         if lost := lost_blocks(self._lake, view_set, present):
             notes.append(f"{lost} blocks that its rows were made of are gone")
+        renewed = sum(keep_going() and self._renew(view_set, partition) for partition in present)
+        if renewed:
+            notes.append(f"{renewed} partitions of an older schema made again")
         made = FreshPartitions(self._lake, view_set, self._clock).fill(bucket, keep_going)
         if made:
             notes.append(f"{made} partitions made")
@@ -162,6 +165,15 @@ class Administration:
                 except Stopped:
                     notes.append("stopped")
         return ", ".join(notes) or "up to date"
+
+    def _renew(self, view_set: ViewSet, partition: Partition) -> bool:
+        """Make a partition of another schema again, if its blocks are all there."""
+        if partition.schema_hash == view_set.schema_hash or lost_blocks(self._lake, view_set, [partition]):
+            return False
+        covered = _covered(partition)
+        slot = PartitionSlot(view_set, GLOBAL_INSTANCE, covered, frozenset({partition.partition_id}))
+        build_partition(self._lake, slot, self._blocks(view_set, covered))
+        return True
 
     def _check_regenerable(self, view_set: ViewSet, bucket: InsertRange) -> list[Partition]:
         """What is to be replaced, if everything allows it."""
@@ -181,19 +193,25 @@ class Administration:
 
     def _regenerate(self, view_set: ViewSet, bucket: InsertRange) -> str:
         present = self._check_regenerable(view_set, bucket)
-        blocks = self._lake.metadata.blocks(
-            tag=decoded_from(view_set).stream_tag,
-            insert_begin=bucket.begin,
-            insert_end=bucket.end,
-            limit=MAX_BUCKET_BLOCKS + 1,
-        )
-        if len(blocks) > MAX_BUCKET_BLOCKS:
-            raise OrderRefused(f"{_shown(bucket)} holds more than {MAX_BUCKET_BLOCKS} blocks: choose shorter buckets")
+        blocks = self._blocks(view_set, bucket)
         if not blocks and not present:
             return "nothing there"
         replaces = frozenset(partition.partition_id for partition in present)
         made = build_partition(self._lake, PartitionSlot(view_set, GLOBAL_INSTANCE, bucket, replaces), blocks)
         return f"{made.num_rows} rows of {len(blocks)} blocks, {_file(made)}, instead of {len(present)} partitions"
+
+    def _blocks(self, view_set: ViewSet, insert_range: InsertRange) -> list[BlockRow]:
+        blocks = self._lake.metadata.blocks(
+            tag=decoded_from(view_set).stream_tag,
+            insert_begin=insert_range.begin,
+            insert_end=insert_range.end,
+            limit=MAX_BUCKET_BLOCKS + 1,
+        )
+        if len(blocks) > MAX_BUCKET_BLOCKS:
+            raise OrderRefused(
+                f"{_shown(insert_range)} holds more than {MAX_BUCKET_BLOCKS} blocks: choose shorter buckets"
+            )
+        return blocks
 
     def _partitions(self, view_set: ViewSet, bucket: InsertRange) -> list[Partition]:
         return self._lake.metadata.partitions(
