@@ -16,8 +16,9 @@ from e2e.made_traffic import START_TIME
 from query.asking import ask, column, one
 from query.conftest import SETTINGS
 
-from micromegas.config import LakeSettings, QuerySettings
+from micromegas.config import LakeSettings, QuerySettings, RetentionPolicies
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE
+from micromegas.daemon.selection import PolicyError, Selection
 from micromegas.lake import Lake
 from micromegas.query import QueryEngine, QueryError
 from micromegas.views.sql_definition import read_definitions
@@ -292,6 +293,10 @@ def test_what_reads_a_wrong_view_says_so(small_lake: Lake, tmp_path: Path) -> No
     with engine_with(small_lake, tmp_path, text) as engine:
         told = [str(problem) for problem in engine.view_problems]
         assert "view above: it reads below, which can't be used either" in told[1]
+        # A policy for its rows is no mistake on that account.
+        Selection(engine, RetentionPolicies(derived={"below": 3}))
+        with pytest.raises(PolicyError):
+            Selection(engine, RetentionPolicies(derived={"elsewhere": 3}))
         # Who asks for it learns the reason.
         with pytest.raises(QueryError, match=r"views\.sql line 4: view below: transform: .*nothing"):
             ask(engine, "SELECT * FROM below")

@@ -223,6 +223,7 @@ def retention(
     object_store: ObjectStore = None,
     retention_days: RetentionDays = None,
     retention_policies: RetentionPoliciesFile = None,
+    views: Views = None,
     format: Format = None,
 ) -> None:
     """Shows what policies would delete now, and deletes nothing. Opens the lake itself, beside its servers."""
@@ -235,6 +236,7 @@ def retention(
         object_store=object_store,
         retention_days=retention_days,
         retention_policies=retention_policies,
+        views=views,
     )
     run_retention(flags, os.environ, format or "table")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from micromegas.cli.errors import CliError
 from micromegas.cli.formats import FORMATS, writer_for
-from micromegas.cli.settings import ServiceFlags, daemon_settings, lake_settings
+from micromegas.cli.settings import ServiceFlags, daemon_settings, lake_settings, query_settings
 
 
 def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_name: str) -> None:
@@ -20,7 +20,6 @@ def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_na
     os.environ.setdefault("TOKIO_WORKER_THREADS", "8")
     import pyarrow as pa
 
-    from micromegas.config import QuerySettings
     from micromegas.daemon.retention import Retention
     from micromegas.daemon.selection import PolicyError, Selection
     from micromegas.lake import Lake, LakeError
@@ -30,7 +29,7 @@ def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_na
     try:
         settings = daemon_settings(flags)
         with Lake.open(lake_settings(flags, environment)) as lake:
-            engine = query_engine(lake, QuerySettings())
+            engine = query_engine(lake, query_settings(flags))
             try:
                 select = Selection(engine, settings.policies)
                 lines = Retention(lake, settings, lake.clock, select).report()

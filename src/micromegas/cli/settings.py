@@ -57,20 +57,11 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
     """Settings of the roles that the flags ask for; `CliError` for values that can't be."""
     from micromegas.serve.node import NodeSettings
 
-    if flags.views is not None:
-        try:
-            flags.views.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CliError(f"the file of views can't be read: {error}; check --views") from None
     try:
         keys = parse_api_keys(environment["MICROMEGAS_API_KEYS"]) if environment.get("MICROMEGAS_API_KEYS") else ()
         admins = parse_admins(environment["MICROMEGAS_ADMINS"]) if environment.get("MICROMEGAS_ADMINS") else frozenset()
         lake = lake_settings(flags, environment)
-        query = QuerySettings(views_file=flags.views)
-        if flags.memory_limit_mb is not None:
-            query = replace(query, memory_bytes=flags.memory_limit_mb * MIB)
-        if flags.query_memory_limit_mb is not None:
-            query = replace(query, query_memory_bytes=flags.query_memory_limit_mb * MIB)
+        query = query_settings(flags)
         ingest = None
         if flags.http_port is not None:
             ingest = IngestSettings(host=flags.host, port=flags.http_port, api_keys=keys)
@@ -83,6 +74,21 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
     except ValueError as error:
         raise CliError(str(error)) from None
     return NodeSettings(lake=lake, query=query, ingest=ingest, flight=flight, daemon=daemon)
+
+
+def query_settings(flags: ServiceFlags) -> QuerySettings:
+    """What queries may take, and the file of views, which is looked at; raises `CliError` or `ValueError`."""
+    if flags.views is not None:
+        try:
+            flags.views.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CliError(f"the file of views can't be read: {error}; check --views") from None
+    query = QuerySettings(views_file=flags.views)
+    if flags.memory_limit_mb is not None:
+        query = replace(query, memory_bytes=flags.memory_limit_mb * MIB)
+    if flags.query_memory_limit_mb is not None:
+        query = replace(query, query_memory_bytes=flags.query_memory_limit_mb * MIB)
+    return query
 
 
 def lake_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> LakeSettings:

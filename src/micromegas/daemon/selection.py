@@ -25,6 +25,8 @@ class Selection:
     def __init__(self, engine: QueryEngine, policies: RetentionPolicies) -> None:
         self._engine = engine
         known = VIEW_SETS.keys() | {table.name for table in engine.tables()}
+        # What is wrong with a site's view must not end what does not need it.
+        known |= {problem.view for problem in engine.view_problems if problem.view is not None}
         for view_set in policies.derived or ():
             if view_set not in known:
                 raise PolicyError(f"retention policies: there is no view set {view_set!r}; known are {sorted(known)}")
