@@ -4,7 +4,7 @@
 
 Each runs in a process of its own, whose peak of memory is printed: `sum`, the histograms without a limit, and with a
 limit that they exceed many times over, so that they must spill. The aim is 8 times the CPU seconds of `sum`. At last
-one histogram of all rows, which has to fit.
+one histogram of all rows, within the same limit.
 """
 
 from __future__ import annotations
@@ -79,7 +79,12 @@ def main() -> None:
         write_measures(folder / "measures.parquet", arguments.rows, arguments.groups)
         print(f"{arguments.rows} rows, {arguments.groups} groups, {arguments.bins} bins")
         base = in_process(folder, STATEMENTS["sum"], 0)["cpu"]
-        for title, limit in [("sum", 0), ("histograms", 0), ("histograms", arguments.memory_mb), ("one histogram", 0)]:
+        for title, limit in [
+            ("sum", 0),
+            ("histograms", 0),
+            ("histograms", arguments.memory_mb),
+            ("one histogram", arguments.memory_mb),
+        ]:
             found = in_process(folder, STATEMENTS[title].format(bins=arguments.bins), limit)
             told = f"limit {limit} MB" if limit else "no limit"
             print(

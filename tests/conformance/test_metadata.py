@@ -142,6 +142,11 @@ def test_52_property_functions(asked: Asked) -> None:
     ).replace("{{}}", "{}")
     as_json = json.dumps(process.properties, sort_keys=True, separators=(",", ":"))
     assert asked.rows(sql) == [(2, "main", None, as_json, 0)]
+    pairs = ", ".join(f"named_struct('key', '{key}', 'value', '{value}')" for key, value in process.properties.items())
+    listed = f"properties_to_array(properties_to_dict(make_array({pairs})))"
+    of_list = f"properties_length({listed}), property_get({listed}, 'branch'), property_get({listed}, 'none')"
+    sql = f"SELECT {of_list}, jsonb_format_json(properties_to_jsonb({listed}))"
+    assert asked.rows(sql) == [(2, "main", None, as_json)]
 
 
 def test_53_partition_census(asked: Asked) -> None:

@@ -9,6 +9,8 @@ import pytest
 from datafusion import SessionConfig, SessionContext
 from engine.histogram_reference import histogram, total
 from engine.jsonb_reference import encode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from micromegas.query import QueryError, functions
 
@@ -220,16 +222,65 @@ def test_empty_groups(context: SessionContext):
     ("call", "message"),
     [
         ("make_histogram(0.0, 100.0, 0, v)", "histogram of 0 bins"),
-        ("make_histogram(NULL, 100.0, 5, v)", "histogram start is NULL"),
+        ("make_histogram(NULL, 100.0, 5, v)", "histogram (bound|start) is NULL"),
         ("make_histogram(100.0, 0.0, 5, v)", "is above its end"),
-        ("make_histogram('nan'::double, 1.0, 5, v)", "not both finite"),
+        ("make_histogram('nan'::double, 1.0, 5, v)", "not both finite|change within a group"),
         ("make_histogram(v, 100.0, 5, v)", "histogram bound is NULL"),
-        ("make_histogram(g, 100.0, 5, v)", "change within a group"),
+        ("make_histogram(n, 100.0, 5, v)", "change within a group"),
+        ("make_histogram(0.0, 100.0 + n / 64, 5, v)", "change within a group"),
+        (
+            "make_histogram(CASE WHEN n = 7 THEN 'nan'::double ELSE 1.0 END, 100.0, 5, v)",
+            "not both finite|change within",
+        ),
     ],
 )
-def test_wrong_bounds_fail_the_query(context: SessionContext, call: str, message: str):
+@pytest.mark.parametrize("grouping", ["", "GROUP BY v IS NULL AND v IS NOT NULL"])
+def test_wrong_bounds_fail_the_query(context: SessionContext, call: str, message: str, grouping: str):
     with pytest.raises(Exception, match=message):
-        rows(context, f"SELECT {call} FROM m")
+        rows(context, f"SELECT {call} FROM (SELECT *, row_number() OVER () - 1 AS n FROM m) {grouping}")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    values=st.lists(st.none() | st.floats(-20, 120), max_size=300),
+    batch_rows=st.integers(1, 40),
+    bounds=st.tuples(st.integers(-10, 50), st.integers(0, 60), st.integers(1, 9)),
+    keep=st.integers(0, 4),
+)
+def test_one_group_is_as_one_of_many(
+    values: list[float | None], batch_rows: int, bounds: tuple[int, int, int], keep: int
+):
+    low, high, bins = float(bounds[0]), float(bounds[0] + bounds[1]), bounds[2]
+    context = SessionContext(SessionConfig({"datafusion.sql_parser.dialect": "postgresql"}))
+    functions.register(context)
+    table = pa.table(
+        {"v": pa.array(values, pa.float64()), "n": range(len(values)), "lo": [low] * len(values)},
+        schema=pa.schema([("v", pa.float64()), ("n", pa.int64()), ("lo", pa.float64())]),
+    )
+    empty = pa.RecordBatch.from_pylist([], table.schema)
+    context.register_record_batches("t", [[*table.to_batches(batch_rows), empty], [empty]])
+    kept = [value for place, value in enumerate(values) if place % 5 >= keep]
+    expected = histogram(low, high, bins, kept).row()
+    literal = f"make_histogram({low}, {high}, {bins}, v)"
+    for call in (
+        f"{literal} FILTER (WHERE n % 5 >= {keep})",
+        f"{literal} FILTER (WHERE n % 5 >= {keep} AND lo = {low})",
+    ):
+        [found] = rows(context, f"SELECT {call} AS h FROM t")
+        assert near(found["h"], expected)
+    [found] = rows(context, f"SELECT make_histogram(lo, {high}, {bins}, v) AS h FROM t WHERE n % 5 >= {keep}")
+    assert near(found["h"], expected) if kept else found["h"] is None
+    per_row = f"SELECT make_histogram({low}, {high}, {bins}, v) AS h FROM t WHERE n % 5 >= {keep} GROUP BY n"
+    [found] = rows(context, f"SELECT sum_histograms(h) AS h FROM ({per_row})")
+    assert near(found["h"], expected) if kept else found["h"] is None
+
+
+def near(found: dict, expected: dict) -> bool:
+    """Equal but for the order in which numbers were added."""
+    sums = ("sum", "sum_sq")
+    return {key: value if key not in sums else None for key, value in found.items()} == {
+        key: value if key not in sums else None for key, value in expected.items()
+    } and all(math.isclose(found[key], expected[key], rel_tol=1e-9, abs_tol=1e-9) for key in sums)
 
 
 def test_unlike_histograms_fail_the_query(context: SessionContext):
@@ -240,6 +291,36 @@ def test_unlike_histograms_fail_the_query(context: SessionContext):
 def test_the_column_of_an_unnamed_call_can_be_read(context: SessionContext):
     table = context.sql(functions.expanded("SELECT g, make_histogram(0.0, 1.0, 1, v) FROM m GROUP BY g LIMIT 1"))
     assert table.to_arrow_table().num_columns == 2
+
+
+CALLS = st.sampled_from(
+    [
+        "make_histogram(0, 1, 2, v)",
+        "make_histogram(0, 1, 2, v) FILTER (WHERE v > 1)",
+        "count_from_histogram(make_histogram(0, 1, 2, v) FILTER (WHERE v > 1)) + 1",
+        "make_histogram(0, 1, 2, v)['count']",
+        "CASE WHEN make_histogram(0, 1, 2, v) IS NULL THEN 1 END",
+        "(make_histogram(0, 1, 2, v))",
+        "(SELECT make_histogram(0, 1, 2, v) FILTER (WHERE v > 1) FROM m)",
+        "quantile_from_histogram((SELECT sum_histograms(h) FROM (SELECT make_histogram(0, 1, 2, v) h FROM m)), 0.5)",
+        "(SELECT count(*) FROM expand_histogram((SELECT make_histogram(0, 1, 2, v) FROM m)) x)",
+        "EXISTS (SELECT sum_histograms(h) FROM (SELECT make_histogram(0, 1, 2, v) h FROM m GROUP BY g))",
+        "count(*)",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(CALLS, st.booleans()), min_size=1, max_size=4, unique_by=lambda item: item[0]), st.booleans())
+def test_what_is_expanded_can_be_parsed(context: SessionContext, calls: list[tuple[str, bool]], distinct: bool):
+    items = [f"{call} AS c{place}" if is_named else call for place, (call, is_named) in enumerate(calls)]
+    sql = f"SELECT {'DISTINCT ' if distinct else ''}{', '.join(items)} FROM m"
+    names = context.sql(functions.expanded(sql)).schema().names
+    for place, (call, is_named) in enumerate(calls):
+        if is_named:
+            assert names[place] == f"c{place}"
+        elif not call.endswith("END") and call != "count(*)":
+            assert names[place] == call
 
 
 def test_wrong_calls():

@@ -12,7 +12,7 @@ from micromegas.query import QueryError, functions
 from micromegas.query.functions.sql_text import Kind, tokens
 
 CALL = "sum_histograms(h)"
-EXPANDED = "sum_of_histograms(array_agg(h))"
+EXPANDED = "sum_of_rows(h)"
 NAME = f'"{CALL}"'
 
 
@@ -28,6 +28,16 @@ NAME = f'"{CALL}"'
             f"/* {CALL} /* nested */ {CALL} */ SELECT {EXPANDED} AS {NAME}",
         ),
         (f"SELECT f({CALL}, g({CALL}))", f'SELECT f({EXPANDED}, g({EXPANDED})) AS "f({CALL}, g({CALL}))"'),
+        (
+            f"SELECT {CALL} FILTER (WHERE a) FROM t",
+            f'SELECT {EXPANDED} FILTER (WHERE a) AS "{CALL} FILTER (WHERE a)" FROM t',
+        ),
+        (
+            "SELECT make_histogram(0, 1, 2, v) FILTER (WHERE a)",
+            "SELECT coalesce(histogram_of_rows(CAST(0 AS DOUBLE), CAST(1 AS DOUBLE), CAST(2 AS BIGINT), "
+            "CAST(v AS DOUBLE)) FILTER (WHERE a), histogram_of_list(CAST(0 AS DOUBLE), CAST(1 AS DOUBLE), "
+            'CAST(2 AS BIGINT), NULL)) AS "make_histogram(0, 1, 2, v) FILTER (WHERE a)"',
+        ),
         (f"SELECT {CALL} + 1 FROM t", f'SELECT {EXPANDED} + 1 AS "{CALL} + 1" FROM t'),
         (f"SELECT a, {CALL}['x'] , b", f"""SELECT a, {EXPANDED}['x'] AS "{CALL}['x']" , b"""),
         (f'SELECT f( "a" -- why\n,{CALL})', f'SELECT f( "a" -- why\n,{EXPANDED}) AS "f( ""a"" ,{CALL})"'),
@@ -47,16 +57,16 @@ NAME = f'"{CALL}"'
         (f"SELECT * REPLACE ({CALL} AS a)", f"SELECT * REPLACE ({EXPANDED} AS a)"),
         (f"SELECT a FROM (SELECT {CALL}) AS b", f"SELECT a FROM (SELECT {EXPANDED} AS {NAME}) AS b"),
         ("sum_histograms(h -- the histogram\n)", EXPANDED),
-        ("sum_histograms(f(a, b)[1, 2])", "sum_of_histograms(array_agg(f(a, b)[1, 2]))"),
-        ("sum_histograms(CASE WHEN a = ')' THEN h END)", "sum_of_histograms(array_agg(CASE WHEN a = ')' THEN h END))"),
-        (f"sum_histograms((SELECT {CALL}))", f"sum_of_histograms(array_agg((SELECT {EXPANDED} AS {NAME})))"),
-        (f"{CALL} FILTER (WHERE a) x", "sum_of_histograms(array_agg(h) FILTER (WHERE a)) x"),
+        ("sum_histograms(f(a, b)[1, 2])", "sum_of_rows(f(a, b)[1, 2])"),
+        ("sum_histograms(CASE WHEN a = ')' THEN h END)", "sum_of_rows(CASE WHEN a = ')' THEN h END)"),
+        (f"sum_histograms((SELECT {CALL}))", f"sum_of_rows((SELECT {EXPANDED} AS {NAME}))"),
+        (f"{CALL} FILTER (WHERE a) x", "sum_of_rows(h) FILTER (WHERE a) x"),
         (f"{CALL} over w, 1", "sum_of_histograms(array_agg(h) over w), 1"),
         (
             f"{CALL} filter(where a) OVER (ORDER BY b)",
             "sum_of_histograms(array_agg(h) filter(where a) OVER (ORDER BY b))",
         ),
-        (f"{CALL} FILTER (WHERE {CALL} > 1)", f"sum_of_histograms(array_agg(h) FILTER (WHERE {EXPANDED} > 1))"),
+        (f"{CALL} FILTER (WHERE {CALL} > 1)", f"sum_of_rows(h) FILTER (WHERE {EXPANDED} > 1)"),
         (f"SELECT 1; SELECT {CALL}", f"SELECT 1; SELECT {EXPANDED} AS {NAME}"),
     ],
 )
@@ -144,15 +154,46 @@ def test_a_subquery_becomes_a_table():
     assert "(SELECT (SELECT 1) + (SELECT 2) AS v, true AS is_row) AS s" in sql
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT a, {} AS b FROM t GROUP BY a",
+        "SELECT a FROM t GROUP BY a HAVING ({} IS NULL)",
+        "SELECT a, f(g({})) AS b FROM (SELECT 1) t GROUP BY (a)",
+        "SELECT 1 AS a UNION SELECT {} AS b FROM t GROUP BY a",
+    ],
+)
+def test_calls_over_many_groups(sql: str):
+    assert functions.expanded(sql.format(CALL)) == sql.format("sum_of_histograms(array_agg(h))")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT {} AS b FROM (SELECT 1 FROM t GROUP BY a) t",
+        "SELECT {} AS b FROM t UNION SELECT 1 FROM t GROUP BY a",
+        "SELECT 1 FROM t WHERE a = (SELECT {} AS b FROM t) GROUP BY a",
+        'SELECT {} AS b, "group" FROM t',
+    ],
+)
+def test_calls_over_one_group(sql: str):
+    assert functions.expanded(sql.format(CALL)) == sql.format(EXPANDED)
+
+
 def test_literals_and_computed_bounds():
-    literal = functions.expanded("make_histogram(-1.5e3, +(2*$hi), $3, v)")
-    assert literal == (
-        "histogram_of_list(CAST(-1.5e3 AS DOUBLE), CAST(+(2*$hi) AS DOUBLE), CAST($3 AS BIGINT), "
-        "array_agg(CAST(v AS DOUBLE)))"
+    casts = "CAST(-1.5e3 AS DOUBLE), CAST(+(2*$hi) AS DOUBLE), CAST($3 AS BIGINT)"
+    one_group = functions.expanded("make_histogram(-1.5e3, +(2*$hi), $3, v) FILTER (WHERE ok)")
+    assert one_group == (
+        f"coalesce(histogram_of_rows({casts}, CAST(v AS DOUBLE)) FILTER (WHERE ok), histogram_of_list({casts}, NULL))"
     )
-    computed = functions.expanded("make_histogram(lo, 2, 3, v) FILTER (WHERE ok)")
-    assert computed.startswith("histogram_of_group(min(CAST(lo AS DOUBLE)) FILTER (WHERE ok), max(")
+    literal = functions.expanded("SELECT make_histogram(-1.5e3, +(2*$hi), $3, v) AS h GROUP BY a")
+    assert literal == f"SELECT histogram_of_list({casts}, array_agg(CAST(v AS DOUBLE))) AS h GROUP BY a"
+    computed = functions.expanded("SELECT make_histogram(lo, 2, 3, v) FILTER (WHERE ok) AS h GROUP BY a")
+    assert computed.startswith("SELECT histogram_of_group(min(nanvl(CAST(lo AS DOUBLE), ")
     assert computed.count("FILTER (WHERE ok)") == 8
+    assert functions.expanded("make_histogram(lo, 2, 3, v)") == (
+        "histogram_of_rows(CAST(lo AS DOUBLE), CAST(2 AS DOUBLE), CAST(3 AS BIGINT), CAST(v AS DOUBLE))"
+    )
 
 
 def test_deep_nesting_is_refused_without_harm():

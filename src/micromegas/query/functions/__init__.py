@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from datafusion import SessionContext
 
+from micromegas.query.functions.accumulators import register_accumulators
 from micromegas.query.functions.aggregates import AGGREGATES, AggregateFunction
 from micromegas.query.functions.charts import CHART_FUNCTIONS
 from micromegas.query.functions.expansion import expanded
@@ -41,6 +42,7 @@ SCALARS: tuple[ScalarFunction, ...] = (
 
 
 def register(context: SessionContext, scalars: Iterable[ScalarFunction] = SCALARS) -> None:
-    """Makes scalar functions known to a context and to those that are derived from it."""
+    """Makes scalar functions, and what our aggregates become, known to a context and those that are derived from it."""
+    register_accumulators(context)
     for function in scalars:
         function.register(context)

@@ -7,6 +7,9 @@ from micromegas.query.functions.statement import Replacement, Statement
 from micromegas.query.functions.value_tables import VALUE_TABLES
 
 _AGGREGATES = {each.name: Replacement(each.signature, len(each.arguments), each.sql) for each in AGGREGATES}
+_OF_ONE_GROUP = {
+    each.name: Replacement(each.signature, len(each.arguments), each.sql_of_one_group) for each in AGGREGATES
+}
 _TABLES = {each.name: Replacement(each.signature, 1, each.sql) for each in VALUE_TABLES}
 _NAMES = frozenset([*_AGGREGATES, *_TABLES])
 
@@ -24,7 +27,7 @@ def expanded(sql: str) -> str:
     replacements = {}
     for index, name in statement.calls(_NAMES):
         if name in _AGGREGATES:
-            replacements[index] = _AGGREGATES[name]
+            replacements[index] = (_OF_ONE_GROUP if statement.is_over_one_group(index) else _AGGREGATES)[name]
         elif statement.is_table(index):
             replacements[index] = _TABLES[name]
     return statement.replaced(replacements)

@@ -5,6 +5,7 @@ Only the statement's own text is moved about in it; what can't be parsed stays, 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,14 @@ class Replacement:
     sql: Callable[[Sequence[Value], str], str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a token stands: after which word that starts a clause, within the same brackets, and in which SELECT."""
+
+    clause: str | None
+    select: int | None
+
+
 class Statement:
     """The tokens of a statement, which are named by their index, and where brackets close."""
 
@@ -52,6 +61,9 @@ class Statement:
         self.tokens = tokens(sql)
         self._closing = _closing_brackets(self.tokens)
         self._opening = {closing: opening for opening, closing in self._closing.items()}
+        self._places: list[_Place] = []
+        self._grouped: set[int] = set()
+        self._find_places()
 
     def calls(self, names: frozenset[str]) -> Iterator[tuple[int, str]]:
         """Index and name of each call of one of the functions, with its closing bracket in the text."""
@@ -73,10 +85,17 @@ class Statement:
             if any(self._is_word(before, word) for word in ("from", "join", "lateral")):
                 return True
             if self._is_symbol(before, ","):
-                return self._clause_before(before) in _CLAUSES_OF_TABLES
+                return self._places[before].clause in _CLAUSES_OF_TABLES
             if not self._is_symbol(before, "("):
                 return False
             index = before
+
+    def is_over_one_group(self, index: int) -> bool:
+        """Whether the call at `index`, if it is an aggregate, is one of a SELECT without GROUP BY and no window."""
+        following = self.closing(index) + 1
+        if self._is_word(following, "filter"):
+            following = self._closing.get(following + 1, following) + 1
+        return self._places[index].select not in self._grouped and not self._is_word(following, "over")
 
     def replaced(self, replacements: dict[int, Replacement]) -> str:
         """The text with each of the calls replaced; a column of a SELECT that thereby loses its name gets it back.
@@ -132,9 +151,30 @@ class Statement:
                 # an item that ends with a name may have that for an alias
                 is_named = first == last or self.tokens[last - 1].kind in (*_NAMES, Kind.TEXT)
                 is_wildcard = any(self._is_symbol(place, "*") for place in (first, first + 2))
-                if not is_named and not is_wildcard and any(first <= call < last for call in calls):
+                first_call = bisect_left(calls, first)
+                has_call = first_call < len(calls) and calls[first_call] < last
+                if not is_named and not is_wildcard and has_call:
                     aliases[last - 1] = self._shown(first, last)
         return aliases
+
+    def _find_places(self) -> None:
+        frames = [_Place(None, None)]
+        own_selects: list[int | None] = [None]
+        for index, token in enumerate(self.tokens):
+            if index in self._opening and len(frames) > 1:
+                frames.pop()
+                own_selects.pop()
+            place = frames[-1]
+            self._places.append(place)
+            if token.kind is Kind.WORD and token.value in _CLAUSES and not self._is_symbol(index - 1, "."):
+                if token.value == "select":
+                    own_selects[-1] = index
+                elif token.value == "group" and own_selects[-1] is not None:
+                    self._grouped.add(own_selects[-1])
+                frames[-1] = _Place(token.value, own_selects[-1] if own_selects[-1] is not None else place.select)
+            if index in self._closing:
+                frames.append(_Place(None, place.select))
+                own_selects.append(None)
 
     def _select_list(self, select: int) -> tuple[int, int]:
         start = select + 1
@@ -163,18 +203,6 @@ class Statement:
                 commas.append(index)
             index = self._closing.get(index, index) + 1
         return list(zip([start, *(comma + 1 for comma in commas)], [*commas, end], strict=True))
-
-    def _clause_before(self, index: int) -> str | None:
-        """The word that starts the clause around `index`, within the same brackets."""
-        while index > 0:
-            index -= 1
-            if index in self._opening:
-                index = self._opening[index]
-            elif index in self._closing:
-                return None
-            elif self.tokens[index].kind is Kind.WORD and self.tokens[index].value in _CLAUSES:
-                return self.tokens[index].value
-        return None
 
     def _shown(self, first: int, last: int) -> str:
         """The text of some tokens, with one space where there is any, or a comment."""
@@ -217,7 +245,11 @@ class _Rewriting:
             if replacement is not None:
                 closing = statement.closing(index)
                 following = statement.clauses_end(closing + 1)
+                # a name for what ends with the clauses comes after all of it
+                alias = self.aliases.pop(following - 1, None)
                 clauses = f" {self.text(closing + 1, following, depth + 1)}" if following > closing + 1 else ""
+                if alias is not None:
+                    self.aliases[following - 1] = alias
                 values = [
                     Value(
                         self.text(first, last, depth + 1),
