@@ -266,7 +266,7 @@ def test_deep_values_are_read_as_deep_as_protobuf_reads_them() -> None:
         assert table["msg"].to_pylist() == ["[" * 40 + '"deep"' + "]" * 40]
 
 
-@pytest.mark.parametrize("depth", [200, 5000, 100_000])
+@pytest.mark.parametrize("depth", [200, 5000, 20_000])
 def test_deeper_ones_are_refused(depth: int) -> None:
     message = AnyValue(string_value="deep").SerializeToString()
     for _ in range(depth):

@@ -19,7 +19,8 @@ class BlockSource:
     """One block as the native builders read it.
 
     Times are ns since the epoch. `begin_ticks` and `end_ticks` are relative to `start_ticks`, events carry the absolute
-    counter. `frequency` is in ticks per second and positive. `format` says how the payload is encoded.
+    counter. `frequency` is in ticks per second and positive. `format` says how the payload is encoded. In blocks of
+    OTLP all ticks are ns since the epoch.
     """
 
     process_id: str

@@ -11,8 +11,9 @@ from micromegas import _core
 class Block:
     """A block as sent.
 
-    Times are nanoseconds since the epoch; ticks are relative to the process's `start_ticks` and may be negative.
-    `payload` is the canonical CBOR map `{dependencies, objects}` of two LZ4 frames. `object_offset` counts the events
+    Times are nanoseconds since the epoch; ticks are relative to the process's `start_ticks` and may be negative (in
+    blocks of OTLP they are nanoseconds since the epoch, too). `payload` is the canonical CBOR map `{dependencies,
+    objects}` of two LZ4 frames, or of nothing and an OTLP message. `object_offset` counts the events
     of the stream before this block; `nb_objects` is the sender's word and may lie.
     """
 
