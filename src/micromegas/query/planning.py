@@ -139,7 +139,8 @@ class Catalogue:
     def rows(self, table: QueryTable, need: ScanNeed, preparation: Preparation) -> DataFrame:
         """The rows of a table within the request's range, and maybe not those outside of the need, for tables that are
         made of others. Blocks. Raises `QueryError`."""
-        return self.filled(self._sessions.derive(), table, table.files(need, preparation), preparation)
+        context = self._sessions.derive(place=preparation.place)
+        return self.filled(context, table, table.files(need, preparation), preparation)
 
     def filled(
         self, context: SessionContext, table: QueryTable, files: TableFiles, preparation: Preparation
@@ -287,7 +288,9 @@ class Planner:
         statement, first, optimized = draft.statement, draft.first, draft.plan
         explain_only = is_explain(optimized)
         _refuse_huge_digests(optimized)
-        preparation = Preparation(request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes, is_wanted)
+        preparation = Preparation(
+            request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes, is_wanted, place
+        )
         needs = scan_needs(optimized, {name: table.filter_columns for name, table in first.tables.items()})
         files = {name: first.tables[name].files(need, preparation) for name, need in needs.items()}
         if not files:

@@ -19,6 +19,7 @@ from micromegas.query.hot_blocks import HotBlocks
 from micromegas.query.just_in_time import JustInTime
 from micromegas.query.partition_files import PartitionFiles
 from micromegas.query.scans import FilterColumns, ScanNeed
+from micromegas.query.session import Place
 from micromegas.query.spool import Spool
 from micromegas.query.tail import tail_blocks
 from micromegas.views.partition_writer import InsertRange
@@ -32,7 +33,8 @@ EVER = InsertRange(0, MAX_TIME)
 class Preparation:
     """What the tables of one statement share: the request's range, its spool, and whether it only explains.
 
-    `is_wanted` turns false once nobody waits for the answer any more.
+    `is_wanted` turns false once nobody waits for the answer any more. What is run meanwhile takes the memory of `place`
+    (None: of no share).
     """
 
     request_range: TimeRange
@@ -41,6 +43,7 @@ class Preparation:
     max_tail_bytes: int
     max_list_bytes: int
     is_wanted: Callable[[], bool]
+    place: Place | None = None
 
     def within_request(self, bounds: Bounds) -> Bounds:
         """Bounds of rows that the request's range lets pass."""

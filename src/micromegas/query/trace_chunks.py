@@ -43,6 +43,8 @@ TYPES = {
 """What `types` may say, several of them with commas between, and the encoder's names for what they hold."""
 
 _CHUNK_BYTES = 512 * 1024
+# More don't fit 64 bits for certain.
+_MAX_DIGITS = 18
 _SPAN_COLUMNS = ("stream_id", "id", "parent", "depth", "begin", "end", "name", "target", "filename", "line")
 _MEASURE_COLUMNS = ("time", "target", "name", "unit", "value", "properties")
 _LOG_COLUMNS = ("time", "target", "level", "msg", "properties")
@@ -181,11 +183,18 @@ class _WrittenTrace:
         labels = [f"process_id {process.process_id}", f"computer {process.computer}", f"user {process.username}"]
         encoder = TraceEncoder(process.process_id, process.exe, labels, self.begin, list(self.sources))
         for stream_id, name, number in self.threads:
-            encoder.add_thread(stream_id, name, int(number) if number is not None and number.isdecimal() else None)
+            encoder.add_thread(stream_id, name, _thread_number(number))
         if self.flows is not None:
             for batch in spooled_batches(self.flows):
                 encoder.add_flows(batch)
         return encoder
+
+
+def _thread_number(text: str | None) -> int | None:
+    """The system's number of a thread, as its sender tells it; None for what is none."""
+    if text is None or not text.isdecimal() or len(text) > _MAX_DIGITS:
+        return None
+    return int(text)
 
 
 def _chunks(trace: _WrittenTrace) -> Iterator[pa.RecordBatch]:
