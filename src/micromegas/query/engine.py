@@ -119,7 +119,7 @@ class QueryEngine:
 
     async def execute(self, request: QueryRequest) -> QueryStream:
         """Plans and starts the statement. Raises `QueryError`; cancelling the await ends the work."""
-        statement = functions.expanded(checked_statement(request.sql))
+        statement = checked_statement(request.sql)
         if request.limit is not None and request.limit < 0:
             raise QueryError("invalid", f"limit {request.limit} is negative")
         for moment in (request.begin, request.end):
@@ -162,7 +162,8 @@ class QueryEngine:
         self._sessions.close()
 
     def _start(self, statement: str, request: QueryRequest, hold: _Hold, deadline: float) -> QueryStream:
-        planned = self._planner.plan(statement, request, hold.spool, hold.place, lambda: not hold.abandoned.is_set())
+        expanded = functions.expanded(statement)
+        planned = self._planner.plan(expanded, request, hold.spool, hold.place, lambda: not hold.abandoned.is_set())
         frame = planned.frame
         if request.limit is not None and not isinstance(frame.logical_plan().to_variant(), _NOT_LIMITABLE):
             frame = frame.limit(request.limit)
