@@ -60,7 +60,7 @@ def fill(lake: Lake, scenario: Path, replicas: int) -> dict[str, list[str]]:
         lake.commit(Replica(number).of(batch))
     urls: dict[str, list[str]] = {}
     for view_set, tag in ((LOG_ENTRIES, "log"), (MEASURES, "metrics")):
-        for group in block_groups(lake.metadata.blocks(tag=tag), 500_000):
+        for group in block_groups(lake.metadata.blocks(tag=tag), max_objects=500_000):
             slot = PartitionSlot(view_set, GLOBAL_INSTANCE, group.insert_range, frozenset())
             partition = build_partition(lake, slot, group.blocks)
             assert partition.file_path is not None

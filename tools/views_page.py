@@ -41,6 +41,13 @@ ABOUT = {
         "SELECT time, event_type, name, span_id, parent_span_id, depth FROM view_instance('async_events', '$process') "
         "ORDER BY time LIMIT 4",
     ),
+    "async_spans": About(
+        "An asynchronous span, begin and end joined whichever threads told them, with stream, parent, depth and scope "
+        "of its begin. `state` is `closed`; `open` while the end is not known: `end` is then that of the last block of "
+        "the process; or `begin_lost`, where only the end arrived: it is `begin` too.",
+        "SELECT name, span_id, parent_span_id, depth, duration, state FROM view_instance('async_spans', '$process') "
+        "ORDER BY begin LIMIT 4",
+    ),
     "blocks": About(
         "A block of events, as it was sent, with its stream and its process beside; the columns of these have dots in "
         "their names, so they are to be quoted. `nb_objects` is its number of events, `payload_size` its bytes.",

@@ -41,10 +41,14 @@ class CallTree:
 
     Blocks in the order of (begin_ticks, end_ticks), each followed by its events; all ticks absolute, as events have
     them. A block that begins after the running maximum end starts a new tree. Events that do not pair up are mended or
-    dropped and counted in `anomalies`, never an error.
+    dropped and counted in `anomalies`, never an error; one outside of the time of its tree so far counts at its border.
     """
 
     def __new__(cls, thread_name: str, start_time: int, start_ticks: int, frequency: int) -> CallTree: ...
+    @staticmethod
+    def resume(thread_name: str, state: bytes) -> CallTree:
+        """The tree that goes on from the state of another. `ValueError` for what is no state."""
+
     def scope(self, name: str, target: str, filename: str, line: int) -> int:
         """A handle of the scope for `on_begin` and `on_end`."""
     def begin_block(self, begin_ticks: int, end_ticks: int) -> None: ...
@@ -54,6 +58,15 @@ class CallTree:
     def anomalies(self) -> int: ...
     def finish(self) -> ArrowBatch:
         """The rows of `thread_spans`, each tree in pre-order; the object can't be used afterwards."""
+
+    def finish_part(self, later: tuple[int, int]) -> tuple[ArrowBatch, bytes, tuple[int, int], bool]:
+        """Instead of `finish` when more blocks follow in another tree: the rows of what has ended, and the state to
+        resume from.
+
+        `later` is the number of ends without a begin that come, in the tree now open, after this part, and the id of
+        the first of them; (0, 0) as long as none is known. The last two values tell the same of this part: its ends
+        without a begin in the tree that was open at its start, and whether that tree is open still.
+        """
 
 def property_get(properties: ArrowColumn, key: ArrowColumn) -> ArrowArray:
     """JSONB (binary, or a dictionary of it) and utf8 → dictionary<int32, utf8>.
@@ -328,6 +341,30 @@ class NetSpansBuilder(_RowsBuilder):
     `min_time` is of the begins, `max_time` of the ends.
     """
 
+    def __new__(cls, state: bytes | None = None) -> Self:
+        """Goes on from `state`, that of a builder before. `ValueError` for what is no state."""
+
+    def state(self) -> bytes:
+        """The open spans of all streams."""
+
+@final
+class AsyncSpansBuilder(_RowsBuilder):
+    """Blocks of all threads of a process to rows of `async_spans`, one per span of which begin and end are known.
+
+    stream_id DS; span_id, parent_span_id int64; depth, hash uint32; begin, end ts; duration int64 (ns); state DS; name,
+    target, filename DS; line uint32; no column is nullable. The blocks come in any order. `min_time` is of the begins,
+    `max_time` of the ends.
+    """
+
+    def __new__(cls, state: bytes | None = None) -> Self:
+        """Goes on from `state`, that of a builder before. `ValueError` for what is no state."""
+
+    def state(self) -> bytes:
+        """The spans of which begin or end is unknown."""
+
+    def unpaired(self) -> ArrowBatch:
+        """Those spans as rows: `open` until the latest end of a block, or `begin_lost`."""
+
 @final
 class BlockEvents:
     """Every event of one block as JSONB, in steps. `ValueError` when the block can't be read."""
@@ -357,9 +394,12 @@ class ThreadSpansBuilder:
     no column is nullable. Blocks come in the order of (begin_ticks, end_ticks) and have the same clock.
     """
 
-    def __new__(cls, thread_name: str) -> ThreadSpansBuilder: ...
+    def __new__(cls, thread_name: str, state: bytes | None = None) -> ThreadSpansBuilder:
+        """Goes on from `state`, that of a builder before. `ValueError` for what is no state."""
+
     def append(self, block: BlockSource) -> list[str]:
-        """Adds the block's spans and gives its problems, as the other builders do. `RuntimeError` after `finish`."""
+        """Adds the block's spans and gives its problems, as the other builders do, and how many events did not pair up.
+        `RuntimeError` after `finish`."""
 
     @property
     def rows(self) -> int: ...
@@ -369,6 +409,9 @@ class ThreadSpansBuilder:
 
     def finish(self) -> ArrowBatch:
         """The rows, each tree in pre-order. `RuntimeError` when called again."""
+
+    def finish_part(self, later: tuple[int, int]) -> tuple[ArrowBatch, bytes, tuple[int, int], bool]:
+        """As `CallTree.finish_part`."""
 
 @final
 class TraceEncoder:

@@ -61,7 +61,8 @@ class _Span:
 def span_rows(thread_name: str, blocks: Iterable[ThreadBlock]) -> Iterator[SpanRow]:
     """The rows of a thread: a root per chain of blocks, and below it all its spans.
 
-    `ValueError` for an end that closes anything but the innermost open span: what to do then is not specified.
+    `ValueError` for an end that closes anything but the innermost open span, and for an event outside of the time of
+    its blocks: what to do then is not specified.
     """
     chain: list[ThreadBlock] = []
     for block in sorted(blocks, key=lambda each: (each.begin, each.end)):
@@ -80,10 +81,8 @@ def _chain_rows(thread_name: str, chain: list[ThreadBlock]) -> Iterator[SpanRow]
     seen = False
     for block in chain:
         for event in block.events:
-            if event.ticks < begin:
-                continue
-            if event.ticks > end:
-                break
+            if not begin <= event.ticks <= end:
+                raise ValueError(f"event {event.event_id} lies outside of its blocks: what to do is not specified")
             seen = True
             if event.is_begin:
                 span = _Span(event.event_id, event.scope, event.ticks, end)

@@ -59,14 +59,8 @@ def tree(chain: list[Block]) -> tuple[Node | None, int]:
     for begin, end, events in chain:
         latest_end = max(latest_end, begin, end)
         for kind, ticks, scope, event_id in events:
-            if ticks < range_begin:
-                anomalies += 1
-                continue
-            if ticks > latest_end:
-                anomalies += 1
-                break
-            anomalies += ticks < now
-            now = max(now, ticks)
+            anomalies += not now <= ticks <= latest_end
+            now = min(max(now, ticks), latest_end)
             seen = True
             if kind == "begin":
                 node = Node(event_id, scope, now, last_end)

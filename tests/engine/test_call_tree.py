@@ -8,7 +8,7 @@ from itertools import pairwise
 import pyarrow as pa
 import pytest
 from engine.call_tree_reference import THREAD, Block, Event, Scope, rows
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from micromegas import _engine
@@ -45,6 +45,14 @@ SCHEMA = pa.schema(
 def build(blocks: list[Block]) -> tuple[pa.RecordBatch, int]:
     """The batch with one tick a nanosecond since the epoch, and the anomalies."""
     tree = _engine.CallTree(THREAD[0], 0, 0, 1_000_000_000)
+    feed(tree, blocks)
+    anomalies = tree.anomalies
+    batch = pa.record_batch(tree.finish())
+    batch.validate(full=True)
+    return batch, anomalies
+
+
+def feed(tree: _engine.CallTree, blocks: list[Block]) -> None:
     handles = {}
     for begin, end, events in blocks:
         tree.begin_block(begin, end)
@@ -53,10 +61,6 @@ def build(blocks: list[Block]) -> tuple[pa.RecordBatch, int]:
                 name, target, filename, line = scope
                 handles[scope] = tree.scope(name, target, filename, line)
             (tree.on_begin if kind == "begin" else tree.on_end)(ticks, handles[scope], event_id)
-    anomalies = tree.anomalies
-    batch = pa.record_batch(tree.finish())
-    batch.validate(full=True)
-    return batch, anomalies
 
 
 def read(batch: pa.RecordBatch) -> list[tuple]:
@@ -120,11 +124,13 @@ def cut(events: list[Event], at: list[int]) -> list[Block]:
 
 
 @given(damaged_blocks())
+@settings(deadline=None)
 def test_any_events_give_the_mended_tree(blocks: list[Block]):
     check(blocks)
 
 
 @given(whole_events(), st.lists(st.integers(0, 80), max_size=5))
+@settings(deadline=None)
 def test_whole_events_give_their_tree_however_they_are_cut_into_blocks(events: list[Event], at: list[int]):
     found, anomalies = check(cut(events, at))
     assert anomalies == 0
@@ -142,6 +148,7 @@ def test_whole_events_give_their_tree_however_they_are_cut_into_blocks(events: l
 
 
 @given(whole_events(), st.integers(0, 80), st.integers(0, 80))
+@settings(deadline=None)
 def test_a_cut_sequence_has_no_anomaly(events: list[Event], first: int, last: int):
     events = events[first:last]
     if events:
@@ -215,7 +222,72 @@ def test_the_end_of_a_chain_is_its_latest_end():
 
 def test_chains_without_events_give_no_row():
     assert check([]) == ([], 0)
-    assert check([(0, 10, []), (20, 30, [("begin", 40, A, 0)])]) == ([], 1)
+    assert check([(0, 10, []), (20, 30, [])]) == ([], 0)
+
+
+def test_events_outside_of_their_blocks_count_at_the_border():
+    found, anomalies = check(
+        [(10, 20, [("begin", 5, A, 0), ("begin", 25, B, 1)]), (20, 40, [("end", 30, B, 2), ("end", 50, A, 3)])]
+    )
+    assert anomalies == 3
+    assert [row[:5] for row in found] == [(-1, 0, 0, 10, 40), (0, -1, 1, 10, 40), (1, 0, 2, 20, 30)]
+
+
+def in_parts(blocks: list[Block], sizes: list[int]) -> tuple[list[tuple], int]:
+    """The rows of one builder after the other, as a reader of partitions has them: first forward, as blocks come, then
+    each part once more with what its followers told."""
+    edges = [0, *sorted({size for size in sizes if 0 < size < len(blocks)}), len(blocks)]
+    parts = [blocks[begin:end] for begin, end in pairwise(edges)]
+    states: list[bytes | None] = [None]
+    told = []
+    anomalies = 0
+    for part in parts:
+        tree, count = fed(states[-1], part)
+        _, state, enclosing, continues = tree.finish_part((0, 0))
+        states.append(state)
+        told.append((enclosing, continues))
+        anomalies += count
+    found: list[tuple] = []
+    later = (0, 0)
+    for part, state, state_behind, (enclosing, continues) in zip(
+        reversed(parts), reversed(states[:-1]), reversed(states[1:]), reversed(told), strict=True
+    ):
+        batch, same_state, same_enclosing, same_continues = fed(state, part)[0].finish_part(later)
+        assert (same_state, same_enclosing, same_continues) == (state_behind, enclosing, continues)
+        found += read(pa.record_batch(batch))
+        first_id = enclosing[1] if enclosing[0] else later[1]
+        later = (enclosing[0] + later[0], first_id) if continues else enclosing
+    found += read(pa.record_batch(_engine.CallTree.resume(THREAD[0], states[-1] or b"").finish()))
+    return sorted(found), anomalies
+
+
+def fed(state: bytes | None, blocks: list[Block]) -> tuple[_engine.CallTree, int]:
+    new = _engine.CallTree(THREAD[0], 0, 0, 1_000_000_000)
+    tree = new if state is None else _engine.CallTree.resume(THREAD[0], state)
+    feed(tree, blocks)
+    return tree, tree.anomalies
+
+
+@given(damaged_blocks(), st.lists(st.integers(0, 5), max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_any_cut_into_parts_gives_the_rows_of_the_whole(blocks: list[Block], sizes: list[int]):
+    found, anomalies = rows(blocks)
+    assert in_parts(blocks, sizes) == (sorted(found), anomalies)
+
+
+@given(whole_events(), st.lists(st.integers(0, 80), max_size=8), st.lists(st.integers(0, 8), max_size=8))
+@settings(deadline=None)
+def test_spans_are_whole_over_parts(events: list[Event], at: list[int], sizes: list[int]):
+    blocks = cut(events, at)
+    assert in_parts(blocks, sizes) == (sorted(rows(blocks)[0]), 0)
+
+
+def test_what_is_no_state_is_refused():
+    tree, _ = fed(None, [(0, 10, [("begin", 5, A, 0)])])
+    _, state, _, _ = tree.finish_part((0, 0))
+    for broken in [b"", state[:-1], state + b"x", b"\xff" * 200]:
+        with pytest.raises(ValueError, match=r"carried state|frequency"):
+            _engine.CallTree.resume("thread", broken)
 
 
 def test_hash_is_the_chained_xxh32():
@@ -300,6 +372,7 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
 @given(INT64, INT64, INT64, st.integers(1, 2**63 - 1))
+@settings(deadline=None)
 def test_ticks_to_time_is_exact(ticks: int, start_time: int, start_ticks: int, frequency: int):
     elapsed = Fraction((ticks - start_ticks) * 10**9, frequency)
     half = Fraction(1, 2) if elapsed >= 0 else Fraction(-1, 2)

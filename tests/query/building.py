@@ -62,9 +62,9 @@ def build_until_killed(
     """A server that says "building" when it has come to a step of the metadata, and never gets further."""
     with Lake.open(settings) as lake:
 
-        def stuck(*_arguments: Any) -> None:
+        def stuck(*_arguments: Any, **_named: Any) -> None:
             parent.send("building")
             threading.Event().wait()
 
         setattr(lake.metadata, step, stuck)
-        JustInTime(lake, 60.0, lease_ttl_s).partitions(LOG_ENTRIES, instance_id, EVERYTHING)
+        JustInTime(lake, 60.0, lease_ttl_s).rows(LOG_ENTRIES, instance_id, EVERYTHING)

@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -132,21 +134,21 @@ def test_who_lost_the_lease_can_not_commit_but_gets_the_answer(
     asleep, woken = threading.Event(), threading.Event()
     commit = lake.metadata.replace_partitions
 
-    def late_commit(*arguments: object) -> None:
+    def late_commit(*arguments: Any, **named: Any) -> None:
         asleep.set()
         assert woken.wait(DEADLINE_S)
-        commit(*arguments)  # type: ignore[arg-type]
+        commit(*arguments, **named)
 
     monkeypatch.setattr(lake.metadata, "renew_lease", lambda *_: False)
     monkeypatch.setattr(lake.metadata, "replace_partitions", late_commit)
     sleeper = JustInTime(lake, DEADLINE_S, lease_ttl_s=0.2)
     with Lake.open(lake_backend) as other, ThreadPoolExecutor(1) as thread:
-        slow = thread.submit(sleeper.partitions, LOG_ENTRIES, traffic.process_id, EVERYTHING)
+        slow = thread.submit(sleeper.rows, LOG_ENTRIES, traffic.process_id, EVERYTHING)
         assert asleep.wait(DEADLINE_S)
         taker = JustInTime(other, DEADLINE_S)
-        taken = taker.partitions(LOG_ENTRIES, traffic.process_id, EVERYTHING)
+        taken = taker.rows(LOG_ENTRIES, traffic.process_id, EVERYTHING).partitions
         woken.set()
-        assert slow.result(DEADLINE_S) == taken
+        assert slow.result(DEADLINE_S).partitions == taken
         taker.close()
     sleeper.close()
     assert check_partitions(lake, traffic) == 1
@@ -186,7 +188,7 @@ def test_waiting_for_another_server_has_a_limit(local_lake: Lake) -> None:
     assert local_lake.metadata.acquire_lease(name, "another server", DAYS) is not None
     builder = JustInTime(local_lake, 0.2)
     with pytest.raises(QueryError, match="still being built") as failure:
-        builder.partitions(LOG_ENTRIES, traffic.process_id, EVERYTHING)
+        builder.rows(LOG_ENTRIES, traffic.process_id, EVERYTHING)
     builder.close()
     assert failure.value.kind == "exhausted"
 
@@ -215,7 +217,9 @@ def test_servers_that_build_while_telemetry_arrives_agree(
     lake_backend: LakeSettings, lake: Lake, builds: Builds, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Small groups, leases that run out under their holders, and several queries on each of three servers."""
-    monkeypatch.setattr(just_in_time, "block_groups", lambda blocks: block_groups.block_groups(blocks, 30))
+    monkeypatch.setattr(
+        just_in_time, "block_groups", partial(block_groups.block_groups, max_objects=30, small_objects=10)
+    )
     random = Random(seed)
     traffic = MadeTraffic(lake, seed + 1)
     sent = 0

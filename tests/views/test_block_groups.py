@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from micromegas.lake import BlockRow, Partition
-from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, block_groups
+from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups, in_tick_order
 from micromegas.views.coverage import uncovered
 from micromegas.views.partition_writer import InsertRange, source_hash, sum_source_hashes
 
@@ -56,15 +57,91 @@ def test_midnight_cuts() -> None:
     assert [len(group.blocks) for group in block_groups(blocks)] == [1, 2]
 
 
-def test_only_the_last_group_changes_when_blocks_come() -> None:
+def stored(group: BlockGroup) -> Partition:
+    """The partition that is built of a group."""
+    begin, end = group.insert_range.begin, group.insert_range.end
+    return replace(
+        partition(begin, end), partition_id=f"{begin}-{end}", source_hash=source_hash(group.blocks) + b"and more"
+    )
+
+
+def followed(blocks: list[BlockRow], in_order: bool = False) -> tuple[list[BlockGroup], int]:
+    """Blocks that come one by one while partitions are built each time: the last groups, and how many events were
+    read in all."""
+    partitions: dict[str, Partition] = {}
+    events = 0
+    groups: list[BlockGroup] = []
+    for count in range(1, len(blocks) + 1):
+        groups = block_groups(
+            blocks[:count], partitions.values(), in_order=in_order, max_objects=2000, small_objects=100
+        )
+        assert [each for group in groups for each in group.blocks] == blocks[:count]
+        fresh = [group for group in groups if stored(group).partition_id not in partitions]
+        events += sum(each.nb_objects for group in fresh for each in group.blocks)
+        partitions = {stored(group).partition_id: stored(group) for group in groups}
+    return groups, events
+
+
+def test_a_process_that_goes_on_costs_what_is_new_of_it() -> None:
+    blocks = [block(number, MORNING + number, 10) for number in range(2000)]
+    groups, events = followed(blocks)
+    # Each event is read while it is among the newest hundred or so, and when as many came: log2(2000 / 100) times.
+    assert events < 20_000 * (6 + 5)
+    assert len(groups) < 10 + 6
+    assert max(sum(each.nb_objects for each in group.blocks) for group in groups) <= 2000
+
+
+def test_only_the_last_groups_change_when_blocks_come() -> None:
     random = Random(1)
     times = sorted(MORNING + random.randrange(DAY * 2) for _ in range(300))
     blocks = [block(number, moment, random.randrange(50)) for number, moment in enumerate(times)]
-    before: list[bytes] = []
-    for count in range(1, len(blocks)):
-        now = [group.source_hash for group in block_groups(blocks[:count], max_objects=200)]
-        assert now[: len(before) - 1] == before[:-1]
-        before = now
+    groups, _ = followed(blocks)
+    assert len({group.insert_range.begin // DAY for group in groups}) == 3
+    for group in groups:
+        assert group.insert_range.begin // DAY == (group.insert_range.end - 1) // DAY
+
+
+def test_what_was_stored_of_other_blocks_does_not_count() -> None:
+    blocks = [block(number, MORNING + number, 200) for number in range(10)]
+    groups = block_groups(blocks, max_objects=400)
+    kept = stored(groups[1])
+    sizes = [len(group.blocks) for group in block_groups(blocks, [kept], max_objects=1500)]
+    assert sizes == [2, 2, 6]
+    changed = [replace(each, nb_objects=201) if each.insert_time == MORNING + 3 else each for each in blocks]
+    without = [each for each in blocks if each.insert_time != MORNING + 3]
+    for others in (changed, without):
+        assert [len(group.blocks) for group in block_groups(others, [kept], max_objects=5000)] == [len(others)]
+
+
+def test_no_cut_parts_what_a_late_block_reaches_over() -> None:
+    random = Random(4)
+    for _ in range(100):
+        numbers = sorted(range(40), key=lambda number: number + random.choice([0, 0, 0, 0, 9]))
+        blocks = [
+            replace(block(number, MORNING + place // 2, 30), stream_id=random.choice(["one", "two"]))
+            for place, number in enumerate(numbers)
+        ]
+        groups = block_groups(blocks, in_order=True, max_objects=60)
+        assert [each for group in groups for each in group.blocks] == blocks
+        cuts = {group.blocks[0].insert_time for group in groups[1:]}
+        for cut in {each.insert_time for each in blocks[1:]} - {MORNING}:
+            is_in_order = all(
+                in_tick_order(before) < in_tick_order(behind)
+                for before in blocks
+                for behind in blocks
+                if before.insert_time < cut <= behind.insert_time and before.stream_id == behind.stream_id
+            )
+            # With so small a limit every cut that may be is one.
+            assert (cut in cuts) == is_in_order
+
+
+def test_partitions_that_a_late_block_reaches_over_are_joined() -> None:
+    blocks = [block(number, MORNING + number, 200) for number in range(8)]
+    late = replace(blocks[5], block_id="late", insert_time=MORNING + 100, end_ticks=5)
+    partitions = [stored(group) for group in block_groups(blocks, max_objects=200, in_order=True)]
+    assert len(partitions) == 8
+    joined = block_groups([*blocks, late], partitions, in_order=True, max_objects=200)
+    assert [len(group.blocks) for group in joined] == [1, 1, 1, 1, 1, 4]
 
 
 def test_retention_of_whole_days_keeps_the_cuts_of_the_others() -> None:

@@ -29,6 +29,8 @@ SCHEMAS = {
     f"begin:{TIME} end:{TIME} duration:int64 name:{TEXT} target:{TEXT} filename:{TEXT} line:uint32",
     "async_events": f"stream_id:{TEXT} block_id:{TEXT} time:{TIME} event_type:{TEXT} span_id:int64 "
     f"parent_span_id:int64 depth:uint32 hash:uint32 name:{TEXT} filename:{TEXT} target:{TEXT} line:uint32",
+    "async_spans": f"stream_id:{TEXT} span_id:int64 parent_span_id:int64 depth:uint32 hash:uint32 begin:{TIME} "
+    f"end:{TIME} duration:int64 state:{TEXT} name:{TEXT} target:{TEXT} filename:{TEXT} line:uint32",
     "processes": "process_id:utf8? exe:utf8? username:utf8? realname:utf8? computer:utf8? distro:utf8? cpu_brand:utf8? "
     f"tsc_frequency:int64? start_time:{TIME}? start_ticks:int64? insert_time:{TIME}? parent_process_id:utf8? "
     f"properties:{JSONB}? last_update_time:{TIME}? last_block_end_ticks:int64? last_block_end_time:{TIME}?",
@@ -38,7 +40,7 @@ SCHEMAS = {
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_schemas_are_those_of_the_specification(name: str) -> None:
+def test_schemas_are_as_specified(name: str) -> None:
     assert canonical_schema(VIEW_SETS[name].schema).split("\n") == SCHEMAS[name].split(" ")
 
 

@@ -33,7 +33,8 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-enum Plan {
+/// How the events of one type are read.
+pub enum Plan {
     Span {
         is_begin: bool,
         scope: ScopePlan,
@@ -51,7 +52,7 @@ enum Plan {
 }
 
 impl Plan {
-    fn of(record_type: &RecordType) -> Self {
+    pub fn of(record_type: &RecordType) -> Self {
         let plan = match record_type.name.as_str() {
             "BeginAsyncSpanEvent" => Self::span(record_type, true, false),
             "EndAsyncSpanEvent" => Self::span(record_type, false, false),

@@ -1,5 +1,10 @@
 //! The call tree of a thread, from its begin and end events to rows of `thread_spans` (lakehouse §6.2 and §6.3).
 //! It must never fail on events that do not pair up: they are mended or dropped, and counted as anomalies.
+//!
+//! The blocks of a thread may be read in parts, one builder after the other: a builder goes on from the state that the
+//! one before left, and all the parts have together the rows of one builder that read everything. A span is a row of the
+//! part in which it ends. Only an end without a begin changes what earlier parts said: it encloses all that its tree
+//! holds, so a part is told of those that come [`Later`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +13,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampNanosecondArray, U
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use xxhash_rust::xxh32::xxh32;
 
+use crate::carried::{StateReader, StateWriter};
 use crate::clock::Clock;
 use crate::interner::{dictionary, Interner};
 
@@ -72,6 +78,26 @@ struct Rows {
     ends: Vec<i64>,
 }
 
+/// Ends without a begin that come, in a later part, in the tree that is open at the end of this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Later {
+    pub count: u32,
+    /// Id of the first of them: the innermost.
+    pub first_id: i64,
+}
+
+/// What a part of a thread's blocks gave.
+pub struct Part {
+    /// Spans and roots that ended.
+    pub rows: RecordBatch,
+    /// For the part that follows.
+    pub state: Vec<u8>,
+    /// Ends without a begin in the tree that was open at the start of the part.
+    pub enclosing: Later,
+    /// That tree is open at the end, too.
+    pub continues: bool,
+}
+
 /// A run of blocks without a gap: one tree.
 struct Chain {
     begin: i64,
@@ -80,8 +106,8 @@ struct Chain {
     /// Time of the last event, below which no later one may fall.
     now: i64,
     first_row: usize,
-    /// The rest of the current block is ignored.
-    block_is_over: bool,
+    /// It was open before the first block of this builder.
+    is_carried: bool,
     /// Rows of open spans, outermost first.
     open: Vec<usize>,
     enclosing: Vec<Enclosing>,
@@ -111,6 +137,8 @@ pub struct CallTreeBuilder {
     scope_ids: HashMap<Scope, ScopeId>,
     rows: Rows,
     chain: Option<Chain>,
+    /// Ends without a begin in the carried chain, once that is closed.
+    carried_enclosing: Later,
     anomalies: u64,
 }
 
@@ -127,20 +155,69 @@ impl CallTreeBuilder {
             scope_ids: HashMap::new(),
             rows: Rows::default(),
             chain: None,
+            carried_enclosing: Later::default(),
             anomalies: 0,
         };
         builder.thread_scope = builder.scope(thread_name, "", "", 0);
         builder
     }
 
+    /// Goes on from the state of the part before.
+    pub fn resume(thread_name: &str, state: &[u8]) -> Result<Self, String> {
+        let mut reader = StateReader::new(state);
+        let clock = Clock::new(reader.wide()?, reader.wide()?, reader.wide()?)?;
+        let mut builder = Self::new(thread_name, clock);
+        if reader.flag()? {
+            let (begin, end, now) = (reader.wide()?, reader.wide()?, reader.wide()?);
+            let has_root = reader.flag()?;
+            let scopes = (0..reader.count()?)
+                .map(|_| {
+                    let [name, target, filename] = [reader.text()?, reader.text()?, reader.text()?];
+                    Ok(builder.intern(name, target, filename, reader.narrow()?, reader.narrow()?))
+                })
+                .collect::<Result<Vec<_>, String>>()?;
+            if has_root {
+                let scope = builder.thread_scope;
+                builder.rows.push(ROOT_ID, NO_PARENT, 0, scope, begin, end);
+            }
+            let mut open = Vec::new();
+            let mut parent = ROOT_ID;
+            for _ in 0..reader.count()? {
+                let (id, begin, scope) = (reader.wide()?, reader.wide()?, reader.narrow()?);
+                let scope = scopes
+                    .get(scope as usize)
+                    .ok_or_else(|| format!("carried state names scope {scope} of {}", scopes.len()))?;
+                open.push(builder.rows.ids.len());
+                builder.rows.push(id, parent, open.len() as u32, *scope, begin, begin);
+                parent = id;
+            }
+            builder.chain = Some(Chain {
+                begin,
+                end,
+                now,
+                first_row: 0,
+                is_carried: true,
+                open,
+                enclosing: Vec::new(),
+            });
+        }
+        reader.end()?;
+        Ok(builder)
+    }
+
     /// The id of a scope; the same for equal content. It costs hashing of all texts: keep it per descriptor of a block.
     pub fn scope(&mut self, name: &str, target: &str, filename: &str, line: u32) -> ScopeId {
+        let hash = scope_hash(name, filename, target, line);
+        self.intern(name.as_bytes(), target.as_bytes(), filename.as_bytes(), line, hash)
+    }
+
+    fn intern(&mut self, name: &[u8], target: &[u8], filename: &[u8], line: u32, hash: u32) -> ScopeId {
         let scope = Scope {
-            name: self.names.intern_str(name),
-            target: self.targets.intern_str(target),
-            filename: self.filenames.intern_str(filename),
+            name: self.names.intern(name),
+            target: self.targets.intern(target),
+            filename: self.filenames.intern(filename),
             line,
-            hash: scope_hash(name, filename, target, line),
+            hash,
         };
         if let Some(id) = self.scope_ids.get(&scope) {
             return *id;
@@ -157,7 +234,6 @@ impl CallTreeBuilder {
         match &mut self.chain {
             Some(chain) if begin_ticks <= chain.end => {
                 chain.end = chain.end.max(end_ticks);
-                chain.block_is_over = false;
             }
             _ => {
                 self.close_chain();
@@ -166,7 +242,7 @@ impl CallTreeBuilder {
                     end: end_ticks,
                     now: begin_ticks,
                     first_row: self.rows.ids.len(),
-                    block_is_over: false,
+                    is_carried: false,
                     open: Vec::new(),
                     enclosing: Vec::new(),
                 });
@@ -218,8 +294,8 @@ impl CallTreeBuilder {
         }
     }
 
-    /// Events that did not fit: outside of the time range, back in time, ends without a begin, begins without an end
-    /// inside of a closed span. Spans cut by the start or the end of a chain are none.
+    /// Events that did not fit: outside of the time of their blocks, back in time, ends that close nothing, begins
+    /// without an end inside of a closed span. Spans cut by the start or the end of a chain are none.
     pub fn anomalies(&self) -> u64 {
         self.anomalies
     }
@@ -232,6 +308,77 @@ impl CallTreeBuilder {
     /// All trees, each in pre-order, in the order of time; begins never decrease.
     pub fn finish(mut self) -> Result<RecordBatch, String> {
         self.close_chain();
+        self.into_batch()
+    }
+
+    /// The rows of all that ended, in the order of `finish`, and what goes on. `later` is about the parts behind.
+    pub fn finish_part(mut self, later: Later) -> Result<Part, String> {
+        let state = self.state();
+        let mut enclosing = self.carried_enclosing;
+        let mut continues = false;
+        if let Some(mut chain) = self.chain.take() {
+            if chain.is_carried {
+                enclosing = chain.enclosed();
+                continues = true;
+            }
+            if chain.first_row < self.rows.ids.len() {
+                self.rows.enclose(&chain, later);
+                for row in &mut chain.open {
+                    *row += chain.enclosing.len();
+                }
+                chain.open.insert(0, chain.first_row);
+                self.rows.remove(&chain.open);
+            }
+        }
+        Ok(Part {
+            rows: self.into_batch()?,
+            state,
+            enclosing,
+            continues,
+        })
+    }
+
+    /// The clock, the open tree, and its open spans with their scopes.
+    fn state(&self) -> Vec<u8> {
+        let mut writer = StateWriter::default();
+        for value in self.clock.parts() {
+            writer.wide(value);
+        }
+        writer.flag(self.chain.is_some());
+        if let Some(chain) = &self.chain {
+            for value in [chain.begin, chain.end, chain.now] {
+                writer.wide(value);
+            }
+            writer.flag(chain.first_row < self.rows.ids.len());
+            let mut indices: HashMap<ScopeId, u32> = HashMap::new();
+            let mut scopes = Vec::new();
+            for row in &chain.open {
+                let id = self.rows.scopes[*row];
+                indices.entry(id).or_insert_with(|| {
+                    scopes.push(id);
+                    scopes.len() as u32 - 1
+                });
+            }
+            writer.count(scopes.len());
+            for id in scopes {
+                let scope = &self.scopes[id.0 as usize];
+                writer.text(self.names.value(scope.name));
+                writer.text(self.targets.value(scope.target));
+                writer.text(self.filenames.value(scope.filename));
+                writer.narrow(scope.line);
+                writer.narrow(scope.hash);
+            }
+            writer.count(chain.open.len());
+            for row in &chain.open {
+                writer.wide(self.rows.ids[*row]);
+                writer.wide(self.rows.begins[*row]);
+                writer.narrow(indices[&self.rows.scopes[*row]]);
+            }
+        }
+        writer.into_bytes()
+    }
+
+    fn into_batch(self) -> Result<RecordBatch, String> {
         let Self {
             clock,
             mut names,
@@ -277,27 +424,15 @@ impl CallTreeBuilder {
         RecordBatch::try_new(schema(), columns).map_err(|error| error.to_string())
     }
 
-    /// The time at which an event counts, or None if it is to be ignored.
+    /// The time at which an event counts: its own, within what is known of its chain and never back. None before the
+    /// first block. An event outside would end spans that the thread was still in, or give a negative duration, but it
+    /// did happen: dropping it would break the pairs around it.
     fn admit(&mut self, ticks: i64) -> Option<i64> {
         let chain = self.chain.as_mut()?;
-        if chain.block_is_over {
-            return None;
-        }
-        if ticks < chain.begin {
-            self.anomalies += 1;
-            return None;
-        }
-        if ticks > chain.end {
-            self.anomalies += 1;
-            chain.block_is_over = true;
-            return None;
-        }
-        if ticks < chain.now {
-            // a thread's events are in the order of time; one that isn't must not give a negative duration
-            self.anomalies += 1;
-        }
-        chain.now = chain.now.max(ticks);
-        Some(chain.now)
+        let counted = ticks.clamp(chain.now, chain.end);
+        self.anomalies += u64::from(counted != ticks);
+        chain.now = counted;
+        Some(counted)
     }
 
     /// The root of the chain comes with its first event, so that a chain without any gives no row.
@@ -312,6 +447,9 @@ impl CallTreeBuilder {
 
     fn close_chain(&mut self) {
         let Some(chain) = self.chain.take() else { return };
+        if chain.is_carried {
+            self.carried_enclosing = chain.enclosed();
+        }
         if chain.first_row == self.rows.ids.len() {
             return;
         }
@@ -319,7 +457,16 @@ impl CallTreeBuilder {
         for row in &chain.open {
             self.rows.ends[*row] = chain.end;
         }
-        self.rows.enclose(&chain);
+        self.rows.enclose(&chain, Later::default());
+    }
+}
+
+impl Chain {
+    fn enclosed(&self) -> Later {
+        Later {
+            count: self.enclosing.len() as u32,
+            first_id: self.enclosing.first().map_or(0, |span| span.id),
+        }
     }
 }
 
@@ -333,34 +480,65 @@ impl Rows {
         self.ends.push(end);
     }
 
-    /// Puts the spans that enclose a chain's start between its root and the rest, the last ended outermost.
-    fn enclose(&mut self, chain: &Chain) {
+    /// Puts the spans that enclose a chain's start between its root and the rest, the last ended outermost; those of
+    /// later parts are between them and the root, without a row here.
+    fn enclose(&mut self, chain: &Chain, later: Later) {
         let enclosing = &chain.enclosing;
         let count = enclosing.len();
-        if count == 0 {
-            return;
-        }
+        let outermost_parent = if later.count > 0 { later.first_id } else { ROOT_ID };
         let mut segment_start = chain.first_row + 1;
+        let mut lift = |begin: usize, end: usize, parent: i64, levels: u32| {
+            for row in begin..end {
+                if self.depths[row] == 1 {
+                    self.parents[row] = parent;
+                }
+                self.depths[row] += levels;
+            }
+        };
         for (index, span) in enclosing.iter().enumerate() {
             let segment_end = chain.first_row + span.rows_before;
-            for row in segment_start..segment_end {
-                if self.depths[row] == 1 {
-                    self.parents[row] = span.id;
-                }
-                self.depths[row] += (count - index) as u32;
-            }
+            lift(
+                segment_start,
+                segment_end,
+                span.id,
+                (count - index) as u32 + later.count,
+            );
             segment_start = segment_end;
+        }
+        if later.count > 0 {
+            lift(segment_start, self.ids.len(), later.first_id, later.count);
         }
         let at = chain.first_row + 1;
         let outermost_first = || enclosing.iter().rev();
-        let parents = std::iter::once(ROOT_ID)
+        let parents = std::iter::once(outermost_parent)
             .chain(outermost_first().map(|span| span.id))
             .take(count);
+        let depths = (1..=count as u32).map(|depth| depth + later.count);
         self.ids.splice(at..at, outermost_first().map(|span| span.id));
         self.parents.splice(at..at, parents);
-        self.depths.splice(at..at, 1..=count as u32);
+        self.depths.splice(at..at, depths);
         self.scopes.splice(at..at, outermost_first().map(|span| span.scope));
         self.begins.splice(at..at, std::iter::repeat_n(chain.begin, count));
         self.ends.splice(at..at, outermost_first().map(|span| span.end));
+    }
+
+    /// Leaves out the rows at `places`, which rise.
+    fn remove(&mut self, places: &[usize]) {
+        fn without<T: Copy>(values: &mut Vec<T>, places: &[usize]) {
+            let mut kept = Vec::with_capacity(values.len() - places.len());
+            let mut start = 0;
+            for place in places {
+                kept.extend_from_slice(&values[start..*place]);
+                start = place + 1;
+            }
+            kept.extend_from_slice(&values[start..]);
+            *values = kept;
+        }
+        without(&mut self.ids, places);
+        without(&mut self.parents, places);
+        without(&mut self.depths, places);
+        without(&mut self.scopes, places);
+        without(&mut self.begins, places);
+        without(&mut self.ends, places);
     }
 }

@@ -3,10 +3,34 @@
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::arrow_py::{value_error, ArrowBatch};
-use crate::call_tree::{CallTreeBuilder, ScopeId};
+use crate::call_tree::{CallTreeBuilder, Later, Part, ScopeId};
 use crate::clock::Clock;
+
+/// A [`Part`] as Python has it: rows, state, enclosing, continues.
+pub type GivenPart<'py> = (ArrowBatch, Bound<'py, PyBytes>, (u32, i64), bool);
+
+/// The part of a builder's blocks; `later` is a [`Later`].
+pub fn finished_part<'py>(py: Python<'py>, builder: CallTreeBuilder, later: (u32, i64)) -> PyResult<GivenPart<'py>> {
+    let (count, first_id) = later;
+    let Part {
+        rows,
+        state,
+        enclosing,
+        continues,
+    } = py
+        .detach(|| builder.finish_part(Later { count, first_id }))
+        .map_err(value_error)?;
+    let state = PyBytes::new(py, &state);
+    Ok((
+        ArrowBatch::new(rows),
+        state,
+        (enclosing.count, enclosing.first_id),
+        continues,
+    ))
+}
 
 /// Call tree of one thread; see `call_tree.rs` for the meaning of its methods.
 #[pyclass(module = "micromegas._engine")]
@@ -19,6 +43,12 @@ impl CallTree {
     fn open(&mut self) -> PyResult<&mut CallTreeBuilder> {
         self.builder
             .as_mut()
+            .ok_or_else(|| PyRuntimeError::new_err("call tree is finished"))
+    }
+
+    fn take(&mut self) -> PyResult<CallTreeBuilder> {
+        self.builder
+            .take()
             .ok_or_else(|| PyRuntimeError::new_err("call tree is finished"))
     }
 
@@ -37,6 +67,14 @@ impl CallTree {
         let clock = Clock::new(start_time, start_ticks, frequency).map_err(value_error)?;
         Ok(Self {
             builder: Some(CallTreeBuilder::new(thread_name, clock)),
+            scopes: Vec::new(),
+        })
+    }
+
+    #[staticmethod]
+    fn resume(thread_name: &str, state: &[u8]) -> PyResult<Self> {
+        Ok(Self {
+            builder: Some(CallTreeBuilder::resume(thread_name, state).map_err(value_error)?),
             scopes: Vec::new(),
         })
     }
@@ -70,14 +108,13 @@ impl CallTree {
     }
 
     fn finish(&mut self, py: Python<'_>) -> PyResult<ArrowBatch> {
-        self.open()?;
-        let builder = self.builder.take();
-        let batch = py
-            .detach(|| builder.map(CallTreeBuilder::finish).transpose())
-            .map_err(value_error)?;
-        batch
-            .map(ArrowBatch::new)
-            .ok_or_else(|| PyRuntimeError::new_err("call tree is finished"))
+        let builder = self.take()?;
+        py.detach(|| builder.finish()).map(ArrowBatch::new).map_err(value_error)
+    }
+
+    fn finish_part<'py>(&mut self, py: Python<'py>, later: (u32, i64)) -> PyResult<GivenPart<'py>> {
+        let builder = self.take()?;
+        finished_part(py, builder, later)
     }
 }
 

@@ -26,6 +26,11 @@ impl Clock {
         })
     }
 
+    /// What `new` was given.
+    pub fn parts(&self) -> [i64; 3] {
+        [self.start_time, self.start_ticks, self.frequency]
+    }
+
     /// Ticks per second.
     pub fn frequency(&self) -> i64 {
         self.frequency

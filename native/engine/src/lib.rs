@@ -3,11 +3,13 @@
 
 pub mod arrow_py;
 pub mod async_events;
+pub mod async_spans;
 pub mod block_reader;
 pub mod block_source;
 pub mod byte_column;
 pub mod call_tree;
 pub mod call_tree_py;
+pub mod carried;
 pub mod chart_functions;
 pub mod clock;
 pub mod color_scales;
@@ -52,6 +54,7 @@ mod _engine {
         properties::register(module)?;
         value_tables::register(module)?;
         module.add_class::<async_events::AsyncEventsBuilder>()?;
+        module.add_class::<async_spans::AsyncSpansBuilder>()?;
         module.add_class::<frame_budget::FrameBudget>()?;
         module.add_class::<images::ImagesBuilder>()?;
         module.add_class::<log_entries::LogEntriesBuilder>()?;

@@ -1,6 +1,7 @@
 //! Blocks of network streams to rows of `net_spans` (lakehouse §2.3), fourteen columns, none NULL.
 //! How spans nest is decided by `net_stack` alone; here events are read and rows are kept. Blocks of one stream come in
-//! the order of time; a span that never ends gives no row.
+//! the order of time, in parts if need be: a builder goes on from the state of another. A span that never ends gives
+//! no row.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,13 +10,15 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::{Dependencies, DependencyIndex, Place, Record, RecordType, Result, WireError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::arrow_py::{value_error, ArrowBatch};
 use crate::block_reader::{check_room, for_each_event, LayoutCache, PerDependency, Problems, Seen};
 use crate::block_source::BlockSource;
+use crate::carried::{StateReader, StateWriter};
 use crate::clock::Clock;
 use crate::columns::{column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
-use crate::net_stack::{ClosedSpan, Kind, NetStack};
+use crate::net_stack::{ClosedSpan, Kind, NetStack, OpenSpan};
 
 /// Spans that may be open at once. Real ones nest four deep; this bounds what a sender who never ends one can hold.
 const MAX_OPEN_SPANS: usize = 1 << 20;
@@ -313,6 +316,58 @@ impl NetSpansBuilder {
         problems.into_texts()
     }
 
+    /// The open spans of each stream.
+    fn state(&self) -> Vec<u8> {
+        let mut writer = StateWriter::default();
+        writer.count(self.stacks.len());
+        for (stream_id, stack) in &self.stacks {
+            writer.text(stream_id.as_bytes());
+            writer.count(stack.open().len());
+            for span in stack.open() {
+                writer.narrow(span.kind as u32);
+                writer.flag(span.is_outgoing);
+                for value in [span.span_id, span.begin_time, span.begin_bits, span.consumed_bits] {
+                    writer.wide(value);
+                }
+                writer.text(self.rows.name.values.value(span.name));
+                writer.text(self.rows.connection_name.values.value(span.connection));
+            }
+        }
+        writer.into_bytes()
+    }
+
+    fn resume(state: &[u8]) -> std::result::Result<Self, String> {
+        let mut builder = Self::default();
+        let mut reader = StateReader::new(state);
+        for _ in 0..reader.count()? {
+            let stream_id = String::from_utf8_lossy(reader.text()?).into_owned();
+            let mut stack = NetStack::default();
+            for _ in 0..reader.count()? {
+                let kind = reader.narrow()?;
+                let kind = *Kind::ALL
+                    .get(kind as usize)
+                    .ok_or_else(|| format!("carried state has the kind {kind}"))?;
+                let is_outgoing = reader.flag()?;
+                let (span_id, begin_time) = (reader.wide()?, reader.wide()?);
+                let (begin_bits, consumed_bits) = (reader.wide()?, reader.wide()?);
+                stack.reopen(OpenSpan {
+                    span_id,
+                    kind,
+                    name: builder.rows.name.values.intern(reader.text()?),
+                    connection: builder.rows.connection_name.values.intern(reader.text()?),
+                    is_outgoing,
+                    begin_time,
+                    begin_bits,
+                    consumed_bits,
+                });
+            }
+            builder.open_spans += stack.open().len();
+            builder.stacks.insert(stream_id, stack);
+        }
+        reader.end()?;
+        Ok(builder)
+    }
+
     /// The rows so far; the texts of open spans move over into the dictionaries of the rows to come.
     fn take_rows(&mut self) -> std::result::Result<RecordBatch, String> {
         let mut taken = std::mem::take(&mut self.rows);
@@ -329,8 +384,14 @@ impl NetSpansBuilder {
 #[pymethods]
 impl NetSpansBuilder {
     #[new]
-    fn new() -> Self {
-        Self::default()
+    #[pyo3(signature = (state = None))]
+    fn new(state: Option<&[u8]>) -> PyResult<Self> {
+        state.map_or_else(|| Ok(Self::default()), |state| Self::resume(state).map_err(value_error))
+    }
+
+    #[pyo3(name = "state")]
+    fn py_state<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.state())
     }
 
     fn append(&mut self, py: Python<'_>, block: BlockSource) -> PyResult<Vec<String>> {
@@ -345,7 +406,7 @@ impl NetSpansBuilder {
 
     #[getter]
     fn estimated_bytes(&self) -> usize {
-        self.rows.bytes() + self.open_spans * size_of::<crate::net_stack::OpenSpan>()
+        self.rows.bytes() + self.open_spans * size_of::<OpenSpan>()
     }
 
     #[getter]

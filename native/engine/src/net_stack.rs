@@ -11,6 +11,8 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Self; 4] = [Self::Connection, Self::Object, Self::Rpc, Self::Property];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Connection => "connection",
@@ -30,9 +32,9 @@ pub struct OpenSpan {
     pub connection: i32,
     pub is_outgoing: bool,
     pub begin_time: i64,
-    begin_bits: i64,
+    pub begin_bits: i64,
     /// Bits of the children that ended.
-    consumed_bits: i64,
+    pub consumed_bits: i64,
 }
 
 /// A span that is over, or a property, which has no duration.
@@ -62,6 +64,11 @@ impl NetStack {
     /// Open spans, for a caller whose handles of texts change.
     pub fn open_mut(&mut self) -> impl Iterator<Item = &mut OpenSpan> {
         self.open.iter_mut()
+    }
+
+    /// Opens a span again as it was.
+    pub fn reopen(&mut self, span: OpenSpan) {
+        self.open.push(span);
     }
 
     pub fn open(&self) -> &[OpenSpan] {

@@ -9,6 +9,7 @@ use crate::arrow_py::{value_error, ArrowBatch};
 use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen};
 use crate::block_source::BlockSource;
 use crate::call_tree::{CallTreeBuilder, ScopeId};
+use crate::call_tree_py::{finished_part, GivenPart};
 use crate::clock::Clock;
 use crate::scopes::{is_span_type, BlockScopes, ScopePlan};
 
@@ -120,10 +121,33 @@ impl ThreadSpansBuilder {
         }
     }
 
+    fn take_tree(&mut self) -> PyResult<CallTreeBuilder> {
+        self.check_open()?;
+        self.finished = Some(Finished {
+            rows: self.rows(),
+            anomalies: self.anomalies(),
+        });
+        match self.tree.take() {
+            Some(tree) => Ok(tree),
+            // without a block there is no row, so any clock will do
+            None => {
+                let clock = Clock::new(0, 0, 1).map_err(value_error)?;
+                Ok(CallTreeBuilder::new(&self.thread_name, clock))
+            }
+        }
+    }
+
     fn append_block(&mut self, source: &BlockSource) -> Vec<String> {
         let mut problems = Problems::new(source);
+        let known = self.anomalies();
         if let Err(error) = self.read(source, &mut problems) {
             problems.add(error);
+        }
+        let anomalies = self.anomalies() - known;
+        if anomalies > 0 {
+            problems.add(format_args!(
+                "{anomalies} begins and ends of spans did not fit, and were mended or dropped"
+            ));
         }
         problems.into_texts()
     }
@@ -132,13 +156,18 @@ impl ThreadSpansBuilder {
 #[pymethods]
 impl ThreadSpansBuilder {
     #[new]
-    fn new(thread_name: String) -> Self {
-        Self {
+    #[pyo3(signature = (thread_name, state = None))]
+    fn new(thread_name: String, state: Option<&[u8]>) -> PyResult<Self> {
+        let tree = state
+            .map(|state| CallTreeBuilder::resume(&thread_name, state))
+            .transpose()
+            .map_err(value_error)?;
+        Ok(Self {
             thread_name,
             layouts: LayoutCache::default(),
-            tree: None,
+            tree,
             finished: None,
-        }
+        })
     }
 
     fn append(&mut self, py: Python<'_>, block: BlockSource) -> PyResult<Vec<String>> {
@@ -163,16 +192,12 @@ impl ThreadSpansBuilder {
     }
 
     fn finish(&mut self, py: Python<'_>) -> PyResult<ArrowBatch> {
-        self.check_open()?;
-        self.finished = Some(Finished {
-            rows: self.rows(),
-            anomalies: self.anomalies(),
-        });
-        let tree = match self.tree.take() {
-            Some(tree) => tree,
-            // without a block there is no row, so any clock will do
-            None => CallTreeBuilder::new(&self.thread_name, Clock::new(0, 0, 1).map_err(value_error)?),
-        };
+        let tree = self.take_tree()?;
         py.detach(|| tree.finish()).map(ArrowBatch::new).map_err(value_error)
+    }
+
+    fn finish_part<'py>(&mut self, py: Python<'py>, later: (u32, i64)) -> PyResult<GivenPart<'py>> {
+        let tree = self.take_tree()?;
+        finished_part(py, tree, later)
     }
 }

@@ -29,7 +29,8 @@ class Partition:
     """Row of a partition.
 
     The insert range is half-open, the event range inclusive (None when there are no rows). `file_path` is the key in
-    the object store, None for an empty partition. `schema_hash` and `source_hash` are opaque digests made by the view.
+    the object store, None for an empty partition. `schema_hash` and `source_hash` are opaque digests made by the view,
+    and so is `carries`, which sums up what the partition hands on to the next one (None when rows never reach over).
     Times in ns since the epoch.
     """
 
@@ -46,6 +47,7 @@ class Partition:
     schema_hash: bytes
     source_hash: bytes
     failed_blocks: int = 0
+    carries: bytes | None = None
     partition_id: str = field(default_factory=new_partition_id)
 
     def __post_init__(self) -> None:

@@ -8,17 +8,22 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
+import pyarrow as pa
+
 from micromegas.lake import BlockRow, Lake, Partition, PartitionConflict
 from micromegas.query.bounds import TimeRange
 from micromegas.query.build_leases import TTL_S, BuildLeases
+from micromegas.query.carried_partitions import StateGone, carried_groups, state_behind
 from micromegas.query.errors import QueryError
 from micromegas.views.block_decoding import decoded_from
-from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups
+from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups, event_bounds
+from micromegas.views.block_rows import CarryingRows, RowsRequest
+from micromegas.views.carried import CarriedIn
 from micromegas.views.partition_writer import PartitionSlot, build_partition
 from micromegas.views.view_set import InstanceKind, ViewSet
 
@@ -37,6 +42,14 @@ class _BuiltElsewhere(Exception):
         self.lease_name = lease_name
 
 
+@dataclass(frozen=True, slots=True)
+class InstanceRows:
+    """Partitions of a view instance, and the rows of what goes on behind the last of them."""
+
+    partitions: list[Partition]
+    unfinished: pa.RecordBatch | None = None
+
+
 class JustInTime:
     """Finds or builds the partitions of view instances. Thread-safe; `close()` waits for builds in progress.
 
@@ -52,7 +65,7 @@ class JustInTime:
         self._builds: dict[_BuildKey, Future[Partition]] = {}
         self._guard = threading.Lock()
 
-    def partitions(
+    def rows(
         self,
         view_set: ViewSet,
         instance_id: str,
@@ -60,11 +73,11 @@ class JustInTime:
         *,
         build: bool = True,
         is_wanted: Callable[[], bool] = lambda: True,
-    ) -> list[Partition]:
-        """Partitions that hold all rows of the instance with an event time in `events` (and maybe others).
+    ) -> InstanceRows:
+        """What holds all rows of the instance with an event time in `events` (and maybe others).
 
-        With `build=False` only those that exist and are up to date. Waits for builds at most `max_wait_s` and no longer
-        than `is_wanted`; a build that has begun goes on, for the queries that come later.
+        With `build=False` only partitions that exist and are up to date. Waits for builds at most `max_wait_s` and no
+        longer than `is_wanted`; a build that has begun goes on, for the queries that come later.
         """
         patience = _Patience(f"{view_set.name}/{instance_id}", time.monotonic() + self._max_wait_s, is_wanted)
         # What becomes visible from here on is not for this query, so it never runs after a process that goes on.
@@ -72,12 +85,20 @@ class JustInTime:
         visible_end = begun
         conflicts = 0
         while True:
-            found, missing = self._look(view_set, instance_id, events, visible_end)
-            if not missing or not build:
-                return found
-            built, conflict, elsewhere = self._build(view_set, instance_id, missing, visible_end, patience)
+            try:
+                found, missing = self._look(view_set, instance_id, events, visible_end)
+                if not build:
+                    return InstanceRows(found)
+                if not missing:
+                    return InstanceRows(found, self._unfinished(view_set, instance_id, found))
+                built, conflict, elsewhere = self._build(view_set, instance_id, missing, visible_end, patience)
+            except StateGone:
+                built, conflict, elsewhere = [], True, []
             if not conflict and not elsewhere:
-                return found + built
+                if not decoded_from(view_set).carries:
+                    return InstanceRows(found + built)
+                # The next partition goes on from this one.
+                continue
             conflicts += conflict
             if conflicts > _MAX_CONFLICTS:
                 raise QueryError("internal", f"partitions of {view_set.name}/{instance_id} keep changing: try again")
@@ -91,35 +112,58 @@ class JustInTime:
     def _look(
         self, view_set: ViewSet, instance_id: str, events: TimeRange, visible_end: int
     ) -> tuple[list[Partition], list[BlockGroup]]:
-        groups = [
-            group
-            for group in block_groups(self._blocks(view_set, instance_id, events, visible_end))
-            if events.overlaps(*group.event_bounds)
-        ]
-        if not groups:
+        decoded = decoded_from(view_set)
+        blocks = self._blocks(view_set, instance_id, events, visible_end)
+        if not blocks:
             return [], []
-        known = {
-            (partition.begin_insert_time, partition.end_insert_time, partition.source_hash): partition
+        partitions = [
+            partition
             for partition in self._lake.metadata.partitions(
                 view_set.name,
                 instance_id,
-                insert_begin=groups[0].insert_range.begin,
-                insert_end=groups[-1].insert_range.end,
+                insert_begin=blocks[0].insert_time,
+                insert_end=blocks[-1].insert_time + 1,
             )
             if _is_good(partition, view_set)
-        }
+        ]
+        groups = block_groups(blocks, partitions, in_order=decoded.carries and decoded.sorted_by_ticks)
+        known = {_slot_key(partition): partition for partition in partitions}
+        if decoded.carries:
+            return carried_groups(self._lake.metadata, groups, known)
         found: list[Partition] = []
         missing: list[BlockGroup] = []
         for group in groups:
-            partition = known.get((group.insert_range.begin, group.insert_range.end, group.source_hash))
-            if partition is None:
+            if not events.overlaps(*group.event_bounds):
+                continue
+            partition = known.get((group.insert_range.begin, group.insert_range.end))
+            if partition is None or partition.source_hash != group.source_hash:
                 missing.append(group)
             else:
                 found.append(partition)
         return found, missing
 
+    def _unfinished(
+        self, view_set: ViewSet, instance_id: str, partitions: Sequence[Partition]
+    ) -> pa.RecordBatch | None:
+        """Rows of what goes on behind the last partition."""
+        decoded = decoded_from(view_set)
+        if not decoded.carries or not partitions:
+            return None
+        state = state_behind(self._lake.metadata, partitions[-1])
+        properties: Mapping[str, str] = {}
+        if view_set.instance_kind is InstanceKind.STREAM:
+            stream = self._lake.metadata.streams([instance_id]).get(instance_id)
+            properties = {} if stream is None else stream.properties
+        rows = decoded.new_rows(RowsRequest(instance_id, properties, CarriedIn(state)))
+        if not isinstance(rows, CarryingRows):
+            raise TypeError(f"the builder of {view_set.name} carries nothing")
+        return rows.unfinished()
+
     def _blocks(self, view_set: ViewSet, instance_id: str, events: TimeRange, end: int) -> Sequence[BlockRow]:
-        """All blocks of each day (of insert time) that may hold events in range: groups are cut per day."""
+        """All blocks of each day (of insert time) that may hold events in range: groups are cut per day.
+
+        Where rows reach over partitions, all blocks of the instance: a span in range may have begun and ended anywhere.
+        """
         metadata = self._lake.metadata
         tag = decoded_from(view_set).stream_tag
         process_id = instance_id if view_set.instance_kind is InstanceKind.PROCESS else None
@@ -128,6 +172,9 @@ class JustInTime:
             return []
         if events.is_open:
             return metadata.blocks(tag=tag, process_id=process_id, stream_id=stream_id, insert_end=end)
+        if decoded_from(view_set).carries:
+            blocks = metadata.blocks(tag=tag, process_id=process_id, stream_id=stream_id, insert_end=end)
+            return blocks if blocks and events.overlaps(*event_bounds(blocks)) else []
         wide = events.widened(EVENT_TIME_MARGIN)
         in_range = metadata.blocks(
             tag=tag,
@@ -203,7 +250,7 @@ class JustInTime:
             if present is not None:
                 return present
             slot = PartitionSlot(view_set, instance_id, group.insert_range, replaces, claim)
-            partition = build_partition(self._lake, slot, group.blocks)
+            partition = build_partition(self._lake, slot, group.blocks, group.carried_in)
             used_up = True
             return partition
         finally:
@@ -265,6 +312,10 @@ class _Patience:
         while not wait([build], _LONGEST_PAUSE_S).done:
             self.check()
         return build.result()
+
+
+def _slot_key(partition: Partition) -> tuple[int, int]:
+    return partition.begin_insert_time, partition.end_insert_time
 
 
 def _holds(partition: Partition, view_set: ViewSet, group: BlockGroup) -> bool:

@@ -229,14 +229,18 @@ class InstanceView(QueryTable):
                 f"{self._view_set.name} needs a time range: send one with the query, or restrict "
                 f"{' and '.join(self._view_set.time_columns)} in its WHERE clause",
             )
-        partitions = self._access.just_in_time.partitions(
+        rows = self._access.just_in_time.rows(
             self._view_set,
             self._instance_id,
             bounds.time,
             build=not preparation.explain_only,
             is_wanted=preparation.is_wanted,
         )
-        return self._access.files_of(self._view_set, partitions, bounds)
+        files = self._access.files_of(self._view_set, rows.partitions, bounds)
+        if rows.unfinished is not None and rows.unfinished.num_rows:
+            limit = preparation.max_tail_bytes
+            files.spooled.extend(preparation.spool.write(self.schema, [rows.unfinished], self._view_set.name, limit))
+        return files
 
     def _check_instance(self) -> None:
         metadata = self._access.lake.metadata

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from micromegas.lake import BlockRow, Lake, LakeCorrupt
-from micromegas.views.block_rows import RowsRequest
+from micromegas.views.block_rows import CarryingRows, RowsRequest
 from micromegas.views.block_source import BlockContext
+from micromegas.views.carried import CarriedIn, CarriedOut
 from micromegas.views.view_set import DecodedFrom, InstanceKind, ViewSet
 
 ROW_GROUP_ROWS = 128 * 1024
@@ -40,7 +41,8 @@ class DecodedBlocks:
     """Iterate to get record batches of the view's schema, each of at most about `row_group_rows` rows or
     `ROW_GROUP_BYTES` bytes plus one block.
 
-    `failures` grows while iterating and is complete at the end.
+    `failures` grows while iterating and is complete at the end; so is `carried_out`, for a view whose rows reach over
+    partitions when `carried_in` tells what was before.
     """
 
     lake: Lake
@@ -49,6 +51,8 @@ class DecodedBlocks:
     blocks: Sequence[BlockRow]
     row_group_rows: int = ROW_GROUP_ROWS
     failures: list[BlockFailure] = field(default_factory=list)
+    carried_in: CarriedIn | None = None
+    carried_out: CarriedOut | None = None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         decoded = decoded_from(self.view_set)
@@ -59,7 +63,8 @@ class DecodedBlocks:
         properties: dict[str, str] = {}
         if self.view_set.instance_kind is InstanceKind.STREAM and self.instance_id in context.streams:
             properties = context.streams[self.instance_id].properties
-        rows = decoded.new_rows(RowsRequest(self.instance_id, properties))
+        request = RowsRequest(self.instance_id, properties, self.carried_in)
+        rows = decoded.new_rows(request)
         with closing(_payloads_ahead(self.lake, blocks)) as payloads:
             for block, payload in payloads:
                 try:
@@ -75,6 +80,8 @@ class DecodedBlocks:
         last = rows.finish()
         if last.num_rows:
             yield self._checked(last)
+        if isinstance(rows, CarryingRows):
+            self.carried_out = rows.carried_out()
 
     def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if not batch.schema.equals(self.view_set.schema):

@@ -1,12 +1,15 @@
-"""How the blocks of a view instance are cut into partitions: always the same way for the same blocks, so that two
-servers agree and that only the last partition of a live process ever changes."""
+"""How the blocks of a view instance are cut into partitions: along those that are there already, so that two servers
+agree, and that a process which goes on costs what is new of it and not what was."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 
-from micromegas.lake import BlockRow
+from micromegas.lake import BlockRow, Partition
+from micromegas.views.carried import CarriedIn
 from micromegas.views.partition_writer import InsertRange, source_hash
 
 MAX_GROUP_OBJECTS = 4_000_000
@@ -17,60 +20,179 @@ DAY = 86_400_000_000_000
 EVENT_TIME_MARGIN = 300_000_000_000
 
 
+# A partition of no more events than this is made anew when blocks come, which takes some hundredths of a second; one of
+# more only when as many came. So an event is decoded a few times in all, and few partitions are small.
+SMALL_GROUP_OBJECTS = 64 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class BlockGroup:
-    """Blocks of one future partition, in order of insert time, with the insert range that only they lie in."""
+    """Blocks of one partition, in order of insert time, with the insert range that only they lie in. `carried_in` is
+    what the partition is built with where rows reach over partitions."""
 
     blocks: Sequence[BlockRow]
     insert_range: InsertRange
-    source_hash: bytes
+    blocks_hash: bytes
+    carried_in: CarriedIn | None = None
+
+    @property
+    def source_hash(self) -> bytes:
+        """The source hash of the group's partition."""
+        return self.blocks_hash + (b"" if self.carried_in is None else self.carried_in.source_suffix)
 
     @property
     def event_bounds(self) -> tuple[int, int]:
         """Earliest and latest event time (ns) that the blocks may hold."""
-        return (
-            min(block.begin_time for block in self.blocks) - EVENT_TIME_MARGIN,
-            max(block.end_time for block in self.blocks) + EVENT_TIME_MARGIN,
-        )
+        return event_bounds(self.blocks)
+
+
+def event_bounds(blocks: Iterable[BlockRow]) -> tuple[int, int]:
+    """Earliest and latest event time (ns) that at least one block may hold."""
+    begins, ends = zip(*((block.begin_time, block.end_time) for block in blocks), strict=True)
+    return min(begins) - EVENT_TIME_MARGIN, max(ends) + EVENT_TIME_MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """The blocks of one insert time: a range can't part them."""
+
+    blocks: Sequence[BlockRow]
+    may_begin_group: bool
+
+    @property
+    def time(self) -> int:
+        return self.blocks[0].insert_time
+
+    @property
+    def objects(self) -> int:
+        return sum(block.nb_objects for block in self.blocks)
 
 
 def block_groups(
-    blocks: Iterable[BlockRow], max_objects: int = MAX_GROUP_OBJECTS, bucket: int = DAY
+    blocks: Iterable[BlockRow],
+    partitions: Iterable[Partition] = (),
+    *,
+    in_order: bool = False,
+    max_objects: int = MAX_GROUP_OBJECTS,
+    small_objects: int = SMALL_GROUP_OBJECTS,
+    bucket: int = DAY,
 ) -> list[BlockGroup]:
-    """Cuts blocks in insert order into groups of at most `max_objects` events where that is possible.
+    """Cuts blocks in insert order into groups.
 
-    Blocks of one insert time stay together (a range can't part them), and no group crosses a multiple of `bucket` (ns);
-    with midnights UTC, the retention of whole days doesn't move the cuts of what remains.
+    The blocks of each of `partitions` that holds exactly what it should stay a group. What is left is cut into groups
+    of at most `max_objects` events, and at multiples of `bucket` (ns): with midnights UTC, partitions can be retired by
+    days. What came last takes in the group before it while that is small, or not larger than itself.
+
+    With `in_order` there is no cut behind which a stream has a block that lies (in ticks) before one in front of it: a
+    late block joins all groups that it reaches over.
     """
-    groups: list[BlockGroup] = []
-    current: list[BlockRow] = []
+    moments = _moments(blocks, in_order)
+    groups: list[list[_Moment]] = []
+    fresh: list[_Moment] = []
+    place = 0
+    spans = _partition_spans(moments, partitions)
+    while place < len(moments):
+        end = spans.get(place)
+        if end is None:
+            fresh.append(moments[place])
+            place += 1
+            continue
+        groups += _cut(fresh, max_objects, bucket)
+        fresh = []
+        groups.append(moments[place:end])
+        place = end
+    if fresh:
+        objects = _objects(fresh)
+        while groups and _day(groups[-1], bucket) == _day(fresh, bucket):
+            before = _objects(groups[-1])
+            if before + objects > max_objects or before > max(small_objects, objects):
+                break
+            fresh = groups.pop() + fresh
+            objects += before
+        groups += _cut(fresh, max_objects, bucket)
+    return [_group([block for moment in group for block in moment.blocks]) for group in groups]
+
+
+def _moments(blocks: Iterable[BlockRow], in_order: bool) -> list[_Moment]:
+    parts = [list(part) for _, part in groupby(blocks, lambda block: block.insert_time)]
+    joined = _joined(parts) if in_order else [False] * len(parts)
+    return [_Moment(part, not is_joined) for part, is_joined in zip(parts, joined, strict=True)]
+
+
+def _joined(parts: Sequence[Sequence[BlockRow]]) -> list[bool]:
+    """Per part, whether it must stay together with the part in front of it."""
+    by_stream: dict[str, list[tuple[int, tuple[int, int, str]]]] = {}
+    for number, part in enumerate(parts):
+        for block in part:
+            by_stream.setdefault(block.stream_id, []).append((number, in_tick_order(block)))
+    changes = [0] * (len(parts) + 1)
+    for places in by_stream.values():
+        latest = list(accumulate((key for _, key in places), max))
+        earliest = list(accumulate((key for _, key in reversed(places)), min))[::-1]
+        for position in range(1, len(places)):
+            if latest[position - 1] > earliest[position]:
+                changes[places[position - 1][0] + 1] += 1
+                changes[places[position][0] + 1] -= 1
+    return [depth > 0 for depth in accumulate(changes[:-1])]
+
+
+def in_tick_order(block: BlockRow) -> tuple[int, int, str]:
+    """The order of the blocks of a stream by the clock of their process."""
+    return block.begin_ticks, block.end_ticks, block.block_id
+
+
+def _partition_spans(moments: Sequence[_Moment], partitions: Iterable[Partition]) -> dict[int, int]:
+    """Of the partitions that hold exactly the blocks of their range: where (index of moment) they begin and end."""
+    times = [moment.time for moment in moments]
+    spans: dict[int, int] = {}
+    for partition in partitions:
+        first, behind = partition.begin_insert_time, partition.end_insert_time
+        begin, end = bisect_left(times, first), bisect_left(times, behind)
+        if begin == end or (first, behind) != (times[begin], times[end - 1] + 1):
+            continue
+        if not moments[begin].may_begin_group or (end < len(moments) and not moments[end].may_begin_group):
+            continue
+        held = source_hash(block for moment in moments[begin:end] for block in moment.blocks)
+        if partition.source_hash.startswith(held):
+            spans[begin] = end
+    return spans
+
+
+def _cut(moments: Sequence[_Moment], max_objects: int, bucket: int) -> Iterator[list[_Moment]]:
+    current: list[_Moment] = []
     objects = 0
-    for moment in _by_insert_time(blocks):
-        added = sum(block.nb_objects for block in moment)
-        if current and (
-            objects + added > max_objects or moment[0].insert_time // bucket != current[0].insert_time // bucket
-        ):
-            groups.append(_group(current))
+    for piece in _pieces(moments):
+        added = _objects(piece)
+        if current and (objects + added > max_objects or _day(piece, bucket) != _day(current, bucket)):
+            yield current
             current, objects = [], 0
-        current.extend(moment)
+        current = current + piece
         objects += added
     if current:
-        groups.append(_group(current))
-    return groups
+        yield current
 
 
-def _by_insert_time(blocks: Iterable[BlockRow]) -> Iterator[list[BlockRow]]:
-    moment: list[BlockRow] = []
-    for block in blocks:
-        if moment and block.insert_time != moment[0].insert_time:
-            yield moment
-            moment = []
-        moment.append(block)
-    if moment:
-        yield moment
+def _pieces(moments: Sequence[_Moment]) -> Iterator[list[_Moment]]:
+    """What no cut may part."""
+    piece: list[_Moment] = []
+    for moment in moments:
+        if piece and moment.may_begin_group:
+            yield piece
+            piece = []
+        piece.append(moment)
+    if piece:
+        yield piece
 
 
-def _group(blocks: list[BlockRow]) -> BlockGroup:
+def _objects(moments: Sequence[_Moment]) -> int:
+    return sum(moment.objects for moment in moments)
+
+
+def _day(moments: Sequence[_Moment], bucket: int) -> int:
+    return moments[0].time // bucket
+
+
+def _group(blocks: Sequence[BlockRow]) -> BlockGroup:
     return BlockGroup(
         tuple(blocks), InsertRange(blocks[0].insert_time, blocks[-1].insert_time + 1), source_hash(blocks)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from micromegas.views.async_events import ASYNC_EVENTS
+from micromegas.views.async_spans import ASYNC_SPANS
 from micromegas.views.blocks import BLOCKS
 from micromegas.views.images import IMAGES
 from micromegas.views.log_entries import LOG_ENTRIES
@@ -19,6 +20,7 @@ VIEW_SETS: dict[str, ViewSet] = {
     view_set.name: view_set
     for view_set in (
         ASYNC_EVENTS,
+        ASYNC_SPANS,
         BLOCKS,
         IMAGES,
         LOG_ENTRIES,

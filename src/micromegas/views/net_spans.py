@@ -1,6 +1,6 @@
 """View set `net_spans`: what a process replicated over the network, one row per connection, object, call or property.
 
-A span that never ends, or ends in another partition than it began in, gives no row.
+A span is one row however many blocks and partitions lie between its begin and its end; one that never ends gives none.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from micromegas._engine import NetSpansBuilder
 from micromegas.views.arrow_types import DICT_STRING, TIMESTAMP, required
-from micromegas.views.block_rows import BlockRows, EventRows, RowsRequest
+from micromegas.views.block_rows import StatefulRows
 from micromegas.views.view_set import DecodedFrom, InstanceKind, ViewSet
 
 SCHEMA = pa.schema(
@@ -33,10 +33,6 @@ SCHEMA = pa.schema(
 """Sizes and positions in bits, positions from the start of the parent. Rows come in the order in which spans end."""
 
 
-def _new_rows(_request: RowsRequest) -> BlockRows:
-    return EventRows(NetSpansBuilder())
-
-
 NET_SPANS = ViewSet(
     name="net_spans",
     schema=SCHEMA,
@@ -44,5 +40,13 @@ NET_SPANS = ViewSet(
     max_column="end_time",
     has_global=False,
     instance_kind=InstanceKind.PROCESS,
-    decoded=DecodedFrom(stream_tag="net", decoder_version=1, new_rows=_new_rows, sorted_by_ticks=True),
+    decoded=DecodedFrom(
+        stream_tag="net",
+        decoder_version=2,
+        new_rows=lambda request: StatefulRows(
+            NetSpansBuilder(request.state), lambda _: pa.RecordBatch.from_pylist([], SCHEMA)
+        ),
+        sorted_by_ticks=True,
+        carries=True,
+    ),
 )

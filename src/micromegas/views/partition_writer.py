@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from micromegas.lake import BlockRow, Lake, LeaseClaim, Partition, PartitionConflict, new_partition_id
 from micromegas.views.block_decoding import ROW_GROUP_BYTES, ROW_GROUP_ROWS, DecodedBlocks, decoded_from
+from micromegas.views.carried import CarriedIn, CarriedOut
 from micromegas.views.time_order import in_time_order
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
 
@@ -135,17 +136,20 @@ class FinishedFile:
     rows: WrittenRows
     source_hash: bytes
     failed_blocks: int
+    carried_out: CarriedOut | None = None
 
 
-def build_partition(lake: Lake, slot: PartitionSlot, blocks: Sequence[BlockRow]) -> Partition:
+def build_partition(
+    lake: Lake, slot: PartitionSlot, blocks: Sequence[BlockRow], carried_in: CarriedIn | None = None
+) -> Partition:
     """Decode `blocks` (all visible ones of the instance with an insert time in the slot's range) and commit the
-    partition.
+    partition. `carried_in` is what a view needs whose rows reach over partitions.
 
     Undecodable blocks are recorded, and those that were are forgotten where they can be decoded now. Raises
     `PartitionConflict` when the slot's `replaces` is not true any more, `LakeUnavailable` when a store doesn't answer.
     """
     view_set = slot.view_set
-    decoded = DecodedBlocks(lake, view_set, slot.instance_id, blocks)
+    decoded = DecodedBlocks(lake, view_set, slot.instance_id, blocks, carried_in=carried_in)
     with lake.scratch.temporary() as folder:
         local = folder / "rows.parquet"
         row_file = RowFile(local, view_set)
@@ -166,7 +170,8 @@ def build_partition(lake: Lake, slot: PartitionSlot, blocks: Sequence[BlockRow])
             )
         failed = {failure.block_id for failure in decoded.failures}
         mended = lake.metadata.blocks_in_error(view_set.name, (block.block_id for block in blocks)) - failed
-        partition = commit_partition(lake, slot, FinishedFile(local, written, source_hash(blocks), len(failed)))
+        source = source_hash(blocks) + (b"" if carried_in is None else carried_in.source_suffix)
+        partition = commit_partition(lake, slot, FinishedFile(local, written, source, len(failed), decoded.carried_out))
     if mended:
         lake.metadata.clear_block_errors(view_set.name, mended)
     return partition
@@ -175,7 +180,7 @@ def build_partition(lake: Lake, slot: PartitionSlot, blocks: Sequence[BlockRow])
 def commit_partition(lake: Lake, slot: PartitionSlot, finished: FinishedFile) -> Partition:
     """Store the finished file durably and swap the partition in; without rows, an empty partition and no file."""
     view_set, instance_id, insert_range = slot.view_set, slot.instance_id, slot.insert_range
-    written = finished.rows
+    written, carried_out = finished.rows, finished.carried_out
     partition_id = new_partition_id()
     path: str | None = None
     size = 0
@@ -198,9 +203,13 @@ def commit_partition(lake: Lake, slot: PartitionSlot, finished: FinishedFile) ->
         schema_hash=view_set.schema_hash,
         source_hash=finished.source_hash,
         failed_blocks=finished.failed_blocks,
+        carries=None if carried_out is None else carried_out.summary().to_bytes(),
     )
+    state = None if carried_out is None else carried_out.state
     try:
-        lake.metadata.replace_partitions(view_set.name, instance_id, slot.replaces, partition, slot.claim)
+        lake.metadata.replace_partitions(
+            view_set.name, instance_id, slot.replaces, partition, slot.claim, carried_state=state
+        )
     except PartitionConflict:
         if path is not None:
             # Nobody can have adopted it but us, so there is no need to let it wait for the sweep.

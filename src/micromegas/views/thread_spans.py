@@ -1,4 +1,10 @@
-"""View set `thread_spans`: the call trees of one thread, one row per span, in pre-order."""
+"""View set `thread_spans`: the call trees of one thread, one row per span.
+
+A span is one row with its true begin and end, however many blocks, partitions and days lie between them. While its end
+is not known it ends with the last block of its tree: blocks without a gap between them are one tree, under a root of
+id -1 that stands for the thread. Begins and ends that don't pair up are mended or dropped, and counted per block in
+`list_block_errors()`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +14,9 @@ import pyarrow as pa
 
 from micromegas._engine import ThreadSpansBuilder
 from micromegas.views.arrow_types import DICT_STRING, TIMESTAMP, required
-from micromegas.views.block_rows import BlockRows, RowsRequest
+from micromegas.views.block_rows import RowsRequest
 from micromegas.views.block_source import BlockSource
+from micromegas.views.carried import NOTHING_LATER, CarriedOut, Later
 from micromegas.views.view_set import DecodedFrom, InstanceKind, ViewSet
 
 SCHEMA = pa.schema(
@@ -40,10 +47,13 @@ def thread_name(stream_id: str, stream_properties: Mapping[str, str]) -> str:
 
 
 class ThreadSpanRows:
-    """`BlockRows` over the native call trees: no row is known before the last block was read."""
+    """`CarryingRows` over the native call trees: no row is known before the last block was read."""
 
-    def __init__(self, name: str) -> None:
-        self._builder = ThreadSpansBuilder(name)
+    def __init__(self, request: RowsRequest) -> None:
+        name = thread_name(request.instance_id, request.stream_properties)
+        self._builder = ThreadSpansBuilder(name, request.state)
+        self._later = NOTHING_LATER if request.carried_in is None else request.carried_in.later
+        self._carried_out: CarriedOut | None = None
         self._nb_objects = 0
 
     @property
@@ -62,11 +72,18 @@ class ThreadSpanRows:
         return SCHEMA.empty_table().to_batches()[0]
 
     def finish(self) -> pa.RecordBatch:
+        later = (self._later.count, self._later.first_id)
+        rows, state, enclosing, continues = self._builder.finish_part(later)
+        self._carried_out = CarriedOut(state, Later(*enclosing), continues)
+        return pa.record_batch(rows)
+
+    def carried_out(self) -> CarriedOut:
+        if self._carried_out is None:
+            raise RuntimeError("the spans are not finished")
+        return self._carried_out
+
+    def unfinished(self) -> pa.RecordBatch:
         return pa.record_batch(self._builder.finish())
-
-
-def _new_rows(request: RowsRequest) -> BlockRows:
-    return ThreadSpanRows(thread_name(request.instance_id, request.stream_properties))
 
 
 THREAD_SPANS = ViewSet(
@@ -77,5 +94,7 @@ THREAD_SPANS = ViewSet(
     has_global=False,
     instance_kind=InstanceKind.STREAM,
     needs_range=True,
-    decoded=DecodedFrom(stream_tag="cpu", decoder_version=1, new_rows=_new_rows, sorted_by_ticks=True),
+    decoded=DecodedFrom(
+        stream_tag="cpu", decoder_version=2, new_rows=ThreadSpanRows, sorted_by_ticks=True, carries=True
+    ),
 )

@@ -34,6 +34,9 @@ class DecodedFrom:
     new_rows: Callable[[RowsRequest], BlockRows]
     sorted_by_ticks: bool = False
     """Blocks of a partition are read in order of (begin_ticks, end_ticks) rather than of insert time."""
+    carries: bool = False
+    """Rows reach over partitions: `new_rows` makes `CarryingRows`, which go on from the partition before. With
+    `sorted_by_ticks`, no partition holds a block of a stream that lies before one of an earlier partition."""
 
 
 @dataclass(frozen=True, slots=True)

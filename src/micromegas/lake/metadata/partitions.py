@@ -115,8 +115,12 @@ class Partitions(MetadataPart):
         expected_ids: frozenset[str],
         new: Partition | None,
         claim: LeaseClaim | None = None,
+        *,
+        carried_state: bytes | None = None,
     ) -> None:
         """Retire `expected_ids` and add `new`, all or nothing; uses up the lease that `claim` names.
+
+        `carried_state` is what `new` hands on to the partition after it, kept as long as `new` is.
 
         The partitions that overlap the insert range of `new` must be exactly `expected_ids` (without `new`: they must
         all exist), the file of `new` must still be registered by `add_expiring_object`, and the claimant must still
@@ -150,7 +154,16 @@ class Partitions(MetadataPart):
             if new is not None:
                 if new.file_path is not None:
                     self._adopt(connection, new.file_path)
-                connection.execute(sa.insert(schema.partitions).values(asdict(new)))
+                values = asdict(new) | {"carried_state": carried_state}
+                connection.execute(sa.insert(schema.partitions).values(values))
+
+    def carried_state(self, partition_id: str) -> bytes | None:
+        """What a partition hands on; None when it hands nothing on, or is not there any more."""
+        columns = schema.partitions.c
+        statement = sa.select(columns.carried_state).where(columns.partition_id == partition_id)
+        with self._database.read() as connection:
+            state = connection.execute(statement).scalar_one_or_none()
+        return None if state is None else bytes(state)
 
     def expired_partitions(self, end_insert_time: int, conditions: ViewSetConditions) -> tuple[int, int]:
         """How many partitions end at or before this insert time (ns), and the bytes of their files."""

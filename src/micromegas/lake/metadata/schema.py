@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-GENERATION = 3
+GENERATION = 4
 """Number of this schema. Raised by every migration."""
 
 MIN_COMPATIBLE_GENERATION = 1
@@ -127,6 +127,9 @@ partitions = sa.Table(
     sa.Column("schema_hash", sa.LargeBinary, nullable=False),
     sa.Column("source_hash", sa.LargeBinary, nullable=False),
     sa.Column("failed_blocks", sa.Integer, nullable=False),
+    # For views whose rows reach over partitions: a digest, listed with the row, and the state, which may be large.
+    sa.Column("carries", sa.LargeBinary),
+    sa.Column("carried_state", sa.LargeBinary),
     sa.Index("ix_partitions_begin", "view_set", "instance_id", "begin_insert_time"),
     sa.Index("ix_partitions_event", "view_set", "instance_id", "min_event_time"),
     sa.UniqueConstraint("file_path"),
