@@ -1,15 +1,15 @@
 //! Blocks of OTLP log records to rows of `log_entries`. A bad record is left out and told of.
 
-use std::ops::ControlFlow;
-
 use micromegas_core::codec::{Result, WireError};
 
 use super::properties::{GroupProperties, Properties};
 use super::reader::Fields;
-use super::records::{walk, Group, Visitor};
+use super::records::Group;
+use super::row_maker::{make_rows, RowMaker};
+use super::schema;
 use super::text_of_bytes::encode_hex;
 use super::value::AnyValue;
-use super::{block_objects, event_time, Signal, MAX_RECORDS, SPAN_ID_BYTES, TRACE_ID_BYTES};
+use super::{block_objects, event_time, Signal, SPAN_ID_BYTES, TRACE_ID_BYTES};
 use crate::block_reader::{Problems, ValueBudget};
 use crate::block_source::BlockSource;
 use crate::log_entries::Rows;
@@ -28,34 +28,40 @@ fn level_of(severity: i32) -> i32 {
 }
 
 pub fn read(rows: &mut Rows, source: &BlockSource, problems: &mut Problems) -> std::result::Result<(), String> {
-    let text = |error: WireError| error.to_string();
-    let objects = block_objects(&source.payload).map_err(text)?;
+    let objects = block_objects(&source.payload).map_err(|error| error.to_string())?;
     let mut reader = LogReader {
         rows,
-        problems,
         budget: ValueBudget::of_bytes(objects.len()),
         default_time: source.begin_ticks,
         group: None,
         own: Properties::default(),
-        index: 0,
     };
-    walk(Signal::Logs, &objects, &mut reader).map_err(text)
+    make_rows(Signal::Logs, &objects, problems, &mut reader)
 }
 
-struct LogReader<'r, 'p, 'a> {
+struct LogReader<'r, 'a> {
     rows: &'r mut Rows,
-    problems: &'p mut Problems,
     budget: ValueBudget,
     /// Of records without a time: the begin of the block, whose ticks are absolute nanoseconds.
     default_time: i64,
     /// The target as a key of its column, and the properties; None for a group that can't be read.
     group: Option<(i32, GroupProperties<'a>)>,
     own: Properties<'a>,
-    index: usize,
 }
 
-impl<'a> LogReader<'_, '_, 'a> {
-    fn push(&mut self, record: &'a [u8]) -> Result<()> {
+impl<'a> RowMaker<'a> for LogReader<'_, 'a> {
+    fn record_name(&self) -> &'static str {
+        schema::LOG_RECORD.name
+    }
+
+    fn group(&mut self, group: &Group<'a>) -> Result<()> {
+        self.group = None;
+        let (name, properties) = GroupProperties::of_scope(&group.scope).map_err(|error| error.within("scope"))?;
+        self.group = Some((self.rows.target.values.intern_str(name), properties));
+        Ok(())
+    }
+
+    fn row(&mut self, record: &'a [u8]) -> Result<()> {
         let Some((target, group)) = &mut self.group else {
             return Err(WireError::new("its scope can't be read"));
         };
@@ -94,33 +100,5 @@ impl<'a> LogReader<'_, '_, 'a> {
         let time = event_time(time).or(event_time(observed)).unwrap_or(self.default_time);
         self.rows.push(time, *target, level_of(severity), &message, properties);
         Ok(())
-    }
-}
-
-impl<'a> Visitor<'a> for LogReader<'_, '_, 'a> {
-    fn group(&mut self, group: &Group<'a>) {
-        self.group = match GroupProperties::of_scope(&group.scope) {
-            Ok((name, properties)) => Some((self.rows.target.values.intern_str(name), properties)),
-            Err(error) => {
-                self.problems.add(error.within("scope"));
-                None
-            }
-        };
-    }
-
-    fn broken(&mut self, error: WireError) {
-        self.problems.add(error);
-    }
-
-    fn record(&mut self, record: &'a [u8]) -> ControlFlow<()> {
-        if self.index == MAX_RECORDS {
-            self.problems.add(format_args!("more than {MAX_RECORDS} records"));
-            return ControlFlow::Break(());
-        }
-        if let Err(error) = self.push(record) {
-            self.problems.add_event(self.index, "LogRecord", error);
-        }
-        self.index += 1;
-        ControlFlow::Continue(())
     }
 }

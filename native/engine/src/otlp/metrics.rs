@@ -3,14 +3,13 @@
 //! A sum or gauge point is one row. A summary, and a histogram of either kind, are rows of what they come to: `_count`
 //! (without a unit), `_sum`, `_min` and `_max`, as far as the point tells them; the buckets are for `parse_block`.
 
-use std::ops::ControlFlow;
-
 use micromegas_core::codec::{Result, WireError};
 
 use super::properties::{GroupProperties, Properties};
 use super::reader::{Fields, Wire};
-use super::records::{walk, Group, Metric, MetricKind, Scope, Visitor};
-use super::{block_objects, event_time, Signal, MAX_RECORDS};
+use super::records::{Group, Metric, MetricKind, Scope};
+use super::row_maker::{make_rows, RowMaker};
+use super::{block_objects, event_time, Signal};
 use crate::block_reader::{Problems, ValueBudget};
 use crate::block_source::BlockSource;
 use crate::measures::Rows;
@@ -19,18 +18,15 @@ use crate::measures::Rows;
 const NO_RECORDED_VALUE: u64 = 1;
 
 pub fn read(rows: &mut Rows, source: &BlockSource, problems: &mut Problems) -> std::result::Result<(), String> {
-    let text = |error: WireError| error.to_string();
-    let objects = block_objects(&source.payload).map_err(text)?;
+    let objects = block_objects(&source.payload).map_err(|error| error.to_string())?;
     let mut reader = PointReader {
         rows,
-        problems,
         budget: ValueBudget::of_bytes(objects.len()),
         scope: None,
         series: None,
         own: Properties::default(),
-        index: 0,
     };
-    walk(Signal::Metrics, &objects, &mut reader).map_err(text)
+    make_rows(Signal::Metrics, &objects, problems, &mut reader)
 }
 
 /// A scope and what was made of it; None when it can't be read.
@@ -157,18 +153,20 @@ impl Point {
     }
 }
 
-struct PointReader<'r, 'p, 'a> {
+struct PointReader<'r, 'a> {
     rows: &'r mut Rows,
-    problems: &'p mut Problems,
     budget: ValueBudget,
     scope: Option<ReadScope<'a>>,
     series: Option<Series>,
     own: Properties<'a>,
-    index: usize,
 }
 
-impl<'a> PointReader<'_, '_, 'a> {
-    fn push(&mut self, record: &'a [u8]) -> Result<()> {
+impl<'a> RowMaker<'a> for PointReader<'_, 'a> {
+    fn record_name(&self) -> &'static str {
+        self.series.map_or("DataPoint", |series| series.kind.point().name)
+    }
+
+    fn row(&mut self, record: &'a [u8]) -> Result<()> {
         let (Some(series), Some((target, group))) =
             (self.series, self.scope.as_mut().and_then(|scope| scope.made.as_mut()))
         else {
@@ -205,33 +203,24 @@ impl<'a> PointReader<'_, '_, 'a> {
         }
         Ok(())
     }
-}
 
-impl<'a> Visitor<'a> for PointReader<'_, '_, 'a> {
-    fn group(&mut self, group: &Group<'a>) {
+    fn group(&mut self, group: &Group<'a>) -> Result<()> {
         self.series = None;
         if !self.scope.as_ref().is_some_and(|known| known.is_of(&group.scope)) {
-            let made = match GroupProperties::of_scope(&group.scope) {
-                Ok((name, properties)) => Some((self.rows.target.values.intern_str(name), properties)),
-                Err(error) => {
-                    self.problems.add(error.within("scope"));
-                    None
-                }
-            };
-            self.scope = Some(ReadScope {
+            let read = GroupProperties::of_scope(&group.scope);
+            let known = self.scope.insert(ReadScope {
                 scope: group.scope,
-                made,
+                made: None,
             });
+            let (name, properties) = read.map_err(|error| error.within("scope"))?;
+            known.made = Some((self.rows.target.values.intern_str(name), properties));
         }
         let made = self.scope.as_mut().and_then(|scope| scope.made.as_mut());
         let (Some((_, properties)), Some(metric)) = (made, &group.metric) else {
-            return;
+            return Ok(());
         };
         // names are texts of the columns, which a metric has with or without points
-        if let Err(error) = self.budget.spend(4 * metric.name.len() + metric.unit.len()) {
-            self.problems.add(error);
-            return;
-        }
+        self.budget.spend(4 * metric.name.len() + metric.unit.len())?;
         let told = properties.next_metric();
         told.push("otel.metric.kind", metric.kind.name());
         if !matches!(metric.kind, MetricKind::Gauge | MetricKind::Summary) {
@@ -247,22 +236,6 @@ impl<'a> Visitor<'a> for PointReader<'_, '_, 'a> {
             told.push("otel.metric.is_monotonic", is_monotonic);
         }
         self.series = Some(Series::of(metric, self.rows));
-    }
-
-    fn broken(&mut self, error: WireError) {
-        self.problems.add(error);
-    }
-
-    fn record(&mut self, record: &'a [u8]) -> ControlFlow<()> {
-        if self.index == MAX_RECORDS {
-            self.problems.add(format_args!("more than {MAX_RECORDS} records"));
-            return ControlFlow::Break(());
-        }
-        if let Err(error) = self.push(record) {
-            let name = self.series.map_or("DataPoint", |series| series.kind.point().name);
-            self.problems.add_event(self.index, name, error);
-        }
-        self.index += 1;
-        ControlFlow::Continue(())
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ pub mod python;
 pub mod reader;
 pub mod records;
 pub mod resources;
+pub mod row_maker;
 pub mod schema;
 pub mod spans;
 pub mod text_of_bytes;

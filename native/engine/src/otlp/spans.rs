@@ -1,6 +1,5 @@
 //! Blocks of OTLP spans to rows of `otel_spans` (lakehouse §2.3), twenty-one columns. A bad span is left out and told of.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, FixedSizeBinaryBuilder, StringBuilder};
@@ -11,11 +10,12 @@ use pyo3::prelude::*;
 
 use super::properties::{GroupProperties, Properties};
 use super::reader::Fields;
-use super::records::{walk, Group, Visitor};
+use super::records::Group;
+use super::row_maker::{make_rows, RowMaker};
 use super::text_of_bytes::encode_hex;
 use super::value::repeated;
 use super::values::ValueMaker;
-use super::{block_objects, event_time, Signal, MAX_RECORDS, SPAN_ID_BYTES, TRACE_ID_BYTES};
+use super::{block_objects, event_time, Signal, SPAN_ID_BYTES, TRACE_ID_BYTES};
 use crate::block_reader::{Problems, ValueBudget};
 use crate::block_source::BlockSource;
 use crate::columns::{
@@ -349,19 +349,28 @@ fn link_tree(maker: &mut ValueMaker, message: &[u8]) -> Result<Tree> {
     maker.object([("trace_id", trace_id), ("span_id", span_id), ("attributes", attributes)])
 }
 
-struct SpanReader<'r, 'p, 'a> {
+struct SpanReader<'r, 'a> {
     rows: &'r mut Rows,
-    problems: &'p mut Problems,
     budget: ValueBudget,
     default_time: i64,
     group: Option<GroupProperties<'a>>,
     own: Properties<'a>,
     no_items: Vec<u8>,
-    index: usize,
 }
 
-impl<'a> SpanReader<'_, '_, 'a> {
-    fn push(&mut self, record: &'a [u8]) -> Result<()> {
+impl<'a> RowMaker<'a> for SpanReader<'_, 'a> {
+    fn record_name(&self) -> &'static str {
+        super::schema::SPAN.name
+    }
+
+    fn group(&mut self, group: &Group<'a>) -> Result<()> {
+        self.group = None;
+        let (_, properties) = GroupProperties::of_scope(&group.scope).map_err(|error| error.within("scope"))?;
+        self.group = Some(properties);
+        Ok(())
+    }
+
+    fn row(&mut self, record: &'a [u8]) -> Result<()> {
         let Some(group) = &mut self.group else {
             return Err(WireError::new("its scope can't be read"));
         };
@@ -390,34 +399,6 @@ impl<'a> SpanReader<'_, '_, 'a> {
     }
 }
 
-impl<'a> Visitor<'a> for SpanReader<'_, '_, 'a> {
-    fn group(&mut self, group: &Group<'a>) {
-        self.group = match GroupProperties::of_scope(&group.scope) {
-            Ok((_, properties)) => Some(properties),
-            Err(error) => {
-                self.problems.add(error.within("scope"));
-                None
-            }
-        };
-    }
-
-    fn broken(&mut self, error: WireError) {
-        self.problems.add(error);
-    }
-
-    fn record(&mut self, record: &'a [u8]) -> ControlFlow<()> {
-        if self.index == MAX_RECORDS {
-            self.problems.add(format_args!("more than {MAX_RECORDS} records"));
-            return ControlFlow::Break(());
-        }
-        if let Err(error) = self.push(record) {
-            self.problems.add_event(self.index, "Span", error);
-        }
-        self.index += 1;
-        ControlFlow::Continue(())
-    }
-}
-
 /// See `_engine.pyi`.
 #[pyclass(module = "micromegas._engine")]
 #[derive(Default)]
@@ -427,22 +408,19 @@ pub struct OtelSpansBuilder {
 
 impl OtelSpansBuilder {
     fn read(&mut self, source: &BlockSource, problems: &mut Problems) -> std::result::Result<(), String> {
-        let text = |error: WireError| error.to_string();
         if Signal::of_format(&source.format) != Some(Signal::Traces) {
             return Err(format!("format `{}` has no OTLP spans", source.format));
         }
-        let objects = block_objects(&source.payload).map_err(text)?;
+        let objects = block_objects(&source.payload).map_err(|error| error.to_string())?;
         let mut reader = SpanReader {
             rows: &mut self.rows,
-            problems,
             budget: ValueBudget::of_bytes(objects.len()),
             default_time: source.begin_ticks,
             group: None,
             own: Properties::default(),
             no_items: encode(&Tree::Array(Vec::new()))?,
-            index: 0,
         };
-        walk(Signal::Traces, &objects, &mut reader).map_err(text)
+        make_rows(Signal::Traces, &objects, problems, &mut reader)
     }
 }
 
