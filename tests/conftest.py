@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,13 @@ def lake_backend(request: pytest.FixtureRequest, tmp_path: Path) -> LakeSettings
 
 
 @pytest.fixture
-def lake(lake_backend: LakeSettings) -> Iterator[Lake]:
+def clock() -> Callable[[], int]:
+    """The clock of `lake`, ns since the epoch: the machine's, unless a module has a fixture of this name."""
+    return time.time_ns
+
+
+@pytest.fixture
+def lake(lake_backend: LakeSettings, clock: Callable[[], int]) -> Iterator[Lake]:
     """An open, empty lake on each back end."""
-    with Lake.open(lake_backend) as opened:
+    with Lake.open(lake_backend, clock) as opened:
         yield opened

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from daemon.telemetry import (
     MIDNIGHT,
@@ -18,7 +16,7 @@ from daemon.telemetry import (
     objects_of,
 )
 
-from micromegas.config import DaemonSettings, LakeSettings
+from micromegas.config import DaemonSettings
 from micromegas.daemon import retention
 from micromegas.daemon.housekeeping import Housekeeping
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND
@@ -33,12 +31,6 @@ SETTINGS = DaemonSettings(retention_days=2)
 @pytest.fixture
 def clock() -> HandClock:
     return HandClock()
-
-
-@pytest.fixture
-def lake(lake_backend: LakeSettings, clock: HandClock) -> Iterator[Lake]:
-    with Lake.open(lake_backend, clock) as opened:
-        yield opened
 
 
 def keep_house(lake: Lake, clock: HandClock) -> None:

@@ -51,12 +51,6 @@ def clock() -> HandClock:
     return HandClock()
 
 
-@pytest.fixture
-def lake(lake_backend: LakeSettings, clock: HandClock) -> Iterator[Lake]:
-    with Lake.open(lake_backend, clock) as opened:
-        yield opened
-
-
 def part(begin: int, end: int, **changes: object) -> Partition:
     fields: dict[str, object] = {
         "view_set": "log_entries",

@@ -23,7 +23,6 @@ from daemon.telemetry import (
 from query.asking import answer
 from query.conftest import SETTINGS
 
-from micromegas.config import LakeSettings
 from micromegas.daemon import administration
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND
 from micromegas.daemon.order_functions import order_scalar_functions, order_table_functions
@@ -37,12 +36,6 @@ from micromegas.wire import rfc3339_text
 @pytest.fixture
 def clock() -> HandClock:
     return HandClock()
-
-
-@pytest.fixture
-def lake(lake_backend: LakeSettings, clock: HandClock) -> Iterator[Lake]:
-    with Lake.open(lake_backend, clock) as opened:
-        yield opened
 
 
 @pytest.fixture

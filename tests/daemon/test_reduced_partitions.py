@@ -129,12 +129,6 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def lake(lake_backend: LakeSettings, clock: HandClock) -> Iterator[Lake]:
-    with Lake.open(lake_backend, clock) as opened:
-        yield opened
-
-
-@pytest.fixture
 def engine(lake: Lake) -> Iterator[QueryEngine]:
     opened = QueryEngine(lake, QuerySettings(memory_bytes=256 * 1024 * 1024, statement_timeout_s=60.0))
     yield opened

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from query.asking import ask, one
 from query.conftest import SETTINGS
 
-from micromegas.config import DaemonSettings, LakeSettings, RawPolicy, RetentionPolicies, parse_retention_policies
+from micromegas.config import DaemonSettings, RawPolicy, RetentionPolicies, parse_retention_policies
 from micromegas.daemon import retention
 from micromegas.daemon.housekeeping import Housekeeping
 from micromegas.daemon.insert_clock import DAY, HOUR, SECOND
@@ -38,12 +38,6 @@ from micromegas.views.measures import MEASURES
 @pytest.fixture
 def clock() -> HandClock:
     return HandClock()
-
-
-@pytest.fixture
-def lake(lake_backend: LakeSettings, clock: HandClock) -> Iterator[Lake]:
-    with Lake.open(lake_backend, clock) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -93,12 +93,6 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def lake(lake_backend: LakeSettings, clock: HandClock) -> Iterator[Lake]:
-    with Lake.open(lake_backend, clock) as opened:
-        yield opened
-
-
-@pytest.fixture
 def small_lake(tmp_path: Path, clock: HandClock) -> Iterator[Lake]:
     with Lake.open(LakeSettings(lake_dir=tmp_path / "lake"), clock) as opened:
         yield opened

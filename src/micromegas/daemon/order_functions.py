@@ -84,12 +84,12 @@ class _OrderFunction(TableFunction):
         self._lake = lake
         self._administration = administration
 
-    def table(self, *arguments: Any) -> QueryTable:
+    def table(self, *arguments: Any, **_: Any) -> QueryTable:
         shown = "|".join(str(argument) for argument in arguments)
         return _OrderLog(f"{self.name}|{shown}", self._order(*arguments), self._lake)
 
     @abstractmethod
-    def _order(self, *arguments: Any) -> Order:
+    def _order(self, *arguments: Any, **_: Any) -> Order:
         """The order for checked arguments."""
 
 

@@ -93,7 +93,7 @@ class JustInTime:
                     return InstanceRows(found, self._unfinished(view_set, instance_id, found))
                 built, conflict, elsewhere = self._build(view_set, instance_id, missing, visible_end, patience)
             except StateGone:
-                built, conflict, elsewhere = [], True, []
+                found, built, conflict, elsewhere = [], [], True, []
             if not conflict and not elsewhere:
                 if not decoded_from(view_set).carries:
                     return InstanceRows(found + built)

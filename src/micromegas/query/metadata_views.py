@@ -41,8 +41,12 @@ class _MetadataView(QueryTable):
         self.name = f"{view_set.name}|{GLOBAL_INSTANCE}"
         self.schema = view_set.schema
         self.filter_columns = filter_columns
-        self.view_set = self._view_set = view_set
+        self._view_set = view_set
         self._lake = lake
+
+    @property
+    def view_set(self) -> ViewSet:
+        return self._view_set
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         if preparation.explain_only:

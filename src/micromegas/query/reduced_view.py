@@ -46,7 +46,6 @@ class ReducedView(QueryTable):
     """A view reduced from `sources`, which are the tables that its transform reads, by the names it has for them."""
 
     by_insert_time = True
-    view_set: ViewSet
 
     def __init__(
         self,
@@ -61,13 +60,17 @@ class ReducedView(QueryTable):
         self.name = f"{view_set.name}|{GLOBAL_INSTANCE}"
         self.schema = view_set.schema
         self.filter_columns = filter_columns_of(view_set)
-        self.view_set = view_set
+        self._view_set = view_set
         self.sources = sources
         self._definition = view_set.reduced.definition
         self._access = access
         self._sessions = sessions
         self._frames = frames
         self._stored = _StoredRows(view_set)
+
+    @property
+    def view_set(self) -> ViewSet:
+        return self._view_set
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         # The watermark comes first: what is visible by then is in the partitions read next, or in none of them.
@@ -88,9 +91,9 @@ class ReducedView(QueryTable):
         partitions = [
             partition
             for partition in self._access.lake.metadata.partitions(
-                self.view_set.name, GLOBAL_INSTANCE, insert_begin=ranges[0].begin, insert_end=ranges[-1].end
+                self._view_set.name, GLOBAL_INSTANCE, insert_begin=ranges[0].begin, insert_end=ranges[-1].end
             )
-            if partition.schema_hash == self.view_set.schema_hash
+            if partition.schema_hash == self._view_set.schema_hash
         ]
         parts: list[Partition] = []
         missing: list[InsertRange] = []
@@ -124,7 +127,7 @@ class ReducedView(QueryTable):
             self._placeholder(self._stored),
             with_transform=bool(missing),
         )
-        draft = in_range(draft, self.view_set, bounds.time)
+        draft = in_range(draft, self._view_set, bounds.time)
         for name, allowed in bounds.values:
             if allowed:
                 draft = draft.filter(reduce(Expr.__or__, [col(name) == lit(value) for value in sorted(allowed)]))
@@ -133,7 +136,7 @@ class ReducedView(QueryTable):
         stored = TableFiles()
         if self._stored.name in needs:
             bounds = needs[self._stored.name].bounds
-            stored = self._access.files_of(self.view_set, list(parts), bounds)
+            stored = self._access.files_of(self._view_set, list(parts), bounds)
         # The range of the request is one of rows of this view, not of what they are made of.
         everywhen = replace(preparation, request_range=EVERYTHING)
         source_rows = {

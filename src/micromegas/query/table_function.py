@@ -52,7 +52,7 @@ class TableFunction(ABC):
     example: str
 
     @abstractmethod
-    def table(self, *arguments: Any) -> QueryTable:
+    def table(self, *arguments: Any, **_: Any) -> QueryTable:
         """The table for checked arguments, one per parameter. Raises `QueryError` where they can't name one."""
 
     @property

@@ -71,8 +71,12 @@ class QueryTable(ABC):
     name: str
     schema: pa.Schema
     filter_columns: FilterColumns
-    view_set: ViewSet | None = None
-    """Whose row filter applies; None for lists that know no time."""
+
+    @property
+    def view_set(self) -> ViewSet | None:
+        """Whose row filter applies; None for lists that know no time."""
+        return None
+
     by_insert_time = False
     """Whether its rows can be told apart by insert time, so that a view may be reduced from it."""
 
@@ -159,9 +163,13 @@ class GlobalView(QueryTable):
         self.schema = view_set.schema
         self.filter_columns = filter_columns_of(view_set)
         self.by_insert_time = "insert_time" in view_set.schema.names
-        self.view_set = self._view_set = view_set
+        self._view_set = view_set
         self._access = access
         self._index = PartitionIndex(access.lake.metadata, view_set.name, GLOBAL_INSTANCE)
+
+    @property
+    def view_set(self) -> ViewSet:
+        return self._view_set
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         return self._files([EVER], preparation.within_request(need.bounds), preparation)
@@ -216,9 +224,13 @@ class InstanceView(QueryTable):
         self.name = f"{view_set.name}|{instance_id}"
         self.schema = view_set.schema
         self.filter_columns = filter_columns_of(view_set)
-        self.view_set = self._view_set = view_set
+        self._view_set = view_set
         self._instance_id = instance_id
         self._access = access
+
+    @property
+    def view_set(self) -> ViewSet:
+        return self._view_set
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         self._check_instance()

@@ -13,6 +13,7 @@ from micromegas.daemon import Daemon
 from micromegas.daemon.selection import Selection
 from micromegas.ingest import IngestServer
 from micromegas.lake import Lake
+from micromegas.query import QueryEngine
 from micromegas.serve.flight.server import FlightServer
 from micromegas.serve.query_engine import query_engine
 
@@ -72,6 +73,17 @@ class Node:
         if settings.flight is not None or settings.daemon is not None:
             engine = await asyncio.to_thread(query_engine, lake, settings.query)
             self._stack.push_async_callback(asyncio.to_thread, engine.close)
+            addresses |= await self._start_with(engine, lake)
+        if settings.ingest is not None:
+            ingest = IngestServer(lake, settings.ingest, lake.check)
+            await self._listen("ingestion", settings.ingest, ingest)
+            addresses["ingestion"] = f"http://{settings.ingest.host}:{ingest.port}"
+        return addresses
+
+    async def _start_with(self, engine: QueryEngine, lake: Lake) -> dict[str, str]:
+        """The roles that need an engine."""
+        settings = self._settings
+        addresses: dict[str, str] = {}
         if settings.daemon is not None:
             select = await asyncio.to_thread(Selection, engine, settings.daemon.policies)
             daemon = Daemon(lake, settings.daemon, select=select, reductions=engine.reductions)
@@ -82,10 +94,6 @@ class Node:
             flight = FlightServer(engine, settings.flight, self._version, time.monotonic)
             await self._listen("flight sql", settings.flight, flight)
             addresses["queries"] = f"grpc://{settings.flight.host}:{flight.port}"
-        if settings.ingest is not None:
-            ingest = IngestServer(lake, settings.ingest, lake.check)
-            await self._listen("ingestion", settings.ingest, ingest)
-            addresses["ingestion"] = f"http://{settings.ingest.host}:{ingest.port}"
         return addresses
 
     async def _listen(

@@ -1,6 +1,6 @@
 """What changed among the partitions of global views since somebody looked last, and the ranges of those there are.
 
-Must never miss a change: the database itself writes them down, by triggers (migration 0004).
+Must never miss a change: the database itself writes them down, by triggers (migration 0002).
 """
 
 from __future__ import annotations

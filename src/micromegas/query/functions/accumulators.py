@@ -23,8 +23,8 @@ class _SumOfRows(Accumulator):
     def __init__(self) -> None:
         self._sum: pa.Array = pa.nulls(0, HISTOGRAM)
 
-    def update(self, histograms: pa.Array) -> None:
-        self._add(histograms)
+    def update(self, *values: pa.Array) -> None:
+        self._add(values[0])
 
     def merge(self, states: Any) -> None:
         self._add(states[0] if isinstance(states, list) else states)
@@ -43,14 +43,14 @@ class _SumOfRows(Accumulator):
 class _HistogramOfRows(_SumOfRows):
     """The histogram of a column of values over bounds that are the same in all rows."""
 
-    def update(self, start: pa.Array, end: pa.Array, nb_bins: pa.Array, values: pa.Array) -> None:  # type: ignore[override]
-        if not len(values):
+    def update(self, *values: pa.Array) -> None:
+        *bounds, column = values
+        if not len(column):
             return
-        any_null = pa.array([any(bound.null_count for bound in (start, end, nb_bins))])
-        starts, ends, numbers = map(_extremes, (start, end, nb_bins))
-        values = _one_list(values)
+        any_null = pa.array([any(bound.null_count for bound in bounds)])
+        starts, ends, numbers = map(_extremes, bounds)
         made = _engine.histogram_of_group(
-            starts[0], starts[1], ends[0], ends[1], numbers[0], numbers[1], any_null, values
+            starts[0], starts[1], ends[0], ends[1], numbers[0], numbers[1], any_null, _one_list(column)
         )
         self._add(pa.array(made))
 

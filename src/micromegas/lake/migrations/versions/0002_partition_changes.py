@@ -6,7 +6,7 @@ Triggers write it: whatever changes partitions, now or in a later release, can't
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
+revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
