@@ -46,6 +46,17 @@ def test_what_one_query_may_take(local_lake: Lake, memory: int, query: int | Non
         assert one(ask(engine, "SELECT 1")) == 1
 
 
+def test_rows_of_many_files_are_sorted_in_little_memory(local_lake: Lake) -> None:
+    """As many files as a month of partitions or a process of many threads may have, each a stream of the scan."""
+    series = " UNION ALL ".join(f"SELECT value * 40 + {each} AS n FROM generate_series(1, 20000)" for each in range(40))
+    sql = f"SELECT n % 1009 AS k, n, repeat('z', 100) AS t FROM ({series}) ORDER BY k, n"
+    with engine_with(local_lake, 64) as engine:
+        table = ask(engine, sql)
+    assert table.num_rows == 800_000
+    keys = table["k"].to_numpy() * 10_000_000 + table["n"].to_numpy()
+    assert (keys[1:] > keys[:-1]).all()
+
+
 def test_others_go_on_while_one_has_all_it_may_take(local_lake: Lake) -> None:
     MadeTraffic(local_lake).logs("a", "b", "c")
     sorting = "SELECT value, repeat('y', 200) t FROM generate_series(1, 100000) ORDER BY value % 1000, value"

@@ -15,13 +15,13 @@ import pyarrow as pa
 from datafusion import DataFrame, Expr, col, lit
 
 from micromegas.lake import StreamRow
-from micromegas.query.bounds import EVERYTHING, Bounds
+from micromegas.query.bounds import Bounds
 from micromegas.query.errors import QueryError
 from micromegas.query.scans import FilterColumns, ScanNeed
 from micromegas.query.table_function import Parameter, TableFunction
-from micromegas.query.tables import InstanceView, LakeAccess, Preparation, QueryTable, TableFiles, in_range
+from micromegas.query.tables import InstanceView, LakeAccess, Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import DICT_STRING, required
-from micromegas.views.async_events import ASYNC_EVENTS
+from micromegas.views.async_spans import ASYNC_SPANS
 from micromegas.views.block_groups import EVENT_TIME_MARGIN
 from micromegas.views.thread_spans import THREAD_SPANS, thread_name
 
@@ -142,31 +142,13 @@ class SpansOfProcess(QueryTable):
         return list(metadata.streams(ids).values())
 
     def _async_spans(self, need: ScanNeed, preparation: Preparation) -> DataFrame:
-        """Begins joined with their ends; both may lie outside of the range as long as the span reaches into it."""
-        of_events = ScanNeed(Bounds(preparation.within_request(need.bounds).time), EVERYTHING, None)
-        table = InstanceView(self._access, ASYNC_EVENTS, self._process_id)
-        events = self._rows(table, of_events, replace(preparation, request_range=EVERYTHING))
-        begins = events.filter(col("event_type") == lit("begin"))
-        ends = events.filter(col("event_type") == lit("end")).select(
-            col("span_id").alias("ended_span_id"), col("time").alias("end_time")
-        )
-        spans = begins.join(ends, left_on="span_id", right_on="ended_span_id", how="inner")
-        begin, end = col("time"), col("end_time")
-        columns = [
-            col("span_id").alias("id"),
-            col("parent_span_id").alias("parent"),
-            col("depth"),
-            col("hash"),
-            begin.alias("begin"),
-            end.alias("end"),
-            (end.cast(pa.int64()) - begin.cast(pa.int64())).alias("duration"),
-            col("name"),
-            col("target"),
-            col("filename"),
-            col("line"),
-        ]
-        paired = _named(spans.filter(begin < end), ASYNC_STREAM, ASYNC_THREAD, columns)
-        return in_range(paired, THREAD_SPANS, preparation.request_range)
+        """Those of which both ends are known."""
+        of_spans = replace(need, bounds=Bounds(need.bounds.time), columns=None, max_rows=None)
+        spans = self._rows(InstanceView(self._access, ASYNC_SPANS, self._process_id), of_spans, preparation)
+        closed = spans.filter((col("state") == lit("closed")) & (col("begin") < col("end")))
+        columns = [col("span_id").alias("id"), col("parent_span_id").alias("parent")]
+        columns += [col(f'"{column}"') for column in THREAD_SPANS.schema.names[len(columns) :]]
+        return _named(closed, ASYNC_STREAM, ASYNC_THREAD, columns)
 
 
 def _may_be(bounds: Bounds, stream_id: str, name: str) -> bool:

@@ -134,6 +134,10 @@ def _engine_options(target_partitions: int) -> dict[str, str]:
         "datafusion.execution.time_zone": "+00:00",
         "datafusion.execution.target_partitions": str(target_partitions),
         "datafusion.execution.batch_size": "32768",
+        # Memory is shared out evenly among all operators. A sort per stream of a scan, and queues that spread the rows
+        # of small files over them, leave each too little to work with, where one sort for all spills and ends.
+        "datafusion.optimizer.repartition_sorts": "false",
+        "datafusion.optimizer.enable_round_robin_repartition": "false",
         # Which files can matter is decided by us before planning.
         "datafusion.execution.collect_statistics": "false",
         "datafusion.execution.parquet.pushdown_filters": "true",
