@@ -157,9 +157,9 @@ class Fuse:
                 monkeypatch.setattr(store, method, self._guarded(getattr(store, method)))
 
     def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(*arguments: Any) -> Any:
+        def guarded(*arguments: Any, **named: Any) -> Any:
             self._step()
-            result = call(*arguments)
+            result = call(*arguments, **named)
             self._step()
             return result
 
