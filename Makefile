@@ -152,6 +152,9 @@ bench: setup-test
 	$(PY) bench/ingest.py
 	$(PY) bench/materialize.py ../shared/vectors/service
 	$(PY) bench/query.py ../shared/vectors/service
+	$(PY) bench/scale.py
+	$(PY) bench/log_stats.py
+	$(PY) bench/otlp.py
 	$(PY) bench/histograms.py
 	$(PY) bench/perfetto.py
 	$(PY) bench/service.py
