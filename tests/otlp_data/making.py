@@ -193,3 +193,13 @@ RESOURCE_SPANS = maybe(resource=RESOURCES, scope_spans=some(SCOPE_SPANS), schema
     lambda fields: ResourceSpans(**fields)
 )
 TRACE_REQUESTS = st.builds(ExportTraceServiceRequest, resource_spans=some(RESOURCE_SPANS))
+
+
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

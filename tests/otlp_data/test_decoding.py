@@ -26,6 +26,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 from otlp_data import making, reference
 from otlp_data.blocks import BLOCK_BEGIN, source
+from otlp_data.making import varint
 
 from micromegas._engine import (
     BlockEvents,
@@ -284,15 +285,6 @@ def test_deeper_ones_are_refused(depth: int) -> None:
     text = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":' + '{"arrayValue":{"values":[' * depth
     with pytest.raises(WireError, match="too deep"):
         decode_otlp("logs", text.encode(), is_json=True, max_bytes=MIB)
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 @pytest.mark.parametrize(

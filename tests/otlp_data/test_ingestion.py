@@ -30,6 +30,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from otlp_data.making import varint
 from otlp_data.reference import as_json
 from servers.ingest import RunningIngest, request, running_ingest
 
@@ -329,17 +330,8 @@ def bomb(size: int) -> bytes:
     """Empty records, two bytes each, `size` bytes in all, as a gzip body."""
     inner = b"\x12\x00" * (size // 2)
     for tag in (b"\x12", b"\x0a"):
-        inner = tag + _varint(len(inner)) + inner
+        inner = tag + varint(len(inner)) + inner
     return gzip.compress(inner, 1)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def test_hostile_bodies_beside_good_traffic(folder_lake: Lake, folder_service: RunningIngest) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Protocol
 
+from micromegas.wire.varint import varint
+
 Header = tuple[str, str]
 
 
@@ -61,13 +63,4 @@ class OtlpAnswers:
         if self._is_json:
             return self._headers, json.dumps({"code": code, "message": text}).encode()
         message = text.encode()
-        return self._headers, b"\x08%c\x12" % code + _varint(len(message)) + message
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+        return self._headers, b"\x08%c\x12" % code + varint(len(message)) + message

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 from datafusion import DataFrame, LogicalPlan, SessionContext
 
+from micromegas.wire.varint import varint
+
 # Field numbers of datafusion.proto in the pinned release; a contract test fails when they move.
 _PLAN_LISTING_SCAN = 1
 _SCAN_PATHS = 2
@@ -34,15 +36,6 @@ def _read_varint(data: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
-
-
-def _write_varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def message_fields(message: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
@@ -69,7 +62,7 @@ def message_fields(message: bytes) -> Iterator[tuple[int, int, bytes, bytes]]:
 
 
 def _delimited(number: int, content: bytes) -> bytes:
-    return _write_varint(number << 3 | _LENGTH_DELIMITED) + _write_varint(len(content)) + content
+    return varint(number << 3 | _LENGTH_DELIMITED) + varint(len(content)) + content
 
 
 def listing_scan(context: SessionContext, schema: pa.Schema, *, arrow: bool = False) -> bytes:

@@ -29,7 +29,7 @@ SCHEMA = pa.schema([required("stream_id", DICT_STRING), required("thread_name", 
 """`stream_id` and `thread_name` (name and number of the thread), then the columns of `thread_spans`. Async spans have
 the stream '' and the name `async`; their `id` and `parent` are those that the program gave them."""
 
-SpanTypes = ("thread", "async", "both")
+SPAN_TYPES = ("thread", "async", "both")
 """What `types` may say: the spans of threads, the async spans, or both."""
 
 Rows = Callable[[QueryTable, ScanNeed, Preparation], DataFrame]
@@ -62,8 +62,8 @@ class ProcessSpans(TableFunction):
         self._rows = rows
 
     def table(self, process_id: str, types: str) -> QueryTable:
-        if types not in SpanTypes:
-            raise QueryError("invalid", f"{self.signature}: types {types!r} is none of {', '.join(SpanTypes)}")
+        if types not in SPAN_TYPES:
+            raise QueryError("invalid", f"{self.signature}: types {types!r} is none of {', '.join(SPAN_TYPES)}")
         return SpansOfProcess(self._access, self._rows, checked_process_id(self.signature, process_id), types)
 
 
