@@ -4,12 +4,12 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
+from servers.ports import free_port
 
 WSGI = """
 import micromegas as mm
@@ -75,8 +75,7 @@ def get(port, path):
 
 @pytest.fixture
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    return free_port()
 
 
 @contextlib.contextmanager
