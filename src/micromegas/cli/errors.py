@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 _EXTRA_OF_MODULE = {"typer": "client", "rich": "client", "pyarrow": "client"}
+# what the distribution `micromegas-server` puts into this package: server/pyproject.toml
+_OF_SERVERS = {"daemon", "ingest", "lake", "query", "serve", "views"}
 
 
 class CliError(Exception):
@@ -10,9 +12,11 @@ class CliError(Exception):
 
 
 def missing_extra(error: ModuleNotFoundError) -> str:
-    """The line for a package that only an extra of ours installs."""
-    package = (error.name or "").partition(".")[0]
+    """The line for a package that only an extra of ours installs; raises `error` when it isn't one."""
+    package, _, rest = (error.name or "").partition(".")
     if package == "micromegas":
-        raise error
+        if rest.partition(".")[0] not in _OF_SERVERS:
+            raise error
+        package = "micromegas-server"
     extra = _EXTRA_OF_MODULE.get(package, "server")
     return f"micromegas: {package} is not installed: run  pip install 'micromegas[{extra}]'"
