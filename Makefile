@@ -160,3 +160,4 @@ bench: setup-test
 	$(PY) bench/histograms.py
 	$(PY) bench/perfetto.py
 	$(PY) bench/service.py
+	$(PY) bench/freshness.py

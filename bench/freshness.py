@@ -65,7 +65,7 @@ SELECT count(*) AS n FROM list_partitions()
 WHERE view_set_name = 'log_entries' AND view_instance_id = 'global'
 AND arrow_cast(begin_insert_time, 'Int64') <= {0} AND arrow_cast(end_insert_time, 'Int64') > {0}
 """
-NEWEST = "SELECT max(time) AS newest FROM log_entries WHERE target = 'steady'"
+NEWEST = "SELECT arrow_cast(max(time), 'Int64') AS newest FROM log_entries WHERE target = 'steady'"
 
 
 def program(source: str, *arguments: str) -> subprocess.Popen[str]:
