@@ -153,6 +153,7 @@ bench: setup-test
 	$(PY) bench/decode.py
 	$(PY) bench/ingest.py
 	$(PY) bench/materialize.py ../shared/vectors/service
+	$(PY) bench/row_sizes.py
 	$(PY) bench/query.py ../shared/vectors/service
 	$(PY) bench/scale.py
 	$(PY) bench/log_stats.py

@@ -30,7 +30,8 @@ class DistributionOfACheckout(Distribution):
         """In a checkout (not in a source distribution) the extra `server` is the folder, not a release of it."""
         super().parse_config_files(*args, **kwargs)
         if SERVER.is_dir():
-            self.extras_require["server"] = [f"micromegas-server @ {SERVER.as_uri()}"]
+            servers = {"server": [f"micromegas-server @ {SERVER.as_uri()}"]}
+            self.extras_require = self.metadata.extras_require = dict(self.extras_require) | servers
 
 
 class InstallBesideThePackage(install_data):
