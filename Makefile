@@ -160,5 +160,7 @@ bench: setup-test
 	$(PY) bench/otlp.py
 	$(PY) bench/histograms.py
 	$(PY) bench/perfetto.py
+	$(PY) bench/first_look.py
+	$(PY) bench/live_process.py
 	$(PY) bench/service.py
 	$(PY) bench/freshness.py

@@ -9,72 +9,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from e2e import made_traffic as made
+from frames import FrameThreads
 
 from micromegas.config import LakeSettings, QuerySettings
 from micromegas.lake import Lake
 from micromegas.query import QueryEngine, QueryRequest
-from micromegas.wire import Batch, Block, Process, Stream
 
 AIM_S = 1.5
 THREADS = 4
-BLOCK_EVENTS = 10_000
-NAMES = ("frame", "update", "render", "draw", "physics", "audio", "network", "script")
-# A frame: its spans by name, begins and ends, about as deep as programs are.
-STEPS = ["0(", "1(", "4(", "4)", "7(", "6(", "6)", "7)", "1)", "2(", "3(", "3)", "3(", "3)", "2)", "5(", "5)", "0)"]
-EVENT = np.dtype([("kind", "u1"), ("scope", "<u8"), ("time", "<i8")])
 Result = TypeVar("Result")
-
-
-def dependencies() -> bytes:
-    """The texts and scopes that the blocks refer to."""
-    texts = b"".join(made.text_dependency(10 + number, name) for number, name in enumerate(NAMES))
-    texts += made.text_dependency(1, "game::engine") + made.text_dependency(2, "src/engine.rs")
-    scopes = b"".join(
-        b"\x01" + np.array([100 + number, 10 + number, 1, 2], "<u8").tobytes() + np.uint32(number).tobytes()
-        for number in range(len(NAMES))
-    )
-    return texts + scopes
 
 
 def process_of(lake: Lake, events: int) -> str:
     """Commits the process; returns its id."""
-    random = np.random.default_rng(1)
-    process = made.MadeProcess(Random(1), exe="bench")
-    streams = [
-        process.stream("cpu", **{"thread-name": f"thread{number}", "thread-id": str(number + 1)})
-        for number in range(THREADS)
-    ]
-    batch = Batch(
-        [Process.decode(process.request().body)], [Stream.decode(each.request().body) for each in streams], []
-    )
-    frame = np.zeros(len(STEPS), EVENT)
-    frame["kind"] = [step[1] == ")" for step in STEPS]
-    frame["scope"] = [100 + int(step[0]) for step in STEPS]
-    per_thread = events // THREADS // len(STEPS)
-    for stream in streams:
-        rows = np.tile(frame, per_thread)
-        elapsed = np.cumsum(random.integers(200, 20_000, len(rows)))
-        for start in range(0, len(rows), BLOCK_EVENTS):
-            block = rows[start : start + BLOCK_EVENTS].copy()
-            block["time"] = made.START_TICKS + 1000 + elapsed[start : start + BLOCK_EVENTS]
-            last = int(block["time"][-1]) - made.START_TICKS
-            fields = stream.fields(dependencies(), block.tobytes(), len(block), last - stream.now)
-            batch.blocks.append(Block.decode(made.block_request(fields).body))
+    process = FrameThreads(THREADS)
+    batch = process.announcement()
+    for stream in process.streams:
+        batch.blocks.extend(process.blocks(stream, events // THREADS))
     lake.commit(batch)
     return process.process_id
 
