@@ -68,8 +68,10 @@ def _sections(engine: QueryEngine) -> Iterator[str]:
                 yield from _function(engine, aggregate.signature, "histogram", aggregate.description, aggregate.example)
         for function in functions:
             if function.example is not None:
-                arguments = ", ".join(f"{each.name} {type_name(each.type)}" for each in function.arguments)
-                signature = f"{function.name}({arguments})"
+                arguments = [f"{each.name} {type_name(each.type)}" for each in function.arguments]
+                needed = len(arguments) - function.optional
+                optional = "".join(f"[, {argument}]" for argument in arguments[needed:])
+                signature = f"{function.name}({', '.join(arguments[:needed])}{optional})"
                 yield from _function(
                     engine, signature, type_name(function.returns), function.description, function.example
                 )

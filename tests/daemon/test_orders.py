@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from daemon.log_minutes import ALL_STATS, LogMinutes, counted, counts
 from daemon.telemetry import (
     MIDNIGHT,
     HandClock,
@@ -25,10 +26,11 @@ from query.conftest import SETTINGS
 
 from micromegas.daemon import administration
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND
-from micromegas.daemon.order_functions import order_scalar_functions, order_table_functions
-from micromegas.lake import Lake, Partition
+from micromegas.lake import Lake, Partition, new_partition_id
 from micromegas.query import QueryEngine, QueryError
+from micromegas.serve.query_engine import query_engine
 from micromegas.views.log_entries import LOG_ENTRIES
+from micromegas.views.log_stats import LOG_STATS
 from micromegas.views.measures import MEASURES
 from micromegas.wire import rfc3339_text
 
@@ -40,7 +42,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def engine(lake: Lake) -> Iterator[QueryEngine]:
-    opened = QueryEngine(lake, SETTINGS, order_table_functions(lake), order_scalar_functions(lake))
+    opened = query_engine(lake, SETTINGS)
     yield opened
     opened.close()
 
@@ -189,6 +191,81 @@ def test_rows_whose_blocks_are_gone_are_never_made_from_fewer(
     assert sum(each.num_rows for each in kept) >= 9, "the rows of the first hour, two thirds of which have no blocks"
 
 
+def test_views_defined_by_sql_are_made_by_order_too(lake: Lake, clock: HandClock, engine: QueryEngine) -> None:
+    processes = [LogMinutes(lake, 1)]
+
+    def check() -> None:
+        assert counts(order(engine, ALL_STATS)) == counted(processes)
+
+    for hour in (0, 0, 1):
+        processes[0].send([(hour, 4, "shop::orders"), (hour + 1, 2, "shop::cache")])
+        clock.now = MIDNIGHT + hour * HOUR + 3 * MINUTE
+    clock.now = MIDNIGHT + 2 * HOUR
+    whole = span(MIDNIGHT, MIDNIGHT + 2 * HOUR)
+    call = f"materialize_partitions('log_stats', {whole}, {{}})"
+    # Nothing is kept of log_entries: what the order needs it decodes.
+    first, second = log(engine, call.format(3600))
+    assert first.startswith("log_stats [2027-01-15T00:00:00Z, 2027-01-15T01:00:00Z): 4 rows, views/log_stats/global/")
+    assert second.endswith(": up to date"), "without blocks there is nothing to keep"
+    clock.now += MINUTE
+    processes.append(LogMinutes(lake, 2))
+    processes[1].send([(3, 4, "shop::orders")])
+    clock.now += HOUR
+    check()
+    (made,) = global_partitions(lake, LOG_STATS)
+    assert log(engine, call.format(3600)) == [
+        message.rpartition(": ")[0] + ": up to date" for message in (first, second)
+    ]
+    assert global_partitions(lake, LOG_STATS) == [made]
+    longer = f"materialize_partitions('log_stats', {span(MIDNIGHT, MIDNIGHT + 4 * HOUR)}, 14400)"
+    assert log(engine, longer)[0].endswith("not over yet")
+    clock.now += 2 * HOUR
+    (message,) = log(engine, longer)
+    assert message.endswith("instead of 1 partitions")
+    (joined,) = global_partitions(lake, LOG_STATS)
+    assert (joined.begin_insert_time, joined.end_insert_time) == (MIDNIGHT, MIDNIGHT + 4 * HOUR)
+    check()
+    assert ["reaches beyond it" in message for message in log(engine, call.format(3600))] == [True, True]
+    again = longer.replace("materialize", "regenerate")
+    log(engine, again)
+    (anew,) = global_partitions(lake, LOG_STATS)
+    assert anew.partition_id != joined.partition_id
+    assert (anew.source_hash, anew.num_rows) == (joined.source_hash, joined.num_rows)
+    check()
+    # Counts of blocks that are gone are never made again.
+    while lake.delete_blocks_before(MIDNIGHT + MINUTE):
+        pass
+    with pytest.raises(QueryError, match=r"\d blocks that rows in .* were made of are gone"):
+        log(engine, again)
+    assert log(engine, longer)[0].endswith(": up to date")
+    check()
+
+
+def test_an_order_does_not_touch_counts_of_another_definition_whose_blocks_are_gone(
+    lake: Lake, clock: HandClock, engine: QueryEngine
+) -> None:
+    LogMinutes(lake, 1).send([(0, 4, "shop::orders")])
+    clock.now = MIDNIGHT + HOUR
+    call = f"materialize_partitions('log_stats', {span(MIDNIGHT, MIDNIGHT + HOUR)}, 3600)"
+    log(engine, call)
+    (made,) = global_partitions(lake, LOG_STATS)
+    assert made.file_path is not None
+    older = dataclasses.replace(
+        made, schema_hash=b"another", partition_id=new_partition_id(), file_path=None, num_rows=0
+    )
+    lake.metadata.replace_partitions("log_stats", "global", frozenset({made.partition_id}), older)
+    (message,) = log(engine, call)
+    assert "instead of 1 partitions" in message
+    (made,) = global_partitions(lake, LOG_STATS)
+    older = dataclasses.replace(older, partition_id=new_partition_id())
+    lake.metadata.replace_partitions("log_stats", "global", frozenset({made.partition_id}), older)
+    while lake.delete_blocks_before(clock.now):
+        pass
+    (message,) = log(engine, call)
+    assert "left as it is: 1 blocks that rows of an earlier definition were made of are gone" in message
+    assert global_partitions(lake, LOG_STATS) == [older]
+
+
 def test_retired_partitions_are_made_again_by_the_next_query(lake: Lake, clock: HandClock, engine: QueryEngine) -> None:
     telemetry = some_hours(lake, clock)
     count = f"SELECT count(*) FROM view_instance('log_entries', '{telemetry.process_id}')"
@@ -257,6 +334,24 @@ def test_partitions_without_rows_are_retired_by_range(lake: Lake, clock: HandClo
     assert global_partitions(lake, LOG_ENTRIES) == []
 
 
+def test_a_schema_hash_guards_the_partition_that_is_meant(lake: Lake, clock: HandClock, engine: QueryEngine) -> None:
+    some_hours(lake, clock, 1)
+    cover(lake, LOG_ENTRIES, clock)
+    (partition,) = global_partitions(lake, LOG_ENTRIES)[:1]
+    call = as_named(partition)[:-1] + ", decode('{}', 'hex')) AS r"
+    (outcome,) = order(engine, f"SELECT {call.format('04')}")["r"].to_pylist()
+    assert outcome.startswith("ERROR: no partition log_entries/global [")
+    assert partition in global_partitions(lake, LOG_ENTRIES)
+    (outcome,) = order(engine, f"SELECT {call.format(partition.schema_hash.hex())}")["r"].to_pylist()
+    assert outcome.startswith("SUCCESS: retired log_entries/global [")
+    assert partition not in global_partitions(lake, LOG_ENTRIES)
+    # Left out it is NULL, and the column keeps the name that the call gives it.
+    table = order(engine, f"SELECT {as_named(partition)}")
+    assert table.schema.names == [as_named(partition)]
+    with pytest.raises(QueryError, match="retire_partition_by_metadata"):
+        order(engine, f"SELECT {as_named(partition)}", administers=False)
+
+
 ORDERS = (
     "SELECT * FROM materialize_partitions('log_entries', '2027-01-15T00:00:00Z', '2027-01-15T01:00:00Z', 60)",
     "SELECT * FROM regenerate_partitions('log_entries', '2027-01-15T00:00:00Z', '2027-01-15T01:00:00Z', 60)",
@@ -309,8 +404,14 @@ def test_an_order_is_carried_out_once_per_statement(lake: Lake, clock: HandClock
 
 BAD_ARGUMENTS = (
     ("'nothing', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 60", "unknown view set 'nothing'"),
-    ("'processes', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 60", "has no global partitions"),
-    ("'thread_spans', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 60", "has no global partitions"),
+    ("'processes', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 60", "no global partitions in view set 'processes'"),
+    (
+        "'thread_spans', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 60",
+        "there are some in log_entries, .*log_stats",
+    ),
+    ("'log_stats', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 90", "kept in whole minutes"),
+    ("'log_stats', '2027-01-15T00:00:30Z', '2027-01-16T00:00:00Z', 60", "kept in whole minutes"),
+    ("'log_stats', '2027-01-15T00:00:00Z', '2027-01-18T00:00:00Z', 172800", "lasts at most 86400 s"),
     ("'log_entries', '2027-01-16T00:00:00Z', '2027-01-15T00:00:00Z', 60", "is empty"),
     ("'log_entries', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 0", "at least a second"),
     ("'log_entries', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', -5", "at least a second"),

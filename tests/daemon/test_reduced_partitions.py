@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from daemon.log_minutes import (
@@ -28,12 +30,15 @@ from query.asking import ask, one
 from micromegas.config import LakeSettings, QuerySettings
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND
 from micromegas.daemon.merge_buckets import TIERS
-from micromegas.daemon.reduced_partitions import idle_end
+from micromegas.daemon.reduced_partitions import ReducedPartitions, idle_end
 from micromegas.lake import Lake, new_partition_id
-from micromegas.query import QueryEngine
+from micromegas.query import QueryEngine, Reductions
+from micromegas.query.build_leases import BuildLeases
 from micromegas.views.coverage import uncovered
 from micromegas.views.log_entries import LOG_ENTRIES
 from micromegas.views.log_stats import LOG_STATS
+from micromegas.views.partition_writer import InsertRange
+from micromegas.views.view_set import ViewSet
 
 HOURS = TIERS[1]
 
@@ -187,6 +192,64 @@ def test_several_daemons_count_nothing_twice(lake: Lake, engine: QueryEngine, cl
     assert asked(engine) == counted([process])
     check_partitions(lake)
     check_covered(lake)
+
+
+def test_daemons_part_the_pieces_among_them(
+    lake: Lake, engine: QueryEngine, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = LogMinutes(lake)
+    random = Random(5)
+    for _ in range(8):
+        process.send(random_events(random, 3))
+        clock.now += 2 * HOUR
+    keep_logs(lake, clock)
+    made: list[tuple[int, int]] = []
+    all_at_once = threading.Barrier(3)
+    reduce = Reductions.reduce
+
+    def counted_reduce(self: Reductions, view_set: ViewSet, insert_range: InsertRange, *others: Any) -> None:
+        made.append((insert_range.begin, insert_range.end))
+        with contextlib.suppress(threading.BrokenBarrierError):
+            # Each of the three is at work when the first is through: none waits for another.
+            all_at_once.wait(20)
+        reduce(self, view_set, insert_range, *others)
+
+    monkeypatch.setattr(Reductions, "reduce", counted_reduce)
+
+    def work() -> None:
+        leases = BuildLeases(lake, 60)
+        assert ReducedPartitions(lake, LOG_STATS, engine.reductions, clock, leases).cover(MIDNIGHT, always) == 0
+        all_at_once.abort()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == len(made) >= 8
+    assert asked(engine) == counted([process])
+    check_partitions(lake)
+    check_covered(lake)
+
+
+def test_a_piece_that_another_daemon_is_at_is_left_to_it(lake: Lake, engine: QueryEngine, clock: HandClock) -> None:
+    process = LogMinutes(lake)
+    for hour in range(2):
+        process.send([(hour, 4, "shop::orders")])
+        clock.now += HOUR
+    keep_logs(lake, clock)
+    keeper = ReducedPartitions(lake, LOG_STATS, engine.reductions, clock, BuildLeases(lake, 60))
+    other = BuildLeases(lake, 60)
+    claim = other.take(f"log_stats/global/{MIDNIGHT}")
+    assert claim is not None
+    assert keeper.cover(MIDNIGHT, always) == 0
+    begins = [each.begin_insert_time for each in global_partitions(lake, LOG_STATS)]
+    assert begins
+    assert MIDNIGHT not in begins
+    assert asked(engine) == counted([process])
+    other.give_back(claim, used_up=False)
+    assert keeper.cover(MIDNIGHT, always) == 0
+    assert MIDNIGHT in [each.begin_insert_time for each in global_partitions(lake, LOG_STATS)]
 
 
 def test_what_the_sources_lack_waits_for_them(lake: Lake, engine: QueryEngine, clock: HandClock) -> None:

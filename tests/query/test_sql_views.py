@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from micromegas.config import LakeSettings, QuerySettings, RetentionPolicies
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE
 from micromegas.daemon.selection import PolicyError, Selection
 from micromegas.lake import Lake
-from micromegas.query import QueryEngine, QueryError
+from micromegas.query import QueryEngine, QueryError, QueryRequest
 from micromegas.views.sql_definition import read_definitions
 from micromegas.views.view_set import GLOBAL_INSTANCE
 
@@ -362,6 +363,56 @@ def test_what_takes_too_long_or_too_much_stays_uncovered_and_holds_up_no_other(
         "log_stats",
         "errors_per_target",
     }
+
+
+def test_a_reduction_takes_a_share_of_the_memory_that_no_query_has(
+    small_lake: Lake, clock: HandClock, tmp_path: Path
+) -> None:
+    LogMinutes(small_lake).send(random_events(Random(1), 90))
+    clock.now += 2 * MINUTE
+    keep_logs(small_lake, clock)
+    file = tmp_path / "views.sql"
+    file.write_text(SLOW, encoding="utf-8")
+    settings = QuerySettings(memory_bytes=256 * 1024 * 1024, statement_timeout_s=60.0, views_file=file)
+    engine = QueryEngine(small_lake, settings)
+    taken: list[list[int]] = []
+
+    def go_on() -> bool:
+        taken.append([share.queries for share in engine._sessions._shares])
+        return len(taken) < 4
+
+    async def query_while_it_reduces() -> None:
+        stream = await engine.execute(QueryRequest("SELECT * FROM log_entries"))
+        try:
+            await asyncio.to_thread(kept(small_lake, engine, clock, "slow").cover, MIDNIGHT, go_on)
+        finally:
+            await stream.aclose()
+
+    try:
+        asyncio.run(query_while_it_reduces())
+        assert max(taken) == [1, 1]
+        assert [share.queries for share in engine._sessions._shares] == [0, 0]
+    finally:
+        engine.close()
+
+
+def test_a_narrow_range_decodes_what_is_in_it_only(small_lake: Lake, tmp_path: Path) -> None:
+    process = LogMinutes(small_lake)
+    # Half an hour apart, as event times of blocks are known with a margin.
+    for minute in range(0, 1440, 30):
+        process.send([(minute, 2, "shop::orders")] * 50)
+    payloads = sum(block.payload_size for block in small_lake.metadata.blocks())
+    engine = QueryEngine(small_lake, QuerySettings(memory_bytes=256 * 1024 * 1024, tail_bytes=payloads - 1))
+    try:
+        with pytest.raises(QueryError, match="not in partitions yet"):
+            ask(engine, "SELECT * FROM log_stats")
+        at = [f"arrow_cast({START_TIME + minute * MINUTE}, 'Timestamp(ns)')" for minute in (60, 61)]
+        for condition in (f"time_bin = {at[0]}", f"time_bin >= {at[0]} AND time_bin < {at[1]}"):
+            assert one(ask(engine, f"SELECT sum(count) FROM log_stats WHERE {condition}")) == 50
+        of_request = {"begin": START_TIME + 60 * MINUTE, "end": START_TIME + 61 * MINUTE}
+        assert one(ask(engine, "SELECT sum(count) FROM log_stats", **of_request)) == 50
+    finally:
+        engine.close()
 
 
 def test_rows_without_their_time_are_refused_and_stay_visible(

@@ -93,14 +93,12 @@ class Daemon:
         await asyncio.to_thread(self._lake.scratch.prepare)
         view_sets = [view_set for view_set in GLOBAL_VIEW_SETS if view_set.decoded is not None]
         newest = {view_set.name: self._lease(f"{view_set.name}/second") for view_set in view_sets}
-        reduced = [] if self._reductions is None else self._reductions.view_sets
-        newest |= {view_set.name: self._lease(view_set.name) for view_set in reduced}
         housekeeping = self._lease("housekeeping")
         jobs = [job for view_set in view_sets for job in self._view_jobs(view_set, newest[view_set.name])]
         if self._reductions is not None:
-            for view_set in reduced:
-                partitions = ReducedPartitions(self._lake, view_set, self._reductions, self._clock)
-                jobs += self._reduction_jobs(partitions, newest[view_set.name])
+            for view_set in self._reductions.view_sets:
+                partitions = ReducedPartitions(self._lake, view_set, self._reductions, self._clock, self._builds)
+                jobs += self._reduction_jobs(partitions)
         cleaner = Housekeeping(self._lake, self._settings, self._clock, self._select)
         jobs.append(Job("housekeeping", housekeeping, self._settings.sweep_interval_s, cleaner.run))
         older = OlderPartitions(self._lake, VIEW_SETS.values())
@@ -162,7 +160,7 @@ class Daemon:
             jobs.append(Job(f"{view_set.name}/{tier.name}", None, tick * MERGE_TICKS[tier.name], merging.merge))
         return jobs
 
-    def _reduction_jobs(self, partitions: ReducedPartitions, lease: Lease) -> list[Job]:
+    def _reduction_jobs(self, partitions: ReducedPartitions) -> list[Job]:
         def cover(keep_going: KeepGoing) -> int:
             days = self._settings.policies.derived_days(partitions.name, self._settings.retention_days)
             return partitions.cover(retention_begin(self._clock(), days), keep_going)
@@ -171,10 +169,10 @@ class Daemon:
             return lambda keep_going: partitions.merge(tier, keep_going)
 
         tick = self._settings.tick_s
-        jobs = [Job(f"{partitions.name}/minute", lease, tick * MERGE_TICKS["minute"], cover)]
-        jobs.append(Job(f"{partitions.name}/mend", lease, self._settings.sweep_interval_s, partitions.mend))
+        jobs = [Job(f"{partitions.name}/minute", None, tick * MERGE_TICKS["minute"], cover)]
+        jobs.append(Job(f"{partitions.name}/mend", None, self._settings.sweep_interval_s, partitions.mend))
         for tier in partitions.tiers:
-            jobs.append(Job(f"{partitions.name}/{tier.name}", lease, tick * MERGE_TICKS[tier.name], merge(tier)))
+            jobs.append(Job(f"{partitions.name}/{tier.name}", None, tick * MERGE_TICKS[tier.name], merge(tier)))
         return jobs
 
     async def _keep(self, lease: Lease, threads: ThreadPoolExecutor) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from micromegas.daemon.administration import Administration, KeepGoing, OrderRefused
+from micromegas.daemon.administration import Administration
 from micromegas.daemon.insert_clock import SECOND
+from micromegas.daemon.ordered_buckets import KeepGoing, OrderRefused
 from micromegas.lake import Lake, PartitionRange
 from micromegas.query import QueryError
 from micromegas.query.functions import Argument, ScalarFunction
@@ -99,7 +100,8 @@ class _MaterializePartitions(_OrderFunction):
     description = (
         "Sees to it that each bucket of `delta_seconds` of insert time from `begin` to `end` is one partition of a "
         "global view, as the daemon does by itself; a row per bucket says what was done. What is up to date, "
-        "not over yet, or part of a partition that reaches beyond the bucket is left alone. For administrators."
+        "not over yet, or part of a partition that reaches beyond the bucket is left alone. Views defined by SQL are "
+        "kept in whole minutes. For administrators."
     )
     example = (
         "SELECT msg FROM materialize_partitions('log_entries', '2001-01-01T00:00:00Z', '2001-01-01T02:00:00Z', 3600)"
@@ -114,9 +116,9 @@ class _RegeneratePartitions(_OrderFunction):
     name = "regenerate_partitions"
     parameters = (_VIEW_SET, _BEGIN, _END, _STEP)
     description = (
-        "Makes the buckets anew from their blocks, whatever is there. Refused where the buckets don't tile the range, "
-        "are not over yet or would cut a partition, and where blocks are gone that rows were made of. For "
-        "administrators."
+        "Makes the buckets anew from their blocks or source rows, whatever is there. Refused where the buckets don't "
+        "tile the range, are not over yet or would cut a partition, and where blocks are gone that rows were made of. "
+        "For administrators."
     )
     example = (
         "SELECT msg FROM regenerate_partitions('log_entries', '2001-01-01T00:00:00Z', '2001-01-01T02:00:00Z', 3600)"
@@ -143,32 +145,33 @@ class _RetirePartitions(_OrderFunction):
         return lambda _keep_going: self._administration.retire(view_set, instance_id, InsertRange(begin, end))
 
 
-def order_table_functions(lake: Lake) -> list[TableFunction]:
+def order_table_functions(lake: Lake, administration: Administration) -> list[TableFunction]:
     """The orders that stand in FROM."""
-    administration = Administration(lake)
     return [
         function(lake, administration)
         for function in (_MaterializePartitions, _RegeneratePartitions, _RetirePartitions)
     ]
 
 
-def order_scalar_functions(lake: Lake) -> list[ScalarFunction]:
+def order_scalar_functions(administration: Administration) -> list[ScalarFunction]:
     """The orders that stand in SELECT: each batch of rows (32 768 at most) is carried out whole or not at all."""
-    administration = Administration(lake)
 
     def by_file(paths: pa.Array) -> pa.Array:
         return pa.array(administration.retire_files(paths.to_pylist()), pa.string())
 
-    def by_metadata(view_sets: pa.Array, instances: pa.Array, begins: pa.Array, ends: pa.Array) -> pa.Array:
+    def by_metadata(
+        view_sets: pa.Array, instances: pa.Array, begins: pa.Array, ends: pa.Array, schema_hashes: pa.Array
+    ) -> pa.Array:
         times = [column.cast(pa.int64()).to_pylist() for column in (begins, ends)]
-        rows = zip(view_sets.to_pylist(), instances.to_pylist(), *times, strict=True)
-        ranges = [None if None in row else PartitionRange(*row) for row in rows]
+        rows = zip(view_sets.to_pylist(), instances.to_pylist(), *times, schema_hashes.to_pylist(), strict=True)
+        ranges = [None if None in row[:4] else PartitionRange(*row) for row in rows]
         return pa.array(administration.retire_ranges(ranges), pa.string())
 
     text = pa.string()
     path = (Argument("path", text),)
     named = (Argument("view_set", text), Argument("instance_id", text))
     covered = (Argument("begin", TIMESTAMP), Argument("end", TIMESTAMP))
+    hashed = (Argument("schema_hash", pa.binary()),)
     # Volatile: called once per row, and never while the engine plans.
     return [
         ScalarFunction(
@@ -184,13 +187,15 @@ def order_scalar_functions(lake: Lake) -> list[ScalarFunction]:
         ),
         ScalarFunction(
             "retire_partition_by_metadata",
-            named + covered,
+            named + covered + hashed,
             text,
             by_metadata,
-            "Retires the partition of exactly this insert range, also one without rows, which has no file. Results and "
-            "failures as of `retire_partition_by_file`. For administrators.",
+            "Retires the partition of exactly this insert range, also one without rows, which has no file; with a "
+            "`schema_hash` only if that is its `file_schema_hash`. Results and failures as of "
+            "`retire_partition_by_file`. For administrators.",
             "SELECT retire_partition_by_metadata('log_entries', 'global', '2001-01-01T00:00:00Z', "
             "'2001-01-01T01:00:00Z') AS outcome",
             volatility="volatile",
+            optional=1,
         ),
     ]

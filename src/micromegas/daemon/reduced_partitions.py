@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from micromegas.daemon.fresh_partitions import MAX_PIECE_BLOCKS, first_in_excess, piece_end
 from micromegas.daemon.insert_clock import DAY, HOUR, MINUTE, SECOND, Clock, close_until, closed_end, floor_to
 from micromegas.daemon.merge_buckets import TIERS, Tier, buckets_to_merge
-from micromegas.lake import BlockRow, Lake, LakeUnavailable, Partition, PartitionConflict
+from micromegas.lake import BlockRow, Lake, LakeUnavailable, LeaseClaim, Partition, PartitionConflict
 from micromegas.query import Reductions, ReductionStopped
+from micromegas.query.build_leases import BuildLeases
 from micromegas.views.coverage import uncovered
 from micromegas.views.partition_writer import (
     FinishedFile,
@@ -53,6 +54,17 @@ class _Origin:
     failed_blocks: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """A partition to be made: of `parts`, and of the sources where they leave gaps, in place of `replaced`, which are
+    all that overlap its range."""
+
+    insert_range: InsertRange
+    parts: Sequence[Partition]
+    replaced: Sequence[Partition]
+    origin: _Origin
+
+
 class ReducedPartitions:
     """Covers one view defined by SQL, and merges its partitions up to the largest bucket of its definition.
 
@@ -60,14 +72,19 @@ class ReducedPartitions:
     are covered with them, so that few ranges are left for queries to look at.
     """
 
-    def __init__(self, lake: Lake, view_set: ViewSet, reductions: Reductions, clock: Clock) -> None:
+    def __init__(
+        self, lake: Lake, view_set: ViewSet, reductions: Reductions, clock: Clock, leases: BuildLeases | None = None
+    ) -> None:
+        """With `leases` every partition is claimed before it is made, so that several daemons share the work."""
         if view_set.reduced is None:
             raise ValueError(f"view set {view_set.name} is not reduced from others")
         self.name = view_set.name
+        self.definition = view_set.reduced.definition
         self._lake = lake
         self._view_set = view_set
         self._reductions = reductions
         self._clock = clock
+        self._leases = leases
         # Only to tell each partition once.
         self._told: set[str] = set()
         self._sources = [each for each in reductions.made_of(view_set) if each.decoded is not None]
@@ -77,7 +94,7 @@ class ReducedPartitions:
         if len(self._sources) < len(reductions.made_of(view_set)):
             self._tags = [None]
         lengths = [tier.name for tier in TIERS]
-        self.tiers: Sequence[Tier] = TIERS[1 : lengths.index(view_set.reduced.definition.largest) + 1]
+        self.tiers: Sequence[Tier] = TIERS[1 : lengths.index(self.definition.largest) + 1]
         """The merges of this view, above its minutes."""
 
     def cover(self, begin: int, keep_going: KeepGoing) -> int:
@@ -101,7 +118,7 @@ class ReducedPartitions:
             if any(self._is_irreplaceable(partition) for partition in present):
                 continue
             origin = self._origin(piece.blocks)
-            failures += not self._made(piece.insert_range, (), present, origin, keep_going)
+            failures += not self._made(_Making(piece.insert_range, (), present, origin), keep_going)
         return failures
 
     def mend(self, keep_going: KeepGoing) -> int:
@@ -119,7 +136,7 @@ class ReducedPartitions:
                 continue
             # Rows of a view between may still lack what came back to its own sources: they are mended first.
             if not any(self._lacks_blocks(view_set, insert_range) for view_set in self._between):
-                failures += not self._made(insert_range, (), [partition], origin, keep_going)
+                failures += not self._made(_Making(insert_range, (), [partition], origin), keep_going)
         return failures
 
     def merge(self, tier: Tier, keep_going: KeepGoing) -> int:
@@ -137,8 +154,37 @@ class ReducedPartitions:
                 sum_source_hashes(part.source_hash for part in bucket.parts),
                 sum(part.failed_blocks for part in bucket.parts),
             )
-            failures += not self._made(bucket.insert_range, bucket.parts, bucket.parts, origin, keep_going)
+            failures += not self._made(_Making(bucket.insert_range, bucket.parts, bucket.parts, origin), keep_going)
         return failures
+
+    def join(self, bucket: InsertRange, keep_going: KeepGoing) -> Partition | None:
+        """Make a closed bucket, which no partition sticks out of, one partition; None when it is, or holds nothing.
+        What partitions of other definitions hold is made anew. Raises what `_make` does."""
+        present = self._present(bucket)
+        parts = [each for each in present if each.schema_hash == self._view_set.schema_hash]
+        missing = [block for gap in uncovered(parts, bucket.begin, bucket.end) for block in self._blocks(gap, None)]
+        if len(parts) == len(present) < 2 and not missing:
+            return None
+        new = self._origin(missing)
+        origin = _Origin(
+            sum_source_hashes([new.source_hash, *(part.source_hash for part in parts)]),
+            new.failed_blocks + sum(part.failed_blocks for part in parts),
+        )
+        return self._make(_Making(bucket, parts, present, origin), keep_going)
+
+    def make_again(self, bucket: InsertRange, keep_going: KeepGoing) -> Partition | None:
+        """Make a closed bucket, which no partition sticks out of, from the sources alone, whatever is there; None when
+        there is nothing. Raises what `_make` does."""
+        present = self._present(bucket)
+        blocks = self._blocks(bucket, None)
+        if not blocks and not present:
+            return None
+        return self._make(_Making(bucket, (), present, self._origin(blocks)), keep_going)
+
+    def lost_blocks(self, partition: Partition) -> int:
+        """How many more blocks a partition was made of than are there."""
+        present = self._blocks(InsertRange(partition.begin_insert_time, partition.end_insert_time), None)
+        return max(0, source_count(partition.source_hash) - len(present))
 
     def _pieces(self, begin: int) -> Iterator[_Piece]:
         end = self._end()
@@ -224,8 +270,7 @@ class ReducedPartitions:
 
     def _is_irreplaceable(self, old: Partition) -> bool:
         """Whether a partition of another definition was made of more blocks than are there for this one."""
-        present = self._blocks(InsertRange(old.begin_insert_time, old.end_insert_time), None)
-        if source_count(old.source_hash) <= len(present):
+        if not self.lost_blocks(old):
             return False
         if old.partition_id not in self._told:
             self._told.add(old.partition_id)
@@ -244,33 +289,14 @@ class ReducedPartitions:
             self._view_set.name, GLOBAL_INSTANCE, insert_begin=insert_range.begin, insert_end=insert_range.end
         )
 
-    def _made(
-        self,
-        insert_range: InsertRange,
-        parts: Sequence[Partition],
-        replaced: Sequence[Partition],
-        origin: _Origin,
-        keep_going: KeepGoing,
-    ) -> bool:
-        """Make a partition of `parts`, and of the sources where they leave gaps, in place of `replaced`; False when
-        that failed. When another daemon was faster, or this one stops, there is nothing to do and nothing wrong."""
+    def _made(self, making: _Making, keep_going: KeepGoing) -> bool:
+        """Make a partition under its lease; False when that failed. When another daemon is at it or was faster, or this
+        one stops, there is nothing to do and nothing wrong."""
         try:
-            with self._lake.scratch.temporary() as folder:
-                local = folder / "rows.parquet"
-                row_file = RowFile(local, self._view_set)
-                try:
-                    self._reductions.reduce(self._view_set, insert_range, parts, row_file.write, keep_going)
-                finally:
-                    written = row_file.close()
-                slot = PartitionSlot(
-                    self._view_set,
-                    GLOBAL_INSTANCE,
-                    insert_range,
-                    frozenset(partition.partition_id for partition in replaced),
-                )
-                commit_partition(
-                    self._lake, slot, FinishedFile(local, written, origin.source_hash, origin.failed_blocks)
-                )
+            if self._leases is None:
+                self._make(making, keep_going)
+            else:
+                self._make_claimed(self._leases, making, keep_going)
         except LakeUnavailable:
             raise
         except ReductionStopped:
@@ -278,11 +304,38 @@ class ReducedPartitions:
         except PartitionConflict as conflict:
             logger.debug("%s: another daemon was faster: %s", self._view_set.name, conflict)
         except Exception:
-            logger.exception(
-                "%s: insert range [%d, %d) failed", self._view_set.name, insert_range.begin, insert_range.end
-            )
+            begin, end = making.insert_range.begin, making.insert_range.end
+            logger.exception("%s: insert range [%d, %d) failed", self._view_set.name, begin, end)
             return False
         return True
+
+    def _make_claimed(self, leases: BuildLeases, making: _Making, keep_going: KeepGoing) -> None:
+        claim = leases.take(f"{self._view_set.name}/{GLOBAL_INSTANCE}/{making.insert_range.begin}")
+        if claim is None:
+            return
+        used_up = False
+        try:
+            # Looked at again under the lease: who held it before may have made just this.
+            present = {each.partition_id for each in self._present(making.insert_range)}
+            if present == {each.partition_id for each in making.replaced}:
+                self._make(making, keep_going, claim)
+                used_up = True
+        finally:
+            leases.give_back(claim, used_up=used_up)
+
+    def _make(self, making: _Making, keep_going: KeepGoing, claim: LeaseClaim | None = None) -> Partition:
+        """Raises `PartitionConflict`, `QueryError`, `ReductionStopped` or `LakeError`."""
+        with self._lake.scratch.temporary() as folder:
+            local = folder / "rows.parquet"
+            row_file = RowFile(local, self._view_set)
+            try:
+                self._reductions.reduce(self._view_set, making.insert_range, making.parts, row_file.write, keep_going)
+            finally:
+                written = row_file.close()
+            replaces = frozenset(partition.partition_id for partition in making.replaced)
+            slot = PartitionSlot(self._view_set, GLOBAL_INSTANCE, making.insert_range, replaces, claim)
+            finished = FinishedFile(local, written, making.origin.source_hash, making.origin.failed_blocks)
+            return commit_partition(self._lake, slot, finished)
 
 
 def idle_end(begin: int, first: int) -> int:

@@ -22,6 +22,7 @@ class PartitionRange:
     instance_id: str
     begin_insert_time: int
     end_insert_time: int
+    schema_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,19 @@ from datafusion import Expr
 MIN_TIME, MAX_TIME = -(2**63), 2**63 - 1
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
+_DAY = 86_400_000_000_000
+_TRUNCATED = {
+    "second": 1_000_000_000,
+    "minute": 60_000_000_000,
+    "hour": 3_600_000_000_000,
+    "day": _DAY,
+    "week": 7 * _DAY,
+    "month": 31 * _DAY,
+    "quarter": 92 * _DAY,
+    "year": 366 * _DAY,
+}
+"""What `date_trunc` takes, with the longest span of times (ns) that it makes one; shorter units it rounds up before
+the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +148,40 @@ def _of(expression: Expr, times: Sequence[str], values: Sequence[str]) -> Bounds
         return ANYTHING
     if left.variant_name() == "Literal":
         left, right, operator = right, left, _MIRRORED[operator]
-    if left.variant_name() != "Column" or right.variant_name() != "Literal":
+    if right.variant_name() != "Literal":
+        return ANYTHING
+    if left.variant_name() == "ScalarFunction":
+        return _of_floor(left, operator, right.python_value(), times)
+    if left.variant_name() != "Column":
         return ANYTHING
     return _of_comparison(_column_name(left), operator, right.python_value(), times, values)
+
+
+def _of_floor(call: Expr, operator: str, literal: Any, times: Sequence[str]) -> Bounds:
+    """Of a comparison with the bin that a time lies in, as views have it whose rows are counts: a bin begins at the
+    latest at its times, and earlier by less than its width."""
+    name, arguments = call.rex_call_operator(), call.rex_call_operands()
+    if name not in ("date_bin", "date_trunc") or [each.variant_name() for each in arguments[:2]] != [
+        "Literal",
+        "Column",
+    ]:
+        return ANYTHING
+    argument = arguments[0].python_value()
+    width = _stride(argument) if name == "date_bin" else _TRUNCATED.get((_text(argument) or "").lower())
+    if width is None:
+        return ANYTHING
+    floor = _of_comparison(_column_name(arguments[1]), operator, literal, times, ()).time
+    end = None if floor.end is None or floor.end > MAX_TIME - width else floor.end + width - 1
+    return Bounds(TimeRange(floor.begin, end))
+
+
+def _stride(argument: Any) -> int | None:
+    """The longest bin (ns) of a `date_bin` with this stride; None for what is no interval."""
+    if not isinstance(argument, pa.MonthDayNanoIntervalScalar) or not argument.is_valid:
+        return None
+    months, days, nanoseconds = argument.as_py()
+    width = (31 * months + days) * _DAY + nanoseconds
+    return width if width > 0 else None
 
 
 def _of_comparison(column: str, operator: str, literal: Any, times: Sequence[str], values: Sequence[str]) -> Bounds:

@@ -112,7 +112,7 @@ class QueryEngine:
     ) -> StatementDescription:
         """Schema of the result and of the placeholders; plans without touching data. Blocks for a few ms (call it in a
         thread from an event loop). Raises `QueryError`."""
-        statement = functions.expanded(checked_statement(sql))
+        statement = self._expanded(checked_statement(sql))
         planned = _guarded(lambda: self._planner.describe(statement, parameters or {}, administers=administers))
         parameter_schema = self._parameter_types.schema_of(statement, planned.frame.logical_plan())
         return StatementDescription(portable_schema(planned.frame.schema()), parameter_schema)
@@ -161,8 +161,11 @@ class QueryEngine:
         self._partition_files.close()
         self._sessions.close()
 
+    def _expanded(self, statement: str) -> str:
+        return functions.expanded(statement, (*self.scalars, *self.administrators_scalars))
+
     def _start(self, statement: str, request: QueryRequest, hold: _Hold, deadline: float) -> QueryStream:
-        expanded = functions.expanded(statement)
+        expanded = self._expanded(statement)
         planned = self._planner.plan(expanded, request, hold.spool, hold.place, lambda: not hold.abandoned.is_set())
         frame = planned.frame
         if request.limit is not None and not isinstance(frame.logical_plan().to_variant(), _NOT_LIMITABLE):

@@ -20,7 +20,7 @@ from micromegas.query.errors import QueryError, classified
 from micromegas.query.functions import expanded
 from micromegas.query.guard import checked_statement
 from micromegas.query.scans import ScanNeed, scan_needs
-from micromegas.query.session import READ_ONLY, Sessions
+from micromegas.query.session import READ_ONLY, Place, Sessions
 from micromegas.query.tables import LakeAccess, Preparation, QueryTable, TableFiles, filter_columns_of, in_range
 from micromegas.views.coverage import uncovered
 from micromegas.views.partition_writer import InsertRange
@@ -122,9 +122,11 @@ class ReducedView(QueryTable):
     ) -> DataFrame:
         """Planned twice, as statements are: the first plan tells what of the partitions and sources is needed."""
         named = dict(self.sources) if missing else {}
+        place = preparation.place
         draft = self.plan(
             {name: self._placeholder(source) for name, source in named.items()},
             self._placeholder(self._stored),
+            place,
             with_transform=bool(missing),
         )
         draft = in_range(draft, self._view_set, bounds.time)
@@ -143,8 +145,8 @@ class ReducedView(QueryTable):
             name: self._source_rows(source, missing, needs.get(source.name), everywhen)
             for name, source in named.items()
         }
-        stored_rows = self._frames.filled(self._sessions.derive(), self._stored, stored, everywhen)
-        return self.plan(source_rows, stored_rows, with_transform=bool(missing))
+        stored_rows = self._frames.filled(self._sessions.derive(place=place), self._stored, stored, everywhen)
+        return self.plan(source_rows, stored_rows, place, with_transform=bool(missing))
 
     def _source_rows(
         self, source: QueryTable, ranges: Sequence[InsertRange], need: ScanNeed | None, preparation: Preparation
@@ -153,18 +155,26 @@ class ReducedView(QueryTable):
             # The optimizer found that none of its rows can matter.
             return self._placeholder(source).filter(lit(False))
         files = source.files_inserted_within(ranges, replace(need, max_rows=None), preparation)
-        frame = self._frames.filled(self._sessions.derive(), source, files, preparation)
+        frame = self._frames.filled(self._sessions.derive(place=preparation.place), source, files, preparation)
         return frame if files.derived is not None else frame.filter(_inserted_within(source, ranges))
 
     def _placeholder(self, table: QueryTable) -> DataFrame:
         return self._frames.placeholder(self._sessions.derive(), table)
 
-    def plan(self, sources: Mapping[str, DataFrame], stored: DataFrame, *, with_transform: bool = True) -> DataFrame:
-        """The whole view over frames of its sources and of its partitions. Raises `QueryError`."""
+    def plan(
+        self,
+        sources: Mapping[str, DataFrame],
+        stored: DataFrame,
+        place: Place | None,
+        *,
+        with_transform: bool = True,
+    ) -> DataFrame:
+        """The whole view over frames of its sources and of its partitions, to be run in the memory of `place`. Raises
+        `QueryError`."""
         parts = stored
         if with_transform:
-            parts = stored.union(in_schema(transformed(self._sessions, self._definition, sources), self.schema))
-        return in_schema(merged(self._sessions, self._definition, parts), self.schema)
+            parts = stored.union(in_schema(transformed(self._sessions, self._definition, sources, place), self.schema))
+        return in_schema(merged(self._sessions, self._definition, parts, place), self.schema)
 
 
 class _StoredRows(QueryTable):
@@ -179,19 +189,22 @@ class _StoredRows(QueryTable):
         raise QueryError("internal", f"{self.name} is no table of its own")
 
 
-def transformed(sessions: Sessions, definition: SqlDefinition, sources: Mapping[str, DataFrame]) -> DataFrame:
+def transformed(
+    sessions: Sessions, definition: SqlDefinition, sources: Mapping[str, DataFrame], place: Place | None = None
+) -> DataFrame:
     """The transform over frames of the views that it names. Raises `QueryError`, as of the file's lines."""
-    return _planned(sessions, definition, "transform", sources)
+    return _planned(sessions.derive(place=place), definition, "transform", sources)
 
 
-def merged(sessions: Sessions, definition: SqlDefinition, parts: DataFrame) -> DataFrame:
+def merged(sessions: Sessions, definition: SqlDefinition, parts: DataFrame, place: Place | None = None) -> DataFrame:
     """The merge over a frame of rows of the view. Raises `QueryError`."""
-    return _planned(sessions, definition, "merge", {PARTS: parts})
+    return _planned(sessions.derive(place=place), definition, "merge", {PARTS: parts})
 
 
-def _planned(sessions: Sessions, definition: SqlDefinition, which: str, tables: Mapping[str, DataFrame]) -> DataFrame:
+def _planned(
+    context: SessionContext, definition: SqlDefinition, which: str, tables: Mapping[str, DataFrame]
+) -> DataFrame:
     statement = definition.transform if which == "transform" else definition.merge
-    context = sessions.derive()
     for name, frame in tables.items():
         context.register_table(name, frame.into_view())
     try:

@@ -51,6 +51,11 @@ class Reductions:
     def view_sets(self) -> list[ViewSet]:
         return [view.view_set for view in self._views.values()]
 
+    def view_set(self, name: str) -> ViewSet | None:
+        """The view set of this name, if it is one of them."""
+        view = self._views.get(name)
+        return None if view is None else view.view_set
+
     def made_of(self, view_set: ViewSet) -> list[ViewSet]:
         """The views at the bottom of a view's sources: those that are not reduced themselves."""
         return [each for each in self._below(view_set) if each.reduced is None]
@@ -81,14 +86,15 @@ class Reductions:
         """Hands all rows of a range to `write`, as row groups in order of time: `parts`, which lie inside of the range,
         are merged with what the sources hold for the rest of it.
 
-        Blocks; must not be called in an event loop. Raises `QueryError`, or `ReductionStopped` once `keep_going` says
-        no.
+        It takes no more time and memory than a query may. Blocks; must not be called in an event loop. Raises
+        `QueryError`, or `ReductionStopped` once `keep_going` says no.
         """
         view = self._views[view_set.name]
         spool = Spool(self._sessions.new_folder)
         deadline = time.monotonic() + self._limits.timeout_s
         limits = self._limits
-        preparation = Preparation(EVERYTHING, spool, False, limits.tail_bytes, limits.list_bytes, keep_going)
+        place = self._sessions.take_place()
+        preparation = Preparation(EVERYTHING, spool, False, limits.tail_bytes, limits.list_bytes, keep_going, place)
         try:
             frame = _sorted(view.reduced(insert_range, parts, preparation), view_set)
             rows = _RowGroups(view_set, write)
@@ -101,6 +107,7 @@ class Reductions:
             raise classified(error) from None
         finally:
             spool.close()
+            place.release()
 
     async def _run(self, frame: DataFrame, rows: _RowGroups, deadline: float, keep_going: Callable[[], bool]) -> None:
         stream = QueryStream(

@@ -6,6 +6,7 @@ The place where parts of the program to the right of `query` hand it their table
 from __future__ import annotations
 
 from micromegas.config import QuerySettings
+from micromegas.daemon.administration import Administration
 from micromegas.daemon.order_functions import order_scalar_functions, order_table_functions
 from micromegas.lake import Lake
 from micromegas.query import QueryEngine
@@ -13,4 +14,8 @@ from micromegas.query import QueryEngine
 
 def query_engine(lake: Lake, settings: QuerySettings) -> QueryEngine:
     """An engine over the lake with every function of the product."""
-    return QueryEngine(lake, settings, order_table_functions(lake), order_scalar_functions(lake))
+    administration = Administration(lake)
+    table_functions = order_table_functions(lake, administration)
+    engine = QueryEngine(lake, settings, table_functions, order_scalar_functions(administration))
+    administration.reductions = engine.reductions
+    return engine

@@ -6,7 +6,7 @@ It must never leave two partitions of one view instance that overlap in insert t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
@@ -228,27 +228,26 @@ class Partitions(MetadataPart):
     def retire_partition_ranges(self, ranges: Iterable[PartitionRange]) -> None:
         """Retire the partitions of exactly these ranges in one transaction; raises `UnknownPartitions`, and retires
         none, when there is a range that no partition has."""
-        wanted = frozenset(ranges)
         columns = schema.partitions.c
+        found: dict[str, Partition] = {}
+        missing: set[PartitionRange] = set()
         with self._database.write() as connection:
-            found: list[Partition] = []
-            for each in sorted(wanted, key=astuple):
-                found += _select_partitions(
-                    connection,
-                    [
-                        columns.view_set == each.view_set,
-                        columns.instance_id == each.instance_id,
-                        columns.begin_insert_time == each.begin_insert_time,
-                        columns.end_insert_time == each.end_insert_time,
-                    ],
-                )
-            self._retire_found(connection, found)
-            missing = wanted - {
-                PartitionRange(each.view_set, each.instance_id, each.begin_insert_time, each.end_insert_time)
-                for each in found
-            }
+            for each in dict.fromkeys(ranges):
+                conditions = [
+                    columns.view_set == each.view_set,
+                    columns.instance_id == each.instance_id,
+                    columns.begin_insert_time == each.begin_insert_time,
+                    columns.end_insert_time == each.end_insert_time,
+                ]
+                if each.schema_hash is not None:
+                    conditions.append(columns.schema_hash == each.schema_hash)
+                partitions = _select_partitions(connection, conditions)
+                found |= {partition.partition_id: partition for partition in partitions}
+                if not partitions:
+                    missing.add(each)
             if missing:
-                raise UnknownPartitions(missing)
+                raise UnknownPartitions(frozenset(missing))
+            self._retire_found(connection, list(found.values()))
 
     def _retire_found(self, connection: sa.Connection, found: Sequence[Partition]) -> None:
         """Retire what was found before its locks were taken; `PartitionConflict` when it has changed since."""

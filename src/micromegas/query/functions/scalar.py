@@ -47,6 +47,8 @@ class ScalarFunction:
     the page leaves out."""
     volatility: Literal["immutable", "stable", "volatile"] = "immutable"
     """Whether equal arguments give equal results always, within a statement, or never; only the first is folded."""
+    optional: int = 0
+    """How many of the last arguments may be left out, and are NULL then: see `expanded`."""
 
     def register(self, context: SessionContext) -> None:
         """Makes the function known under its name, in place of one that had it."""
@@ -56,4 +58,6 @@ class ScalarFunction:
     @property
     def signature(self) -> str:
         """`name(argument, …)` as users write it."""
-        return f"{self.name}({', '.join(argument.name for argument in self.arguments)})"
+        names = [argument.name for argument in self.arguments]
+        needed = len(names) - self.optional
+        return f"{self.name}({', '.join(names[:needed])}{''.join(f'[, {name}]' for name in names[needed:])})"

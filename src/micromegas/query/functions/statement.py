@@ -120,6 +120,11 @@ class Statement:
             index = self._closing.get(index + 1, index + 1) + 1
         return index
 
+    def argument_count(self, index: int) -> int:
+        """How many arguments the call at `index` has."""
+        start, end = index + 2, self.closing(index)
+        return len(self._separated(start, end)) if start < end else 0
+
     def arguments(self, replacement: Replacement, index: int) -> list[tuple[int, int]]:
         """The ranges of tokens between the brackets and commas of the call at `index`."""
         start, end = index + 2, self.closing(index)
