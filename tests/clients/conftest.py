@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,22 +13,58 @@ from clients.published import PINNED_CLIENT, SCENARIOS, PublishedClient, environ
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
 from e2e.serving import Service, serving
+from servers.postgres import PostgresServer
+from servers.s3 import S3Server
 
 from micromegas.config import LakeSettings
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A running all-in-one server that has taken the recordings of `SCENARIOS`."""
-    with serving(LakeSettings(lake_dir=tmp_path_factory.mktemp("clients") / "lake")) as running:
+def folder_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running all-in-one server that has taken the recordings of `SCENARIOS`, over SQLite and a folder."""
+    with serving_recordings(LakeSettings(lake_dir=tmp_path_factory.mktemp("clients") / "lake")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def remote_lake(postgres_server: PostgresServer, s3_server: S3Server) -> Iterator[LakeSettings]:
+    """An empty lake on PostgreSQL and the S3 emulator."""
+    database, bucket = postgres_server.create_database(), s3_server.create_bucket()
+    yield LakeSettings(
+        database_url=postgres_server.url(database), object_store=bucket.url, object_store_options=bucket.options
+    )
+    postgres_server.drop_database(database)
+
+
+@pytest.fixture(scope="session")
+def remote_service(remote_lake: LakeSettings) -> Iterator[Service]:
+    """As `folder_service`, over PostgreSQL and the S3 emulator."""
+    with serving_recordings(remote_lake) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def serving_recordings(settings: LakeSettings) -> Iterator[Service]:
+    with serving(settings) as running:
         for name in SCENARIOS:
             requests = recording(name).requests
             assert_all_accepted(requests, post_all(running.http_port, requests))
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(params=["folder_service", "remote_service"], ids=["sqlite+folder", "postgres+s3"])
+def service(request: pytest.FixtureRequest) -> Service:
+    """A server with the recordings, on each back end."""
+    running: Service = request.getfixturevalue(request.param)
+    return running
+
+
+@pytest.fixture
 def address(service: Service) -> str:
+    return address_of(service)
+
+
+def address_of(service: Service) -> str:
     return f"grpc://127.0.0.1:{service.flight_port}"
 
 
@@ -47,5 +84,5 @@ def published_client_python() -> Path:
 
 
 @pytest.fixture(scope="session")
-def published_client(published_client_python: Path, address: str) -> PublishedClient:
-    return PublishedClient(published_client_python, address)
+def published_client(published_client_python: Path, folder_service: Service) -> PublishedClient:
+    return PublishedClient(published_client_python, address_of(folder_service))

@@ -11,8 +11,14 @@ from micromegas.client import Client, QueryFailed
 
 
 @pytest.fixture
-def client(address: str):
-    with Client(address) as connected:
+def service(folder_service: Service) -> Service:
+    """Planning doesn't depend on the stores."""
+    return folder_service
+
+
+@pytest.fixture
+def client(service: Service):
+    with Client(f"grpc://127.0.0.1:{service.flight_port}") as connected:
         yield connected
 
 

@@ -184,17 +184,6 @@ except Exception as error:
     assert "query_range_begin" in published_client.run(script % published_client.address)
 
 
-def test_bulk_ingestion_is_refused_in_words(published_client: PublishedClient) -> None:
-    script = """
-import pyarrow
-try:
-    client.bulk_ingest("payloads", pyarrow.table({"block_id": ["x"]}))
-except NotImplementedError as error:
-    print(error)
-"""
-    assert "bulk ingestion is not offered" in published_client.run(script)
-
-
 def test_write_process_trace(published_client: PublishedClient, tmp_path: Path) -> None:
     process_id = process_of("async")
     script = f"""

@@ -248,6 +248,24 @@ def test_a_stalled_reader_is_disconnected(start_server):
             reader.read_all()
 
 
+@pytest.mark.parametrize("sent", [[], [put_parameters().SerializeToString()]])
+def test_a_stalled_sender_is_disconnected(start_server, sent):
+    server = start_server(read_timeout_s=0.3)
+    done = threading.Event()
+
+    def stalling():
+        yield from sent
+        done.wait(60)
+
+    with grpc.insecure_channel(f"127.0.0.1:{server.server.port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            list(channel.stream_stream(SERVICE + "DoPut")(stalling(), timeout=60))
+        done.set()
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "sent nothing for 0.3 s" in caught.value.details()
+        assert_alive(channel)
+
+
 def test_a_health_watcher_learns_of_the_end_and_does_not_hold_it_up(start_server):
     server = start_server(drain_timeout_s=60.0)
     with grpc.insecure_channel(f"127.0.0.1:{server.server.port}") as channel:

@@ -386,7 +386,7 @@ def test_updates_are_refused_as_read_only(client, name):
         writer.close()
 
 
-def test_bulk_ingestion_says_that_it_is_not_offered(client):
+def test_bulk_ingestion_without_a_lake_says_that_it_is_not_offered(client):
     writer, _ = client.do_put(descriptor("CommandStatementIngest", table="blocks"), pa.schema([("a", pa.int64())]))
     with pytest.raises(NotImplementedError, match="bulk ingestion is not offered"):
         writer.close()

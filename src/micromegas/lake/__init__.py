@@ -16,12 +16,24 @@ from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, Metadata, ViewSetCondi
 from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_objects
 from micromegas.lake.partition import Partition, PartitionRange, new_partition_id
 from micromegas.lake.partition_index import ChosenPartitions, PartitionIndex, TooManyPartitions
-from micromegas.lake.rows import BlockError, BlockRow, ExpiringObject, LeaseClaim, ProcessRow, StreamRow
+from micromegas.lake.replication import ReplicaMismatch, Replication
+from micromegas.lake.rows import (
+    BlockError,
+    BlockHeader,
+    BlockIds,
+    BlockRow,
+    ExpiringObject,
+    LeaseClaim,
+    ProcessRow,
+    StreamRow,
+)
 from micromegas.lake.scratch import Scratch
 
 __all__ = [
     "BLOCK_RECORD_SCHEMA",
     "BlockError",
+    "BlockHeader",
+    "BlockIds",
     "BlockRow",
     "ChosenPartitions",
     "DataFusionStore",
@@ -40,6 +52,8 @@ __all__ = [
     "PartitionIndex",
     "PartitionRange",
     "ProcessRow",
+    "ReplicaMismatch",
+    "Replication",
     "Scratch",
     "StreamRow",
     "TooManyPartitions",

@@ -167,12 +167,15 @@ class Lake:
         return deleted
 
     def delete_blocks_before(self, insert_time: int, limit: int = 5000) -> int:
-        """One step of retention: delete up to `limit` blocks inserted before (ns), then what is left without blocks.
+        """One step of retention: delete up to `limit` blocks inserted before (ns), then what is left without blocks or
+        waits in vain to become one.
 
         Returns how many rows were deleted; 0 means that nothing is left to do.
         """
         expires = self.clock() + self._retired_grace_ns
         deleted = self.metadata.delete_blocks_before(insert_time, limit, expires)
+        if deleted < limit:
+            deleted += self._delete_replicas_before(insert_time, limit)
         if deleted < limit:
             deleted += self.metadata.delete_idle_announcements(insert_time, limit)
         return deleted
@@ -225,6 +228,13 @@ class Lake:
         self._fetchers.shutdown()
         self.scratch.close()
         self.metadata.close()
+
+    def _delete_replicas_before(self, received: int, limit: int) -> int:
+        """Give up halves of copied blocks that wait for the other half since before (ns); returns how many."""
+        halves = self.metadata.replicas_before(received, limit)
+        self.objects.delete([each.lone_object_key for each, has_payload in halves if has_payload])
+        self.metadata.forget_replicas([each.block_id for each, _ in halves])
+        return len(halves)
 
     def _pack_folders(self, begin: int, end: int) -> list[str]:
         """Folders that hold the packs made in `[begin, end)`; the whole store when nothing was swept before."""

@@ -47,6 +47,33 @@ class StreamRow:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockIds:
+    """Which block of which stream of which process."""
+
+    block_id: str
+    stream_id: str
+    process_id: str
+
+    @property
+    def lone_object_key(self) -> str:
+        """Where a lake with one object per block keeps the payload."""
+        return f"blobs/{self.process_id}/{self.stream_id}/{self.block_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHeader(BlockIds):
+    """What another lake's row says about a block, but for the place of its payload."""
+
+    begin_time: int
+    begin_ticks: int
+    end_time: int
+    end_ticks: int
+    nb_objects: int
+    object_offset: int
+    payload_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class BlockRow:
     """A visible block: its ranges, its insert time, and where its payload is (object key, offset and size in bytes)."""
 

@@ -12,7 +12,7 @@ from micromegas.config import DaemonSettings, FlightSettings, IngestSettings, La
 from micromegas.daemon import Daemon
 from micromegas.daemon.selection import Selection
 from micromegas.ingest import IngestServer
-from micromegas.lake import Lake
+from micromegas.lake import Lake, Replication
 from micromegas.query import QueryEngine
 from micromegas.serve.flight.server import FlightServer
 from micromegas.serve.query_engine import query_engine
@@ -91,7 +91,7 @@ class Node:
             self._stack.push_async_callback(_end_daemon, daemon, self._daemon)
             addresses["daemon"] = "running"
         if settings.flight is not None:
-            flight = FlightServer(engine, settings.flight, self._version, time.monotonic)
+            flight = FlightServer(engine, settings.flight, self._version, time.monotonic, Replication(lake))
             await self._listen("flight sql", settings.flight, flight)
             addresses["queries"] = f"grpc://{settings.flight.host}:{flight.port}"
         return addresses

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.part import MetadataPart, chunks
-from micromegas.lake.rows import BlockRow
+from micromegas.lake.rows import BlockIds, BlockRow
 
 BLOCK_COLUMNS = [schema.blocks.c[name] for name in BlockRow.__dataclass_fields__]
 BlockOrder = Literal["insert", "event"]
@@ -127,9 +127,4 @@ def _with_object_key(row: BlockRow) -> BlockRow:
     # The column may be NULL, the field may not.
     if row.object_key is not None:
         return row
-    return replace(row, object_key=lone_object_key(row.process_id, row.stream_id, row.block_id))
-
-
-def lone_object_key(process_id: str, stream_id: str, block_id: str) -> str:
-    """Where a lake with one object per block keeps a payload."""
-    return f"blobs/{process_id}/{stream_id}/{block_id}"
+    return replace(row, object_key=BlockIds(row.block_id, row.stream_id, row.process_id).lone_object_key)

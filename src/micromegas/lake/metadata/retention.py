@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
-from micromegas.lake.metadata.blocks import lone_object_key
 from micromegas.lake.metadata.packs import PackPlaces
 from micromegas.lake.metadata.part import chunks
+from micromegas.lake.rows import BlockIds
 
 
 class Retention(PackPlaces):
@@ -98,7 +98,7 @@ class Retention(PackPlaces):
                 .returning(blocks.object_key, blocks.process_id, blocks.stream_id, blocks.block_id, blocks.payload_size)
             )
             for row in deleted:
-                lost[row[0] or lone_object_key(row[1], row[2], row[3])] += int(row[4])
+                lost[row[0] or BlockIds(row[3], row[2], row[1]).lone_object_key] += int(row[4])
             connection.execute(sa.delete(schema.block_errors).where(schema.block_errors.c.block_id.in_(chunk)))
         self._note_packs(connection, sorted(lost), lost, expires)
 

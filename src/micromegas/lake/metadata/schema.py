@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-GENERATION = 4
+GENERATION = 5
 """Number of this schema. Raised by every migration."""
 
 MIN_COMPATIBLE_GENERATION = 1
@@ -101,6 +101,27 @@ blocks = sa.Table(
     sa.Index("ix_blocks_end_time", "end_time"),
     sa.Index("ix_blocks_object_key", "object_key"),
 )
+
+replicas = sa.Table(
+    "replicas",
+    metadata,
+    sa.Column("block_id", _id_type(), primary_key=True),
+    sa.Column("stream_id", _id_type(), nullable=False),
+    sa.Column("process_id", _id_type(), nullable=False),
+    # NULL, all of them: the payload came first.
+    sa.Column("begin_time", sa.BigInteger),
+    sa.Column("begin_ticks", sa.BigInteger),
+    sa.Column("end_time", sa.BigInteger),
+    sa.Column("end_ticks", sa.BigInteger),
+    sa.Column("nb_objects", sa.Integer),
+    sa.Column("object_offset", sa.BigInteger),
+    sa.Column("payload_size", sa.BigInteger),
+    # The payload lies in an object of its own, as those of `blocks` without a key.
+    sa.Column("has_payload", sa.Boolean, nullable=False),
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Index(None, "received"),
+)
+"""Blocks copied from another lake of which only the row or only the payload has come."""
 
 commit_clock = sa.Table(
     "commit_clock",

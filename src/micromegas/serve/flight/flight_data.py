@@ -7,8 +7,11 @@ replacement.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
+
+from micromegas.serve.flight.errors import invalid
 
 _HEADER_TAG = b"\x12"
 """Field 2, length-delimited: `data_header`."""
@@ -62,20 +65,60 @@ class FlightDataWriter:
                 yield frame(memoryview(message.metadata), memoryview(message.body or b""))
 
 
-def ipc_stream(frames: list[tuple[bytes, bytes]]) -> bytes:
-    """FlightData headers and bodies of one DoPut as an IPC stream for `pyarrow.ipc.open_stream`.
+class IncomingBatches:
+    """The batches of a stream that a stranger sends as FlightData, one after the other."""
 
-    Each message is checked on its own, because a body that is too short would swallow the message after it. Raises
-    Arrow's errors or `OSError`.
-    """
-    parts = []
-    for header, body in frames:
+    def __init__(self) -> None:
+        self._pending = _Pending()
+        self._reader: Any = None
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """None before the schema has come."""
+        return None if self._reader is None else self._reader.schema
+
+    def take(self, header: bytes, body: bytes) -> pa.RecordBatch | None:
+        """The batch that came with this message, if it is one; everything in it was checked.
+
+        Each message is looked at on its own, because a body that is too short would swallow the message after it.
+        Raises an invalid-argument error.
+        """
         padding = bytes(-len(header) % 8)
         length = (len(header) + len(padding)).to_bytes(4, "little")
-        message = pa.ipc.read_message(b"".join((_CONTINUATION, length, header, padding, body)))
-        parts.append(bytes(message.serialize()))
-    parts.append(_END_OF_STREAM)
-    return b"".join(parts)
+        try:
+            message = pa.ipc.read_message(b"".join((_CONTINUATION, length, header, padding, body)))
+            if (message.type == "schema") != (self._reader is None):
+                raise invalid("the arrow stream must begin with its one schema")
+            self._pending.put(bytes(message.serialize()))
+            if self._reader is None:
+                self._reader = pa.ipc.open_stream(self._pending.file)
+            elif message.type == "record batch":
+                batch = self._reader.read_next_batch()
+                batch.validate(full=True)
+                return batch
+        except (pa.ArrowException, OSError, ValueError, EOFError, StopIteration) as error:
+            raise invalid(f"what was put is no arrow stream: {error}") from None
+        return None
+
+
+class _Pending:
+    """A source of exactly the messages that were put."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self.file = pa.PythonFile(self, mode="r")
+        self.closed = False
+
+    def put(self, message: bytes) -> None:
+        self._data += message
+
+    def read(self, size: int) -> bytes:
+        taken = bytes(self._data[:size])
+        del self._data[:size]
+        return taken
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def _split(encapsulated: memoryview) -> tuple[memoryview, memoryview]:

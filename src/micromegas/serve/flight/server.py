@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 import uuid
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from micromegas.config import FlightSettings
+from micromegas.lake import Replication
 from micromegas.query.errors import QueryError
 from micromegas.serve.api_keys import ApiKeys, presented_key
 from micromegas.serve.flight.errors import FlightError, from_query_error
@@ -33,9 +34,16 @@ Answer = TypeVar("Answer")
 class FlightServer:
     """`await FlightServer(engine, settings, version=…, clock=…).start()` listens; `port` is then the bound port."""
 
-    def __init__(self, engine: Engine, settings: FlightSettings, version: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: FlightSettings,
+        version: str,
+        clock: Callable[[], float],
+        replication: Replication | None = None,
+    ) -> None:
         self._settings = settings
-        self._service = FlightSqlService(engine, version, clock)
+        self._service = FlightSqlService(engine, version, clock, replication)
         self._keys = ApiKeys(settings.api_keys)
         self._health = Health()
         self._server: grpc.aio.Server | None = None
@@ -96,8 +104,10 @@ class FlightServer:
         await self._boundary(context, self._send_rows(request, options, context))
 
     async def do_put(self, requests: AsyncIterable[bytes], context: Any) -> None:
-        await self._options(context)
-        await context.write(await self._boundary(context, self._service.do_put(requests)))
+        options = await self._options(context)
+        # closed by hand: a generator that is left to the garbage collector ends whenever it likes
+        async with aclosing(self._received(requests)) as received:
+            await context.write(await self._boundary(context, self._service.do_put(received, options)))
 
     async def do_action(self, request: bytes, context: Any) -> None:
         options = await self._options(context)
@@ -136,6 +146,18 @@ class FlightServer:
                     # bytes can't fail to be sent but for the reader having left before grpc noticed
                     _log.debug("reader left: %r", error)
                     return
+
+    async def _received(self, requests: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+        """The messages of a call; a sender that stalls ends it."""
+        timeout = self._settings.read_timeout_s
+        messages = aiter(requests)
+        while True:
+            try:
+                yield await asyncio.wait_for(anext(messages), timeout)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise FlightError("DEADLINE_EXCEEDED", f"the sender sent nothing for {timeout:g} s") from None
 
     async def _options(self, context: Any) -> CallOptions:
         """Checks who calls, then reads how they want the answer."""

@@ -4,18 +4,20 @@ logic."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 import pyarrow as pa
 
+from micromegas.lake import Replication
 from micromegas.query import QueryRequest, QueryStream, StatementDescription, TableDescription
 from micromegas.serve.flight import messages
+from micromegas.serve.flight.bulk_ingest import BulkTable
 from micromegas.serve.flight.catalog import catalog_answer, catalog_schema, is_catalog_command
 from micromegas.serve.flight.commands import Command, parse, text_of, unpack, unpack_as, unpack_ticket
 from micromegas.serve.flight.edge_types import EdgeConverter, edge_schema
-from micromegas.serve.flight.errors import invalid, unimplemented
-from micromegas.serve.flight.flight_data import FlightDataWriter, ipc_stream, schema_message, schema_stream
+from micromegas.serve.flight.errors import FlightError, invalid, unimplemented
+from micromegas.serve.flight.flight_data import FlightDataWriter, IncomingBatches, schema_message, schema_stream
 from micromegas.serve.flight.headers import CallOptions
 from micromegas.serve.flight.messages import Message
 from micromegas.serve.flight.statements import MAX_BOUND_BYTES, PreparedStatements
@@ -58,11 +60,15 @@ class FlightSqlService:
     """The calls of one server. All methods raise `FlightError` for what the caller did, `QueryError` for what the
     engine says.
 
-    `version` is the server's version, `clock` gives seconds that never go back (ages of bound parameters).
+    `version` is the server's version, `clock` gives seconds that never go back (ages of bound parameters);
+    `replication` takes what is bulk ingested (None: that is not offered).
     """
 
-    def __init__(self, engine: Engine, version: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: Engine, version: str, clock: Callable[[], float], replication: Replication | None = None
+    ) -> None:
         self._engine = engine
+        self._replication = replication
         self._version = version
         self._statements = PreparedStatements(clock)
 
@@ -144,26 +150,38 @@ class FlightSqlService:
         """Serialized ActionType messages of the actions that work."""
         return [_bytes(messages.new("ActionType", type=name, description=text)) for name, text in _ACTIONS.items()]
 
-    async def do_put(self, requests: AsyncIterable[bytes]) -> bytes:
+    async def do_put(self, requests: AsyncIterable[bytes], options: CallOptions) -> bytes:
         """One serialized PutResult. The first message's command decides, before anything else is read."""
-        frames: list[tuple[bytes, bytes]] = []
-        command: Command | None = None
-        size = 0
-        async for request in requests:
-            data = parse("FlightData", request)
-            if command is None:
-                command = _put_command(_command_of(data.flight_descriptor))
-            size += len(request)
-            if size > MAX_BOUND_BYTES:
-                raise invalid(f"parameters of more than {MAX_BOUND_BYTES} bytes")
-            if data.data_header:
-                frames.append((data.data_header, data.data_body))
-        if command is None:
+        messages_ = aiter(requests)
+        if (request := await anext(messages_, None)) is None:
             raise invalid("the call carried no message")
-        handle = command.body.prepared_statement_handle
-        self._statements.bind(text_of(handle), _one_batch(frames))
-        bound = messages.new("DoPutPreparedStatementResult", prepared_statement_handle=handle)
-        return _bytes(messages.new("PutResult", app_metadata=_bytes(bound)))
+        first = parse("FlightData", request)
+        command = _command_of(first.flight_descriptor)
+        if command.name == "CommandStatementIngest":
+            if not options.administers:
+                raise FlightError("PERMISSION_DENIED", "bulk ingestion is for administrators")
+            rows = await self._ingest(BulkTable(command.body.table), first, messages_)
+            answer = messages.new("DoPutUpdateResult", record_count=rows)
+        elif command.name == "CommandPreparedStatementQuery":
+            handle = command.body.prepared_statement_handle
+            self._statements.bind(text_of(handle), await _parameters(first, messages_))
+            answer = messages.new("DoPutPreparedStatementResult", prepared_statement_handle=handle)
+        elif command.name in _UPDATES:
+            raise invalid(f"{command.name}: this server is read-only")
+        else:
+            raise unimplemented(f"{command.name} can't be put")
+        return _bytes(messages.new("PutResult", app_metadata=_bytes(answer)))
+
+    async def _ingest(self, table: BulkTable, first: Message, requests: AsyncIterator[bytes]) -> int:
+        """Each batch is durable before the next one is read; how many rows they have."""
+        if self._replication is None:
+            raise unimplemented("bulk ingestion is not offered by this server")
+        rows = 0
+        async for _, batch in _incoming(first, requests):
+            if batch is not None:
+                await asyncio.to_thread(table.take, self._replication, batch)
+                rows += batch.num_rows
+        return rows
 
     async def _prepare(self, sql: str, options: CallOptions) -> bytes:
         def plan() -> tuple[str, StatementDescription]:
@@ -204,29 +222,36 @@ def _command_of(descriptor: Message) -> Command:
     return unpack(descriptor.cmd)
 
 
-def _put_command(command: Command) -> Command:
-    if command.name in _UPDATES:
-        raise invalid(f"{command.name}: this server is read-only")
-    if command.name == "CommandStatementIngest":
-        raise unimplemented("bulk ingestion is not offered: send telemetry to the ingestion service")
-    if command.name != "CommandPreparedStatementQuery":
-        raise unimplemented(f"{command.name} can't be put")
-    return command
+async def _incoming(
+    first: Message, requests: AsyncIterator[bytes]
+) -> AsyncIterator[tuple[IncomingBatches, pa.RecordBatch | None]]:
+    """What each message of a DoPut brings, and the stream that it belongs to. A call may carry no stream at all."""
+    incoming = IncomingBatches()
+    data = first
+    while True:
+        if data.data_header:
+            yield incoming, incoming.take(data.data_header, data.data_body)
+        if (request := await anext(requests, None)) is None:
+            return
+        data = parse("FlightData", request)
 
 
-def _one_batch(frames: list[tuple[bytes, bytes]]) -> pa.RecordBatch | None:
-    """The rows of a DoPut as one batch; None when not even a schema came. Checks everything, since the bytes come from
-    a stranger."""
-    if not frames:
+async def _parameters(first: Message, requests: AsyncIterator[bytes]) -> pa.RecordBatch | None:
+    """The rows of a DoPut as one batch; None when not even a schema came."""
+    schema: pa.Schema | None = None
+    batches: list[pa.RecordBatch] = []
+    size = 0
+    async for incoming, batch in _incoming(first, requests):
+        schema = incoming.schema
+        if batch is not None:
+            size += batch.get_total_buffer_size()
+            batches.append(batch)
+        if size > MAX_BOUND_BYTES:
+            raise invalid(f"parameters of more than {MAX_BOUND_BYTES} bytes")
+    if schema is None:
         return None
-    try:
-        with pa.ipc.open_stream(ipc_stream(frames)) as reader:
-            table = reader.read_all()
-        table.validate(full=True)
-        batches = table.combine_chunks().to_batches()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise invalid(f"the parameters are no arrow stream: {error}") from None
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    joined = pa.Table.from_batches(batches, schema).combine_chunks().to_batches()
+    return joined[0] if joined else pa.RecordBatch.from_pylist([], schema=schema)
 
 
 def _set_session_options(request: Message) -> bytes:

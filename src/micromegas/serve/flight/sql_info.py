@@ -41,7 +41,7 @@ _BOOLS = {
     3: True,  # read only
     4: True,  # sql
     5: False,  # substrait
-    10: False,  # bulk ingestion
+    10: True,  # bulk ingestion
     11: False,  # transactions of bulk ingestion
     500: False,  # ddl of catalogs
     501: False,  # ddl of schemas
