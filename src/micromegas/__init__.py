@@ -11,6 +11,8 @@ Recording begins with `init()` and ends by itself when the process does::
     frame_time.record(16.6)
     with mm.span("load"):
         ...
+
+With the extra `micromegas[client]`, `connect()` asks a server in SQL, and is a client of the original by all its names.
 """
 
 from micromegas._core import log, span, span_named
@@ -33,11 +35,14 @@ from micromegas.record.tracing import trace
 
 __all__ = [
     "AsgiMiddleware",
+    "ProfileError",
     "WsgiMiddleware",
     "bind",
     "bound_properties",
     "capture_warnings",
     "clear_context",
+    "connect",
+    "connect_with_profile",
     "context",
     "counter",
     "flush",
@@ -78,6 +83,8 @@ __all__ = [
 TYPE_CHECKING = False  # for type checkers, which know the names, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas import testing
+    from micromegas.client.connecting import connect, connect_with_profile
+    from micromegas.client.profiles import ProfileError
     from micromegas.record.asgi import AsgiMiddleware
     from micromegas.record.auto_trace import trace_modules, untrace_modules
     from micromegas.record.frames import frame
@@ -88,12 +95,19 @@ if TYPE_CHECKING:
     from micromegas.record.task_spans import trace_tasks
     from micromegas.record.warnings_capture import capture_warnings
     from micromegas.record.wsgi import WsgiMiddleware
+
+    __version__: str
 else:
     # What programs don't use costs them nothing.
     _WHEN_ASKED_FOR = {
         "AsgiMiddleware": "micromegas.record.asgi",
+        "ProfileError": "micromegas.client.profiles",
         "WsgiMiddleware": "micromegas.record.wsgi",
+        "auth": "micromegas.auth",
         "capture_warnings": "micromegas.record.warnings_capture",
+        "connect": "micromegas.client.connecting",
+        "connect_with_profile": "micromegas.client.connecting",
+        "flightsql": "micromegas.flightsql",
         "frame": "micromegas.record.frames",
         "gauge": "micromegas.record.gauges",
         "install_logging": "micromegas.record.stdlib_logging",
@@ -104,6 +118,7 @@ else:
         "rebind_logger": "micromegas.record.stdlib_logging",
         "restore_logger": "micromegas.record.stdlib_logging",
         "testing": "micromegas.testing",
+        "time": "micromegas.time",
         "trace_modules": "micromegas.record.auto_trace",
         "trace_tasks": "micromegas.record.task_spans",
         "unload_ipython_extension": "micromegas.record.notebook",
@@ -112,6 +127,10 @@ else:
     }
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("micromegas")
         if name in _WHEN_ASKED_FOR:
             import importlib
 

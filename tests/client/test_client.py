@@ -5,31 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
+import pandas
 import pyarrow as pa
 import pytest
-from e2e.posting import assert_all_accepted, post_all
-from e2e.recordings import recording
-from e2e.serving import Service, serving
+from e2e.serving import Service
 from servers.ports import free_port
 
 from micromegas.client import Client, QueryFailed, ServerUnreachable
-from micromegas.client.ticket import statement_ticket
+from micromegas.client.messages import statement_ticket
 from micromegas.client.times import rfc3339
-from micromegas.config import LakeSettings
 from micromegas.serve.flight.commands import unpack_ticket
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(LakeSettings(lake_dir=tmp_path_factory.mktemp("client") / "lake")) as running:
-        requests = recording("tiny").requests
-        assert_all_accepted(requests, post_all(running.http_port, requests))
-        yield running
-
-
 @pytest.fixture
-def client(service: Service) -> Iterator[Client]:
-    with Client(f"grpc://127.0.0.1:{service.flight_port}") as connected:
+def client(address: str) -> Iterator[Client]:
+    with Client(address) as connected:
         yield connected
 
 
@@ -43,12 +33,15 @@ def test_the_ticket_is_what_protobuf_would_write(sql: str) -> None:
 @pytest.mark.parametrize(
     ("time", "text"),
     [
-        (0, "1970-01-01T00:00:00.000000000Z"),
+        (0, "1970-01-01T00:00:00Z"),
         (-1, "1969-12-31T23:59:59.999999999Z"),
         (1_700_000_000_123_456_789, "2023-11-14T22:13:20.123456789Z"),
         ("2023-11-14T22:13:20Z", "2023-11-14T22:13:20Z"),
-        (datetime(2023, 11, 14, tzinfo=UTC), "2023-11-14T00:00:00+00:00"),
-        (datetime(2023, 11, 14, tzinfo=timezone(timedelta(hours=-5))), "2023-11-14T00:00:00-05:00"),
+        ("2023-11-14T17:13:20.1234567891-05:00", "2023-11-14T22:13:20.123456789Z"),
+        ("2023-11-14", "2023-11-14T00:00:00Z"),
+        (datetime(2023, 11, 14, tzinfo=UTC), "2023-11-14T00:00:00Z"),
+        (datetime(2023, 11, 14, 0, 0, 0, 1, timezone(timedelta(hours=-5))), "2023-11-14T05:00:00.000001Z"),
+        (pandas.Timestamp(1_700_000_000_123_456_789, tz="Europe/Paris"), "2023-11-14T22:13:20.123456789Z"),
     ],
 )
 def test_times(time: int | str | datetime, text: str) -> None:
@@ -60,6 +53,8 @@ def test_times_that_say_too_little_are_refused() -> None:
         rfc3339(datetime(2023, 11, 14))
     with pytest.raises(ValueError, match="outside"):
         rfc3339(10**30)
+    with pytest.raises(ValueError, match="too long ago"):
+        rfc3339("-99999999999999d")
 
 
 def test_rows_ranges_and_limits(client: Client) -> None:
@@ -90,12 +85,12 @@ def test_errors_are_typed_and_free_of_chatter(client: Client) -> None:
         assert chatter not in str(caught.value)
     with pytest.raises(QueryFailed, match="zero"):
         client.query("SELECT 1 / (value - 5) FROM generate_series(1, 10)")
-    with pytest.raises(QueryFailed):
+    with pytest.raises(ValueError, match="yesterday: no time"):
         client.query("SELECT 1", begin="yesterday")
 
 
 def test_nobody_there() -> None:
-    with Client(f"grpc://127.0.0.1:{free_port()}") as client, pytest.raises(ServerUnreachable):
+    with Client(f"grpc://127.0.0.1:{free_port()}", retries=0) as client, pytest.raises(ServerUnreachable):
         client.query("SELECT 1")
     with pytest.raises(ServerUnreachable):
         Client("nonsense://x")

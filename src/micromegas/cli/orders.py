@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from micromegas.cli.query import QueryFlags, run_query
-from micromegas.cli.sql_literal import text_literal
 from micromegas.cli.times import parse_time
+from micromegas.client.sql_literal import text_literal
 from micromegas.wire import rfc3339_text
 
 

@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from micromegas.cli.errors import CliError
 from micromegas.cli.server_errors import told_in_one_line
-from micromegas.cli.sql_literal import text_literal
 from micromegas.cli.times import parse_time
 from micromegas.client import Client
+from micromegas.client.sql_literal import text_literal
 from micromegas.wire import rfc3339_text
 
 # Events may lie outside of the times that their process tells of itself: clocks drift.

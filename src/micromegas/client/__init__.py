@@ -1,12 +1,50 @@
-"""Asking a Micromegas server in SQL. Needs pyarrow only; nothing of the server.
+"""Asking a Micromegas server in SQL. Needs pyarrow only, and pandas or polars for data frames; nothing of the server.
 
->>> from micromegas.client import Client
->>> with Client("grpc://localhost:50051") as client:
-...     table = client.query("SELECT time, msg FROM log_entries ORDER BY time DESC LIMIT 10")
+>>> import micromegas
+>>> with micromegas.connect("grpc://localhost:50051") as client:
+...     frame = client.query("SELECT time, msg FROM log_entries ORDER BY time DESC LIMIT 10", begin="-1h")
+
+`FlightSQLClient` is what `connect` gives; `Client` is the plain connection below it, with Arrow only.
 """
 
 from micromegas.client.client import Client
-from micromegas.client.errors import ClientError, QueryFailed, ServerUnreachable, SignInRefused
+from micromegas.client.connecting import connect, connect_with_profile
+from micromegas.client.credentials import AuthProvider, StaticTokenAuthProvider
+from micromegas.client.errors import (
+    ClientError,
+    NotOffered,
+    NotPermitted,
+    QueryCancelled,
+    QueryFailed,
+    ServerFailed,
+    ServerUnreachable,
+    SignInRefused,
+    StatementRefused,
+)
+from micromegas.client.flight_sql_client import FlightSQLClient
+from micromegas.client.prepared import PreparedStatement
+from micromegas.client.profiles import ProfileError
+from micromegas.client.progress import Progress
 from micromegas.client.result import QueryResult
 
-__all__ = ["Client", "ClientError", "QueryFailed", "QueryResult", "ServerUnreachable", "SignInRefused"]
+__all__ = [
+    "AuthProvider",
+    "Client",
+    "ClientError",
+    "FlightSQLClient",
+    "NotOffered",
+    "NotPermitted",
+    "PreparedStatement",
+    "ProfileError",
+    "Progress",
+    "QueryCancelled",
+    "QueryFailed",
+    "QueryResult",
+    "ServerFailed",
+    "ServerUnreachable",
+    "SignInRefused",
+    "StatementRefused",
+    "StaticTokenAuthProvider",
+    "connect",
+    "connect_with_profile",
+]

@@ -1,27 +1,31 @@
-"""Times of query ranges as the protocol spells them. Event times are ns since the epoch; naive datetimes are refused,
-never guessed."""
+"""Times as callers give them, as the protocol spells them. Naive datetimes are refused, never guessed."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import datetime
+
+from micromegas.wire import datetime_ns, rfc3339_text, typed_time_ns
 
 Time = int | str | datetime
-"""ns since the epoch, an RFC 3339 text with an offset, or a datetime with a time zone."""
+"""ns since the epoch, a datetime with a time zone (a Timestamp of pandas too), or a text as people type it: `-1h` and
+`1h` (both: before now), `now`, or an ISO 8601 date or time, in UTC unless it has an offset."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+def nanoseconds(moment: Time) -> int:
+    """ns since the epoch; `ValueError` for a datetime without a zone, and for a text that is no time."""
+    if isinstance(moment, str):
+        return typed_time_ns(moment, time.time_ns())
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ValueError(f"time {moment.isoformat()} has no time zone")
+        return datetime_ns(moment)
+    return moment
 
 
-def rfc3339(time: Time) -> str:
-    """The text of a `query_range_…` header; `ValueError` for a time without a zone or outside the years 1 to 9999."""
-    if isinstance(time, str):
-        return time
-    if isinstance(time, datetime):
-        if time.tzinfo is None:
-            raise ValueError(f"time {time.isoformat()} has no time zone")
-        return time.isoformat()
-    seconds, nanoseconds = divmod(time, 1_000_000_000)
+def rfc3339(moment: Time) -> str:
+    """The text of a `query_range_…` header; `ValueError` also for a time outside of the years 1 to 9999."""
     try:
-        moment = _EPOCH + timedelta(seconds=seconds)
+        return rfc3339_text(nanoseconds(moment))
     except OverflowError:
-        raise ValueError(f"time {time} ns is outside the years 1 to 9999") from None
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z" if moment.year >= 1000 else moment.isoformat()
+        raise ValueError(f"time {moment} ns is outside the years 1 to 9999") from None

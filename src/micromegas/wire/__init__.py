@@ -15,7 +15,7 @@ from micromegas.wire.stream import (
     TRANSIT_FORMAT,
     Stream,
 )
-from micromegas.wire.times import rfc3339_ns, rfc3339_text
+from micromegas.wire.times import datetime_ns, rfc3339_ns, rfc3339_text, typed_time_ns
 
 __all__ = [
     "COLUMNS_FORMAT",
@@ -30,6 +30,8 @@ __all__ = [
     "SinkUnavailable",
     "Stream",
     "WireError",
+    "datetime_ns",
     "rfc3339_ns",
     "rfc3339_text",
+    "typed_time_ns",
 ]

@@ -1,4 +1,5 @@
-"""Values of flags as they stand in SQL, for table functions: these take nothing but literals."""
+"""Values as they stand in SQL, for table functions, whose arguments can't be parameters, and for servers that know no
+parameters."""
 
 from __future__ import annotations
 
