@@ -306,6 +306,29 @@ def test_merged_files_have_row_groups_dictionaries_and_a_page_index(lake: Lake, 
             assert column.has_dictionary_page
 
 
+def test_what_is_kept_for_months_takes_less_room(lake: Lake, clock: HandClock, tmp_path: Path) -> None:
+    telemetry = Telemetry(lake, 1)
+    for _ in range(2):
+        telemetry.send_logs(3000)
+        clock.now += SECOND
+        cover(lake, LOG_ENTRIES, clock)
+        clock.now += 2 * HOUR
+    merge(lake, LOG_ENTRIES, clock)
+    clock.now += 2 * DAY
+    merge(lake, LOG_ENTRIES, clock)
+    (day,) = global_partitions(lake, LOG_ENTRIES)
+    assert day.end_insert_time - day.begin_insert_time == DAY
+    rows = rows_of(lake, day).cast(LOG_ENTRIES.schema)
+    sizes = {}
+    for lasting in (False, True):
+        path = tmp_path / f"{lasting}.parquet"
+        file = RowFile(path, LOG_ENTRIES, lasting=lasting)
+        file.write(rows)
+        file.close()
+        sizes[lasting] = path.stat().st_size
+    assert abs(day.file_size - sizes[True]) < sizes[False] - sizes[True]
+
+
 def test_a_merge_ends_when_the_daemon_stops(lake: Lake, clock: HandClock) -> None:
     telemetry = Telemetry(lake, 1)
     for _ in range(3):

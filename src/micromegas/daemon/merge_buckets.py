@@ -56,6 +56,11 @@ class MergeBucket:
         return uncovered(self.parts, self.insert_range.begin, self.insert_range.end)
 
     @property
+    def lasts(self) -> bool:
+        """Whether no other merge follows: what comes of it is kept for months."""
+        return self.insert_range.end - self.insert_range.begin >= TIERS[-1].length
+
+    @property
     def file_bytes(self) -> int:
         return sum(part.file_size for part in self.parts)
 

@@ -105,7 +105,7 @@ def merge_bucket(
         return False
     with lake.scratch.temporary() as folder:
         local = folder / "rows.parquet"
-        row_file = RowFile(local, view_set)
+        row_file = RowFile(local, view_set, lasting=bucket.lasts)
         try:
             for rows in merged_rows(lake, view_set, bucket.parts):
                 if not keep_going():
