@@ -8,6 +8,9 @@
 
 #include "buffer.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 static volatile uint64_t last;
 
 static PyObject *empty(PyObject *module, PyObject *value)
@@ -210,7 +213,9 @@ static int add_with_types(PyObject *module)
 PyMODINIT_FUNC PyInit_floor(void)
 {
     PyObject *module = PyModule_Create(&definition);
-    mm_clock_choose(0);
+    /* As the recorder reads the environment. */
+    const char *clock = getenv("MICROMEGAS_RECORDER_CLOCK");
+    mm_clock_choose(clock && strcmp(clock, "monotonic") == 0);
     const char *stamped = "stamped_monotonic";
 #if MM_HAS_COUNTER
     if (mm_clock_uses_counter) {

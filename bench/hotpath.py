@@ -7,6 +7,9 @@ The floor (bench/floor.c): **E**, an empty `METH_O` call; **R**, the same with a
 the empty loop is measured in every round and subtracted; the clock is the CPU time of the thread. ns: the best of all
 rounds. floor: the same call of a function that does nothing, and T for each event. A server process (bench/sink.py)
 takes what is recorded. `--peers` adds other libraries, as far as they are installed (`make bench-peers` installs them).
+
+`MICROMEGAS_RECORDER_CLOCK=monotonic` has both, floor and recorder, ask the system for the time, as on machines whose
+counter can't be used (`make bench-hotpath-clock`): T is ten times as large then, and the limits in units of R with it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import platform
 import sysconfig
 
 from peers import peers
-from shapes import Best, Shape, context_shapes, floor_shapes, measured, off_shapes, recording_shapes
+from shapes import FLOOR, Best, Shape, context_shapes, floor_shapes, measured, off_shapes, recording_shapes
 from sink import sink
 
 import micromegas as mm
@@ -43,7 +46,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peers", action="store_true", help="other libraries, those that are installed")
     options = parser.parse_args()
-    print(f"CPython {platform.python_version()}, {sysconfig.get_config_var('CONFIG_ARGS') or ''}")
+    clock = "the counter" if FLOOR.stamped.__name__ == "stamped_counter" else "the system's clock"
+    config = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    print(f"CPython {platform.python_version()}, time stamps of {clock}, {config}")
     print(f"{'shape':<34}{'ns':>10}{'/ E':>9}{'/ R':>8}  {'limit':<14}{'ns':>8}{'of it':>7}{'floor':>16}{'of it':>7}")
     with sink() as server, contextlib.ExitStack() as recording:
         mm.init(url=server.url, level="debug", flush_period=3600, buffer_bytes=256 << 20, capture_logging=False)

@@ -319,8 +319,35 @@ def test_subprocesses_find_their_parent(run, server):
 
 
 def test_the_monotonic_clock_as_fallback(run, server):
-    run("mm.init()\nmm.log.info('x')\nwith mm.span('s'): pass\n", env={"MICROMEGAS_RECORDER_CLOCK": "monotonic"})
-    assert server.captured.messages() == ["x"]
+    """Its events have ways of their own: any values, properties, blocks that fill up, threads that begin."""
+    run(
+        """
+        import threading
+        mm.init()
+        def work(name):
+            for i in range(3000):
+                mm.log.info("x")
+                mm.log.info("%d", i)
+                mm.log.info("%s %d %f", name, i, 0.5)
+                mm.log.info("user %s", name, user=i)
+                mm.log.info("any %s %s", [i], "é" * 100)
+                with mm.span("s"):
+                    pass
+        threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        """,
+        env={"MICROMEGAS_RECORDER_CLOCK": "monotonic"},
+    )
+    expected = []
+    for name in "ab":
+        for i in range(3000):
+            expected += ["x", f"{i}", f"{name} {i} 0.500000", f"user {name}", f"any [{i}] {'é' * 100}"]
+    assert sorted(server.captured.messages()) == sorted(expected)
+    users = [dict(event["properties"])["user"] for event in server.captured.events("log") if event.get("properties")]
+    assert sorted(users) == sorted(str(i) for i in range(3000) for _ in "ab")
 
 
 @pytest.mark.parametrize("clock", ["", "monotonic"])

@@ -1,6 +1,7 @@
 """Secrets are taken out of log events before they leave the process."""
 
 import base64
+import re
 
 import pytest
 
@@ -85,6 +86,29 @@ def test_values_stay_apart_where_nothing_was_found(run, server):
     assert server.captured.messages() == [
         text for i in range(3) for text in (f"password=[scrubbed] for {i}", "the token of ann")
     ]
+
+
+@pytest.mark.parametrize("encoding", ["transit", "columns"])
+def test_secrets_among_many_texts(run, server, encoding):
+    """Texts are looked up some at a time, known ones beside new ones: each event keeps its own, and its place."""
+    expected = []
+    for i in range(5000):
+        what = f"password=hunter{i % 3}" if i % 37 == 0 else f"order {i % 400}"
+        expected.append(f"user é{i % 90} {what.partition('=')[0]}={i}" if i % 11 else f"{i} {what} {i // 2}")
+    run(
+        """
+        mm.init()
+        for i in range(5000):
+            what = f"password=hunter{i % 3}" if i % 37 == 0 else f"order {i % 400}"
+            if i % 11:
+                mm.log.info("user %s %s=%d", f"é{i % 90}", what.partition("=")[0], i)
+            else:
+                mm.log.info("%s %s %s", str(i), what, str(i // 2))
+        """,
+        env={"MICROMEGAS_ENCODING": encoding},
+    )
+    hidden = [re.sub("password=[a-z]*[0-9]+", "password=[scrubbed]", text) for text in expected]
+    assert server.captured.messages() == hidden
 
 
 def test_names_of_properties_tell(run, server):

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::blocks::{BlockWriter, Office, Properties, Stream};
 use super::console::Console;
 use super::descriptor::{Description, Descriptor};
-use super::known_texts::KnownTexts;
+use super::known_texts::{KnownTexts, Place};
 use super::layouts::StreamKind;
 use super::record::{Record, Values, LOG_LITERAL, LOG_TEXT};
 use super::scrubber::Scrubber;
@@ -56,12 +56,18 @@ enum Message {
 
 /// Where they begin in `values`, and how many they are.
 struct GivenValues {
-    start: usize,
+    start: u32,
     count: u8,
     /// In a record.
     bytes: u32,
     /// At most as many bytes as the message can have.
     longest: u32,
+}
+
+impl GivenValues {
+    fn of<'v>(&self, values: &'v [Cell]) -> &'v [Cell] {
+        &values[self.start as usize..][..usize::from(self.count)]
+    }
 }
 
 /// What happens to log events besides being sent. By default they are not printed, and no secret passes.
@@ -96,6 +102,7 @@ pub struct LogStream {
     set_ids: Vec<u64>,
     pending: Vec<Pending>,
     texts: String,
+    /// Those that are texts are not filled in yet while `known_texts` was not asked for answers.
     values: Vec<Cell>,
     known_texts: KnownTexts,
     property_sets: PropertySets,
@@ -178,11 +185,10 @@ impl LogStream {
             _ if record.kind == LOG_TEXT => self.text_message(record.values()),
             Description::Log { template, level } => {
                 let is_printed = self.console.as_ref().is_some_and(|console| console.wants(*level));
-                let quick = match look {
-                    Look::Clean if !is_printed => self.clean_message(template, &mut values),
-                    _ => None,
-                };
-                quick.unwrap_or_else(|| self.message(ns, descriptor, template, look, record.values()))
+                match look {
+                    Look::Clean if !is_printed => self.given_values(template, &mut values),
+                    _ => self.message(ns, descriptor, template, look, record.values()),
+                }
             }
             _ => Message::Literal,
         };
@@ -198,6 +204,9 @@ impl LogStream {
             set = self.property_set(properties);
         }
         self.push(ns, descriptor, message, set);
+        if self.known_texts.are_enough() {
+            self.look_up_texts();
+        }
     }
 
     fn text_message(&mut self, mut values: Values<'_>) -> Message {
@@ -210,47 +219,81 @@ impl LogStream {
         Message::Text(start..self.texts.len())
     }
 
-    /// Takes the values of a clean template as they are. None: one of them needs a closer look.
+    /// Takes the values as they are. Suspicious texts among them are found once they are looked up.
     #[inline]
-    fn clean_message(&mut self, template: &Template<'_>, values: &mut Values<'_>) -> Option<Message> {
+    fn given_values<'v>(&mut self, template: &Template<'_>, values: impl Iterator<Item = Value<'v>>) -> Message {
         let start = self.values.len();
         let (mut bytes, mut longest) = (0, 0);
         for value in values {
             longest += longest_value(&value);
-            if self.push_value(&value, &mut bytes) {
-                self.values.truncate(start);
-                return None;
-            }
+            bytes += self.push_value(&value);
         }
-        Some(self.values_from(start, bytes, template.longest_message(longest)))
-    }
-
-    /// Adds to `bytes` what the value takes in a record; tells whether it is suspicious.
-    #[inline(always)]
-    fn push_value(&mut self, value: &Value<'_>, bytes: &mut usize) -> bool {
-        let mut is_suspicious = false;
-        let mut index = |text: &[u8]| {
-            let index;
-            (index, is_suspicious) = self.known_texts.look_at(text, &self.scrubber);
-            *bytes += text.len();
-            index
-        };
-        let cell = match value.as_ascii() {
-            Some(text) => Cell::of_text(index(text)),
-            None => Cell::of(value, index),
-        };
-        *bytes += cell.record_bytes();
-        self.values.push(cell);
-        is_suspicious
-    }
-
-    fn values_from(&self, start: usize, bytes: usize, longest: usize) -> Message {
         Message::Values(GivenValues {
-            start,
+            start: start as u32,
             count: (self.values.len() - start) as u8,
             bytes: bytes as u32,
-            longest: longest as u32,
+            longest: template.longest_message(longest) as u32,
         })
+    }
+
+    /// Gives the bytes that the value takes in a record.
+    #[inline(always)]
+    fn push_value(&mut self, value: &Value<'_>) -> usize {
+        let place = Place {
+            event: self.pending.len() as u32,
+            value: self.values.len() as u32,
+        };
+        let mut text_bytes = 0;
+        let mut ask = |text: &[u8]| {
+            self.known_texts.ask(text, place);
+            text_bytes = text.len();
+            0
+        };
+        let cell = match value.as_ascii() {
+            Some(text) => Cell::of_text(ask(text)),
+            None => Cell::of(value, ask),
+        };
+        self.values.push(cell);
+        cell.record_bytes() + text_bytes
+    }
+
+    /// Looks up the texts of the events that wait, and looks closer at those events that have suspicious ones.
+    fn look_up_texts(&mut self) {
+        let mut suspicious = Vec::new();
+        self.known_texts.answer(&self.scrubber, |answer| {
+            self.values[answer.place.value as usize] = Cell::of_text(answer.index);
+            if answer.is_suspicious && suspicious.last() != Some(&answer.place.event) {
+                suspicious.push(answer.place.event);
+            }
+        });
+        for event in suspicious {
+            self.look_closer(event as usize);
+        }
+    }
+
+    /// Makes the message of an event that waits, and keeps it if it holds a secret.
+    #[cold]
+    fn look_closer(&mut self, event: usize) {
+        let Pending {
+            descriptor,
+            message: Message::Values(given),
+            ..
+        } = &self.pending[event]
+        else {
+            return;
+        };
+        let Description::Log { template, .. } = &descriptor.description else {
+            return;
+        };
+        let cells = given.of(&self.values).to_vec();
+        let look = self.look_at_template(descriptor);
+        let start = self.texts.len();
+        let known_texts = std::mem::take(&mut self.known_texts);
+        let values: Vec<Value<'_>> = cells.iter().map(|cell| cell.value(known_texts.dictionary())).collect();
+        if self.push_scrubbed(look, template, &values) {
+            self.pending[event].message = Message::Text(start..self.texts.len());
+        }
+        self.known_texts = known_texts;
     }
 
     /// Makes the message of what may hold a secret, or is to be printed.
@@ -281,13 +324,7 @@ impl LogStream {
             finish_message(&mut made, 0);
             self.print_later(ns, descriptor, &made);
         }
-        let start = self.values.len();
-        let mut bytes = 0;
-        for value in &values {
-            self.push_value(value, &mut bytes);
-        }
-        let longest = template.longest_message(values.iter().map(longest_value).sum());
-        self.values_from(start, bytes, longest)
+        self.given_values(template, values.into_iter())
     }
 
     fn property_set(&mut self, values: Values<'_>) -> SetIndex {
@@ -404,6 +441,7 @@ impl LogStream {
 
     /// Puts what is not later than `horizon_ns` into blocks: all threads were read until then.
     pub fn settle(&mut self, horizon_ns: u64, office: &Office) {
+        self.look_up_texts();
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_by_key(|event| event.ns);
         let settled = pending.partition_point(|event| event.ns <= horizon_ns);
@@ -460,7 +498,7 @@ impl LogStream {
             Message::Literal => self.columns.literal(head),
             Message::Text(range) => self.columns.text(head, set, range.clone()),
             Message::Values(given) => {
-                let values = &self.values[given.start..given.start + given.count as usize];
+                let values = given.of(&self.values);
                 self.columns.template(head, set, values, given.bytes as usize);
                 self.message_bytes += given.longest as usize;
             }
@@ -470,7 +508,7 @@ impl LogStream {
     fn cut_block(&mut self, end_ns: u64, office: &Office) {
         let events = self.columns.events() as u64;
         if events > 0 {
-            let texts = self.known_texts.dictionary();
+            let texts = self.known_texts.dictionary_mut();
             let payload = office.encode_log(&self.writer, &self.columns, self.texts.as_bytes(), texts);
             self.stream
                 .cut_encoded(&payload, events, (self.block_ns.0, end_ns), office);

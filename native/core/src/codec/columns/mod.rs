@@ -23,5 +23,5 @@ pub use decoder::decode;
 pub use encoder::Encoder;
 pub use log_columns::{LogColumns, LogHead};
 pub use shape::TEMPLATE_EVENT;
-pub use texts::Dictionary;
+pub use texts::{Dictionary, TextHash};
 pub use values::Cell;

@@ -14,11 +14,15 @@ const SAMPLE: usize = 256;
 pub const MAX_DICTIONARY: usize = 1 << 20;
 const HALF: u64 = 0xffff_ffff_0000_0000;
 
+/// Of a text, for one dictionary.
+#[derive(Clone, Copy)]
+pub struct TextHash(u64);
+
 /// Where a text would be found.
 #[derive(Clone, Copy)]
 pub struct Missing {
     at: usize,
-    half_hash: u64,
+    hash: TextHash,
 }
 
 pub fn write_texts(texts: &[&[u8]], body: &mut BodyWriter) {
@@ -80,26 +84,40 @@ pub struct Dictionary {
 impl Dictionary {
     #[inline]
     pub fn index(&mut self, text: &[u8]) -> u32 {
-        let place = self.look_up(text);
+        let place = self.look_up(text, self.hash(text));
         place.unwrap_or_else(|missing| self.insert(text, missing))
+    }
+
+    #[inline]
+    pub fn hash(&self, text: &[u8]) -> TextHash {
+        TextHash(self.hasher.hash_one(text) & HALF)
+    }
+
+    /// The text that has the hash, if it is where it is found first; seldom another of the same half of a hash.
+    #[inline]
+    pub fn guess(&self, hash: TextHash) -> Option<u32> {
+        let mask = self.places.len().wrapping_sub(1);
+        match self.places.get((hash.0 >> 32) as usize & mask) {
+            Some(&place) if place & HALF == hash.0 => (place as u32).checked_sub(1),
+            _ => None,
+        }
     }
 
     /// The text's index, or what `insert` is to be told.
     #[inline]
-    pub fn look_up(&mut self, text: &[u8]) -> std::result::Result<u32, Missing> {
+    pub fn look_up(&mut self, text: &[u8], hash: TextHash) -> std::result::Result<u32, Missing> {
         if 2 * self.ranges.len() >= self.places.len() {
             self.grow();
         }
-        let half_hash = self.hasher.hash_one(text) & HALF;
         let mask = self.places.len() - 1;
-        let mut at = (half_hash >> 32) as usize & mask;
+        let mut at = (hash.0 >> 32) as usize & mask;
         loop {
             let place = self.places[at];
             if place == 0 {
-                return Err(Missing { at, half_hash });
+                return Err(Missing { at, hash });
             }
             let index = place as u32 - 1;
-            if place & HALF == half_hash && self.get(index) == text {
+            if place & HALF == hash.0 && self.get(index) == text {
                 return Ok(index);
             }
             at = (at + 1) & mask;
@@ -110,7 +128,7 @@ impl Dictionary {
     pub fn insert(&mut self, text: &[u8], missing: Missing) -> u32 {
         self.ranges.push((self.bytes.len(), text.len() as u32));
         self.bytes.extend_from_slice(text);
-        self.places[missing.at] = missing.half_hash | self.ranges.len() as u64;
+        self.places[missing.at] = missing.hash.0 | self.ranges.len() as u64;
         self.ranges.len() as u32 - 1
     }
 

@@ -89,6 +89,17 @@ impl Cell {
         }
     }
 
+    /// The value again.
+    pub fn value(self, texts: &Dictionary) -> Value<'_> {
+        match self.tag {
+            FALSE | TRUE => Value::Bool(self.tag == TRUE),
+            INT => Value::Int(self.payload as i64),
+            FLOAT => Value::Float(f64::from_bits(self.payload)),
+            TEXT => Value::Utf8(std::str::from_utf8(texts.get(self.payload as u32)).unwrap_or_default()),
+            _ => Value::None,
+        }
+    }
+
     /// What a value of no text takes in a record, and a text besides its bytes.
     #[inline]
     pub fn record_bytes(self) -> usize {
