@@ -34,8 +34,8 @@ def run(*arguments: str, stdin: bytes | None = None, **environment: str) -> subp
     )
 
 
-def assert_one_line_error(done: subprocess.CompletedProcess[bytes], *parts: str) -> None:
-    assert done.returncode == 1, done.stderr.decode()
+def assert_one_line_error(done: subprocess.CompletedProcess[bytes], *parts: str, code: int = 1) -> None:
+    assert done.returncode == code, done.stderr.decode()
     lines = [line for line in done.stderr.decode().splitlines() if " INFO " not in line]
     assert len(lines) == 1, lines
     assert lines[0].startswith("micromegas: ")
@@ -79,6 +79,12 @@ def test_query_in_every_format(server: str, tmp_path: Path) -> None:
     assert lines.startswith('"level","msg","time"')
     table = pa.ipc.open_stream(run("query", LOGS, "--server", server, "--format", "arrow").stdout).read_all()
     assert table.column("msg").to_pylist() == [row["msg"] for row in rows]
+    objects = run("query", LOGS, "--server", server, "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line) for line in objects] == rows
+    assert json.loads(run("query", LOGS, "--server", server, "--json").stdout) == rows
+    statement = tmp_path / "statement.sql"
+    statement.write_text(LOGS)
+    assert json.loads(run("query", "--file", str(statement), "--server", server, "--json").stdout) == rows
     output = tmp_path / "rows.parquet"
     assert run("query", LOGS, "--server", server, "-o", str(output)).returncode == 0
     assert pyarrow.parquet.read_table(output).column("msg").to_pylist() == [row["msg"] for row in rows]
@@ -108,6 +114,10 @@ def test_query_range_limit_and_standard_input(server: str) -> None:
         ([" "], ["no statement"]),
         (["SELECT 1", "--begin", "later"], ["--begin later", "1h"]),
         (["SELECT 1", "--format", "xml"], ["--format xml", "json"]),
+        (["SELECT 1", "--format", "csv", "--json"], ["--json", "leave one out"]),
+        (["SELECT 1", "--file", "x.sql"], ["--file", "leave one out"]),
+        (["--file", "/no/such/file"], ["/no/such/file", "No such file"]),
+        (["--file", "/dev/null"], ["no statement"]),
         (["SELECT 1", "-o", "/nonexistent/folder/file.csv"], ["--output", "No such file"]),
     ],
 )
@@ -116,8 +126,42 @@ def test_query_errors_are_one_line(server: str, arguments: list[str], parts: lis
 
 
 def test_no_server_is_one_line_with_the_next_step() -> None:
-    assert_one_line_error(run("query", "SELECT 1", "--server", "grpc://127.0.0.1:1"), "127.0.0.1:1", "micromegas serve")
-    assert_one_line_error(run("query", "SELECT 1", "--server", "ftp://nowhere"), "ftp://nowhere")
+    done = run("query", "SELECT 1", "--server", "grpc://127.0.0.1:1")
+    assert_one_line_error(done, "127.0.0.1:1", "micromegas serve", code=3)
+    assert_one_line_error(run("query", "SELECT 1", "--server", "ftp://nowhere"), "ftp://nowhere", code=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["quer"], ["quer", "see  micromegas --help"]),
+        (["query", "SELECT 1", "--colour"], ["--colour", "see  micromegas query --help"]),
+        (["query", "SELECT 1", "--limit", "many"], ["--limit", "see  micromegas query --help"]),
+        (["retire", "log_entries"], ["instance", "see  micromegas retire --help"]),
+        (["spool", "sink"], ["sink", "see  micromegas spool --help"]),
+    ],
+)
+def test_wrong_usage_is_one_line_with_the_help_to_read(arguments: list[str], parts: list[str]) -> None:
+    assert_one_line_error(run(*arguments), *parts, code=2)
+
+
+def test_without_a_command_there_is_help() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert b"query-server" in done.stdout + done.stderr
+    assert b"micromegas: " not in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete(shell: str) -> None:
+    done = run("--show-completion", shell)
+    assert done.returncode == 0
+    assert b"_MICROMEGAS_COMPLETE" in done.stdout
+    words = {"COMP_WORDS": "micromegas qu", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "micromegas qu"}
+    words["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
+    completed = run(_MICROMEGAS_COMPLETE=f"complete_{shell}", **words)
+    assert b"query" in completed.stdout
+    assert b"daemon" not in completed.stdout
 
 
 def test_a_failed_query_leaves_no_file(server: str, tmp_path: Path) -> None:
@@ -220,7 +264,7 @@ def test_api_keys_guard_both_doors(tmp_path: Path) -> None:
             assert sender.post("/ingestion/insert_process", b"").status == 401
             assert sender.request("GET", "/health").status == 200
             sender.close()
-            assert_one_line_error(run("query", "SELECT 1", "--server", addresses["queries"]), "api key")
+            assert_one_line_error(run("query", "SELECT 1", "--server", addresses["queries"]), "api key", code=4)
             done = run("query", "SELECT 1", "--server", addresses["queries"], MICROMEGAS_API_KEY="k3y")
             assert done.returncode == 0
         finally:

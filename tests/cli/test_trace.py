@@ -70,8 +70,8 @@ def test_times_cut(server: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["nonsense"], ["nonsense is not the id of a process", "micromegas query"]),
-        (["00000000-0000-0000-0000-000000000001"], ["unknown process 00000000", "micromegas query"]),
+        (["nonsense"], ["nonsense is not the id of a process", "micromegas processes"]),
+        (["00000000-0000-0000-0000-000000000001"], ["unknown process 00000000", "micromegas processes"]),
         ([PROCESS, "--types", "every'thing"], ["types", "every'thing", "none of thread"]),
         ([PROCESS, "--begin", "1h", "--end", "2h"], ["--begin lies after --end"]),
         ([PROCESS, "--begin", "yesterday"], ["--begin yesterday", "write an age"]),
@@ -88,5 +88,5 @@ def test_what_can_not_be_is_one_line(server: str, tmp_path: Path, arguments: lis
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     done = run("trace", PROCESS, "-o", str(tmp_path / "none"), "--server", "grpc://127.0.0.1:1")
-    assert_one_line_error(done, "no answer from grpc://127.0.0.1:1", "micromegas serve --lake DIR")
+    assert_one_line_error(done, "no answer from grpc://127.0.0.1:1", "micromegas serve --lake DIR", code=3)
     assert list(tmp_path.iterdir()) == []

@@ -6,16 +6,17 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from micromegas.cli.errors import CliError, missing_extra
+from micromegas.cli.errors import INTERRUPTED, READER_LEFT, CliError, missing_extra
+from micromegas.cli.options import AnyApiKey, Format, Json, JsonLines, Profile, Server
+from micromegas.cli.questions import add_questions
 
 app = typer.Typer(
     help="Every log, metric and span of every process, kept, and asked in SQL.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -64,7 +65,6 @@ RetentionDays = Annotated[
         "--retention-days", envvar="MICROMEGAS_RETENTION_DAYS", help="Delete telemetry older than this.", min=1
     ),
 ]
-Format = Annotated[str | None, typer.Option("--format", help="table, json, csv, arrow or parquet; default: table.")]
 RetentionPoliciesFile = Annotated[
     Path | None,
     typer.Option(
@@ -79,18 +79,37 @@ Views = Annotated[
 ]
 
 
+# the base of all complaints about a command line has no public name
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 def run() -> None:
-    """Runs the command line; prints a `CliError` as one line."""
+    """Runs the command line; tells every expected failure in one line on standard error."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except _UsageError as error:
+        code = _tell_usage(error)
     except CliError as error:
-        sys.exit(f"micromegas: {error}")
+        sys.stderr.write(f"micromegas: {error}\n")
+        code = error.exit_code
     except ModuleNotFoundError as error:
         sys.exit(missing_extra(error))
     except BrokenPipeError:
         # the reader of our output has left, as `head` does; nothing may be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        code = READER_LEFT
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _tell_usage(error: Any) -> int:
+    """A line for a command line that can't be understood."""
+    line = " ".join(error.format_message().split())
+    if line:  # without any command the help has been shown instead
+        hint = f"; see  {error.ctx.command_path} --help" if error.ctx is not None else ""
+        sys.stderr.write(f"micromegas: {line[0].lower()}{line[1:].rstrip('.')}{hint}\n")
+    return int(error.exit_code)
 
 
 def _print_version(wanted: bool) -> None:
@@ -225,9 +244,11 @@ def retention(
     retention_policies: RetentionPoliciesFile = None,
     views: Views = None,
     format: Format = None,
+    as_json: Json = False,
 ) -> None:
     """Shows what policies would delete now, and deletes nothing. Opens the lake itself, beside its servers."""
     from micromegas.cli.retention import run_retention
+    from micromegas.cli.rows import chosen_format
     from micromegas.cli.settings import ServiceFlags
 
     flags = ServiceFlags(
@@ -238,7 +259,7 @@ def retention(
         retention_policies=retention_policies,
         views=views,
     )
-    run_retention(flags, os.environ, format or "table")
+    run_retention(flags, os.environ, chosen_format(format, as_json))
 
 
 spool = typer.Typer(help="What recorded processes left that died.", no_args_is_help=True)
@@ -269,8 +290,6 @@ def spool_upload(
     upload_spool(directory, url, timeout)
 
 
-Server = Annotated[str, typer.Option("--server", envvar="MICROMEGAS_ANALYTICS_URI", help="Address of the server.")]
-AnyApiKey = Annotated[str | None, typer.Option("--api-key", envvar="MICROMEGAS_API_KEY", help="Key to sign in.")]
 RangeBegin = Annotated[
     str, typer.Option("--begin", help="Insert time from which on: 1h, 7d (before now), or 2026-01-31T12:00Z.")
 ]
@@ -286,13 +305,16 @@ def materialize(
     end: RangeEnd,
     delta: Annotated[int, typer.Option("--delta", help="Seconds of a partition.", min=1)] = 3600,
     again: Annotated[bool, typer.Option("--again", help="Make anew what is there already, too.")] = False,
-    server: Server = "grpc://localhost:50051",
+    as_json: JsonLines = False,
+    server: Server = None,
     api_key: AnyApiKey = None,
+    profile: Profile = None,
 ) -> None:
     """Makes the partitions of a view, as the daemon would (administrators only)."""
+    from micromegas.cli.connection import Connection
     from micromegas.cli.orders import run_materialize
 
-    run_materialize(view_set, begin, end, delta, again=again, server=server, api_key=api_key)
+    run_materialize(Connection(server, api_key, profile), view_set, begin, end, delta, again=again, as_json=as_json)
 
 
 @app.command()
@@ -302,53 +324,16 @@ def retire(
     instance: Annotated[str, typer.Argument(help="global, or the id of a process or stream.")],
     begin: RangeBegin,
     end: RangeEnd,
-    server: Server = "grpc://localhost:50051",
+    as_json: JsonLines = False,
+    server: Server = None,
     api_key: AnyApiKey = None,
+    profile: Profile = None,
 ) -> None:
     """Retires the partitions of a view that lie within a range (administrators only)."""
+    from micromegas.cli.connection import Connection
     from micromegas.cli.orders import run_retire
 
-    run_retire(view_set, instance, begin, end, server=server, api_key=api_key)
+    run_retire(Connection(server, api_key, profile), view_set, instance, begin, end, as_json=as_json)
 
 
-@app.command()
-def trace(
-    *,
-    process: Annotated[str, typer.Argument(help="Id of the process.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file; default: PROCESS.perfetto-trace.")
-    ] = None,
-    begin: Annotated[
-        str | None, typer.Option("--begin", help="From this time on: 1h, 7d (before now), or 2026-01-31T12:00Z.")
-    ] = None,
-    end: Annotated[str | None, typer.Option("--end", help="Up to this time, likewise.")] = None,
-    types: Annotated[
-        str, typer.Option("--types", help="thread, async, both, measures, logs or all; several with commas.")
-    ] = "all",
-    server: Server = "grpc://localhost:50051",
-    api_key: AnyApiKey = None,
-) -> None:
-    """Writes what a process did as a file for ui.perfetto.dev; without times, all of it."""
-    from micromegas.cli.trace import TraceFlags, run_trace
-
-    run_trace(TraceFlags(process, output, begin, end, types, server, api_key))
-
-
-@app.command()
-def query(
-    *,
-    sql: Annotated[str, typer.Argument(help="The statement; - reads it from standard input.")],
-    begin: Annotated[
-        str | None, typer.Option("--begin", help="Rows from this time on: 1h, 7d (before now), or 2026-01-31T12:00Z.")
-    ] = None,
-    end: Annotated[str | None, typer.Option("--end", help="Rows up to this time, likewise.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="At most this many rows.", min=0)] = None,
-    format: Format = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
-    server: Server = "grpc://localhost:50051",
-    api_key: AnyApiKey = None,
-) -> None:
-    """Asks a server in SQL."""
-    from micromegas.cli.query import QueryFlags, run_query
-
-    run_query(QueryFlags(sql, begin, end, limit, format, output, server, api_key))
+add_questions(app)

@@ -1,6 +1,13 @@
-"""Failures that a person at the command line can do something about."""
+"""Failures that a person at the command line can do something about, and the exit codes that scripts tell them by."""
 
 from __future__ import annotations
+
+FAILED = 1
+WRONG_USAGE = 2
+NO_SERVER = 3
+KEY_REFUSED = 4
+INTERRUPTED = 130
+READER_LEFT = 141
 
 _EXTRA_OF_MODULE = {"typer": "client", "rich": "client", "pyarrow": "client"}
 # what the distribution `micromegas-server` puts into this package: server/pyproject.toml
@@ -9,6 +16,10 @@ _OF_SERVERS = {"daemon", "ingest", "lake", "query", "serve", "views"}
 
 class CliError(Exception):
     """One line: what failed, and the next step."""
+
+    def __init__(self, line: str, exit_code: int = FAILED) -> None:
+        super().__init__(line)
+        self.exit_code = exit_code
 
 
 def missing_extra(error: ModuleNotFoundError) -> str:

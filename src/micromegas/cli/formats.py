@@ -1,5 +1,5 @@
-"""Rows as table, JSON, CSV, Arrow stream or Parquet. No value is rounded: times keep their nanoseconds, binary is
-base64 in text."""
+"""Rows as table, JSON, JSON lines, CSV, Arrow stream or Parquet. No value is rounded: times keep their nanoseconds,
+binary is base64 in text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import io
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-FORMATS = ("table", "json", "csv", "arrow", "parquet")
+FORMATS = ("table", "json", "jsonl", "csv", "arrow", "parquet")
 MAX_TABLE_ROWS = 1000
+TIME_DIGITS = 9
 
 
 class RowWriter(Protocol):
@@ -30,11 +32,13 @@ def is_binary(format_name: str) -> bool:
     return format_name in ("arrow", "parquet")
 
 
-def writer_for(format_name: str, sink: BinaryIO, schema: pa.Schema) -> RowWriter:
-    """A writer of one of `FORMATS` for rows of `schema`."""
+def writer_for(format_name: str, sink: BinaryIO, schema: pa.Schema, time_digits: int = TIME_DIGITS) -> RowWriter:
+    """A writer of one of `FORMATS` for rows of `schema`; `time_digits` of a second are shown in tables."""
     match format_name:
         case "json":
             return JsonWriter(sink)
+        case "jsonl":
+            return JsonLinesWriter(sink)
         case "csv":
             return CsvWriter(sink, schema)
         case "arrow":
@@ -42,7 +46,7 @@ def writer_for(format_name: str, sink: BinaryIO, schema: pa.Schema) -> RowWriter
         case "parquet":
             return _ArrowWriter(pyarrow.parquet.ParquetWriter(pa.PythonFile(_Counted(sink), "w"), schema))
         case _:
-            return TableWriter(sink, schema)
+            return TableWriter(sink, schema, time_digits)
 
 
 class JsonWriter:
@@ -54,14 +58,26 @@ class JsonWriter:
         self._separator = b"[\n"
 
     def write(self, batch: pa.RecordBatch) -> None:
-        columns = [[plain(value) for value in column] for column in batch.columns]
-        for row in zip(*columns, strict=True):
-            record = dict(zip(batch.schema.names, row, strict=True))
-            self._sink.write(self._separator + json.dumps(record, ensure_ascii=False, allow_nan=False).encode())
+        for record in _records(batch):
+            self._sink.write(self._separator + record)
             self._separator = b",\n"
 
     def close(self) -> None:
         self._sink.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
+
+
+class JsonLinesWriter:
+    """An object of JSON on a line of its own per row, each row as soon as it is known."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for record in _records(batch):
+            self._sink.write(record + b"\n")
+
+    def close(self) -> None:
+        pass
 
 
 class CsvWriter:
@@ -85,17 +101,25 @@ class CsvWriter:
 class TableWriter:
     """A table for reading; rows beyond `MAX_TABLE_ROWS` are counted, and the last line says so."""
 
-    def __init__(self, sink: BinaryIO, schema: pa.Schema) -> None:
+    def __init__(self, sink: BinaryIO, schema: pa.Schema, time_digits: int = TIME_DIGITS) -> None:
         self._sink = sink
         self._schema = schema
+        self._digits_left_out = TIME_DIGITS - time_digits
         self._rows: list[list[str]] = []
         self._count = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._count += batch.num_rows
         shown = batch.slice(0, max(0, MAX_TABLE_ROWS - len(self._rows)))
-        columns = [[as_text(value) or "" for value in column] for column in shown.columns]
+        columns = [[self._cell(value) for value in column] for column in shown.columns]
         self._rows.extend(map(list, zip(*columns, strict=True)))
+
+    def _cell(self, value: Any) -> str:
+        text = as_text(value) or ""
+        if self._digits_left_out and text and pa.types.is_timestamp(value.type):
+            zone = "Z" if text.endswith("Z") else ""
+            return text[: len(text) - len(zone) - self._digits_left_out].removesuffix(".") + zone
+        return text
 
     def close(self) -> None:
         import rich.box
@@ -154,6 +178,14 @@ class _Counted:
 
     def close(self) -> None:
         self.closed = True
+
+
+def _records(batch: pa.RecordBatch) -> Iterator[bytes]:
+    """A JSON object per row."""
+    columns = [[plain(value) for value in column] for column in batch.columns]
+    for row in zip(*columns, strict=True):
+        record = dict(zip(batch.schema.names, row, strict=True))
+        yield json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
 
 
 def plain(value: Any) -> Any:

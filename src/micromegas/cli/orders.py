@@ -1,36 +1,67 @@
-"""`micromegas materialize` and `micromegas retire`: orders to a server, written as the SQL that they are."""
+"""`micromegas materialize` and `micromegas retire`: orders to a server, written as the SQL that they are. Their log
+appears as the work goes on: an order over a long range is given hour by hour."""
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterable
 
-from micromegas.cli.query import QueryFlags, run_query
+import pyarrow as pa
+
+from micromegas.cli.connection import Connection, connected
+from micromegas.cli.formats import iso_time
+from micromegas.cli.progress import progress
+from micromegas.cli.rows import write_rows
 from micromegas.cli.times import parse_time
 from micromegas.client.sql_literal import text_literal
 from micromegas.wire import rfc3339_text
 
+_PIECE_SECONDS = 3600
+
 
 def run_materialize(
-    view_set: str, begin: str, end: str, delta: int, *, again: bool, server: str, api_key: str | None
+    connection: Connection, view_set: str, begin: str, end: str, delta: int, *, again: bool, as_json: bool
 ) -> None:
     """Prints the log of the order; raises `CliError` for whatever goes wrong."""
+    first, last = _range(begin, end)
     name = "regenerate_partitions" if again else "materialize_partitions"
-    _print_log(f"{name}({text_literal(view_set)}, {_range(begin, end)}, {delta})", server, api_key)
+    # what is made again is checked as a whole before anything is done
+    longest = last - first if again else -(-_PIECE_SECONDS // delta) * delta * 1_000_000_000
+    pieces = [(piece, min(piece + longest, last)) for piece in range(first, last, max(longest, 1))] or [(first, last)]
+    calls = [f"{name}({text_literal(view_set)}, {_times(*piece)}, {delta})" for piece in pieces]
+    _print_log(connection, calls, as_json)
 
 
-def run_retire(view_set: str, instance: str, begin: str, end: str, *, server: str, api_key: str | None) -> None:
+def run_retire(connection: Connection, view_set: str, instance: str, begin: str, end: str, *, as_json: bool) -> None:
     """Prints the log of the order; raises `CliError` for whatever goes wrong."""
-    _print_log(
-        f"retire_partitions({text_literal(view_set)}, {text_literal(instance)}, {_range(begin, end)})", server, api_key
-    )
+    call = f"retire_partitions({text_literal(view_set)}, {text_literal(instance)}, {_times(*_range(begin, end))})"
+    _print_log(connection, [call], as_json)
 
 
-def _print_log(call: str, server: str, api_key: str | None) -> None:
-    run_query(QueryFlags(f"SELECT * FROM {call}", None, None, None, None, None, server, api_key))
+def _print_log(connection: Connection, calls: list[str], as_json: bool) -> None:
+    """A line per step, or an object of JSON."""
+    with connected(connection) as client, progress("orders", len(calls)) as advance:
+        for call in calls:
+            with client.stream(f"SELECT time, msg FROM {call}") as log:
+                if as_json:
+                    write_rows(log, log.schema, "jsonl")
+                else:
+                    _write_lines(log)
+            advance(1)
 
 
-def _range(begin: str, end: str) -> str:
+def _write_lines(log: Iterable[pa.RecordBatch]) -> None:
+    for batch in log:
+        for moment, line in zip(batch["time"], batch["msg"], strict=True):
+            sys.stdout.write(f"{iso_time(moment.value, utc=True)}  {line}\n")
+        sys.stdout.flush()
+
+
+def _range(begin: str, end: str) -> tuple[int, int]:
     now = time.time_ns()
-    return ", ".join(
-        text_literal(rfc3339_text(parse_time(flag, text, now))) for flag, text in (("--begin", begin), ("--end", end))
-    )
+    return parse_time("--begin", begin, now), parse_time("--end", end, now)
+
+
+def _times(begin: int, end: int) -> str:
+    return f"{text_literal(rfc3339_text(begin))}, {text_literal(rfc3339_text(end))}"

@@ -4,64 +4,53 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
+from micromegas.cli.connection import Connection, connected
 from micromegas.cli.errors import CliError
-from micromegas.cli.formats import FORMATS, is_binary, writer_for
-from micromegas.cli.server_errors import told_in_one_line
+from micromegas.cli.rows import chosen_format, write_rows
 from micromegas.cli.times import parse_time
-from micromegas.client import Client
 
 
 @dataclass(frozen=True, slots=True)
 class QueryFlags:
     """The flags as typed."""
 
-    sql: str
+    sql: str | None
+    file: Path | None
     begin: str | None
     end: str | None
     limit: int | None
     format: str | None
+    as_json: bool
     output: Path | None
-    server: str
-    api_key: str | None
 
 
-def run_query(flags: QueryFlags) -> None:
+def run_query(connection: Connection, flags: QueryFlags) -> None:
     """Writes the rows; raises `CliError` with the next step for whatever goes wrong."""
-    format_name = flags.format or _format_of_file(flags.output) or "table"
-    if format_name not in FORMATS:
-        raise CliError(f"--format {format_name}: choose one of {', '.join(FORMATS)}")
-    if is_binary(format_name) and flags.output is None and sys.stdout.isatty():
-        raise CliError(f"{format_name} is not for a terminal: add --output FILE, or pipe it")
-    sql = sys.stdin.read() if flags.sql == "-" else flags.sql
-    if not sql.strip():
-        raise CliError('no statement: write one in quotes, such as "SELECT * FROM processes"')
+    format_name = chosen_format(flags.format, flags.as_json, flags.output)
+    sql = _statement(flags)
     now = time.time_ns()
     begin = None if flags.begin is None else parse_time("--begin", flags.begin, now)
     end = None if flags.end is None else parse_time("--end", flags.end, now)
-    with told_in_one_line(), ExitStack() as stack:
-        client = stack.enter_context(Client(flags.server, api_key=flags.api_key))
-        result = stack.enter_context(client.stream(sql, begin, end, flags.limit))
-        # the file is made only once the statement is known to be good
-        sink = sys.stdout.buffer if flags.output is None else stack.enter_context(_created(flags.output))
-        writer = writer_for(format_name, sink, result.schema)
-        for batch in result:
-            writer.write(batch)
-        writer.close()
-        sink.flush()
+    with connected(connection) as client, client.stream(sql, begin, end, flags.limit) as result:
+        # the file is made only now that the statement is known to be good
+        write_rows(result, result.schema, format_name, flags.output)
 
 
-def _format_of_file(output: Path | None) -> str | None:
-    suffix = "" if output is None else output.suffix.removeprefix(".")
-    return suffix if suffix in FORMATS else None
-
-
-def _created(path: Path) -> BinaryIO:
+def _statement(flags: QueryFlags) -> str:
+    if flags.sql is not None and flags.file is not None:
+        raise CliError("a statement and --file: leave one out")
     try:
-        return path.open("wb")
+        if flags.sql == "-" or flags.file == Path("-"):
+            sql = sys.stdin.read()
+        else:
+            sql = flags.sql if flags.file is None else flags.file.read_text(encoding="utf-8")
     except OSError as error:
-        raise CliError(f"--output {path}: {error.strerror}") from None
+        raise CliError(f"--file {flags.file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CliError(f"{flags.file or 'standard input'}: not a text in UTF-8") from None
+    if sql is None or not sql.strip():
+        raise CliError('no statement: write one in quotes, such as "SELECT * FROM processes"')
+    return sql

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 
 from micromegas.cli.errors import CliError
-from micromegas.cli.formats import FORMATS, writer_for
+from micromegas.cli.rows import write_table
 from micromegas.cli.settings import ServiceFlags, daemon_settings, lake_settings, query_settings
 
 
 def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_name: str) -> None:
     """Prints a row per policy; `CliError` for whatever goes wrong."""
-    if format_name not in FORMATS:
-        raise CliError(f"--format {format_name}: choose one of {', '.join(FORMATS)}")
     if flags.lake is not None and flags.database_url is None and not (flags.lake / "metadata.db").exists():
         raise CliError(f"--lake {flags.lake}: no lake there")
     os.environ.setdefault("TOKIO_WORKER_THREADS", "8")
@@ -49,7 +46,4 @@ def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_na
         ]
     )
     columns = [pa.array([getattr(line, field.name) for line in lines], field.type) for field in schema]
-    writer = writer_for(format_name, sys.stdout.buffer, schema)
-    writer.write(pa.RecordBatch.from_arrays(columns, schema=schema))
-    writer.close()
-    sys.stdout.buffer.flush()
+    write_table(pa.Table.from_arrays(columns, schema=schema), format_name)

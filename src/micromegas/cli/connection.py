@@ -1,0 +1,46 @@
+"""Where commands ask: the server of the flags, and what it or the way to it says against a command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from micromegas.cli.errors import KEY_REFUSED, NO_SERVER, CliError
+from micromegas.client import Client, ClientError, ServerUnreachable, SignInRefused, StaticTokenAuthProvider
+from micromegas.client.profiles import load_profile
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The flags as typed. What they don't say, the environment does, or the profile."""
+
+    server: str | None
+    api_key: str | None = field(repr=False)
+    profile: str | None
+
+
+@contextmanager
+def connected(connection: Connection) -> Iterator[Client]:
+    """A client, closed at the end; raises `CliError` with the next step for errors of the client within."""
+    with told_in_one_line():
+        profile = load_profile(connection.profile, os.environ, Path.home())
+        address = connection.server or profile.uri
+        key = None if connection.api_key is None else StaticTokenAuthProvider(connection.api_key)
+        with Client(address, auth_provider=key or profile.static_token(), entrypoint="cli") as client:
+            yield client
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Raises `CliError` for errors of the client within."""
+    try:
+        yield
+    except ServerUnreachable as error:
+        raise CliError(f"{error}; is it running? start one with  micromegas serve --lake DIR", NO_SERVER) from None
+    except SignInRefused as error:
+        raise CliError(f"{error}; set --api-key or MICROMEGAS_API_KEY", KEY_REFUSED) from None
+    except (ClientError, ValueError) as error:
+        raise CliError(" ".join(str(error).split())) from None

@@ -1,0 +1,71 @@
+"""Rows of an answer to where the flags say: standard output or a file, in one of the formats."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from micromegas.cli.errors import CliError
+from micromegas.cli.formats import FORMATS, TIME_DIGITS, is_binary, writer_for
+
+
+def chosen_format(format_name: str | None, as_json: bool, output: Path | None = None) -> str:
+    """What `--format`, `--json` and the name of the file say together."""
+    if as_json:
+        if format_name not in (None, "json"):
+            raise CliError(f"--json and --format {format_name}: leave one out")
+        return "json"
+    name = format_name or _format_of_file(output) or "table"
+    if name not in FORMATS:
+        raise CliError(f"--format {name}: choose one of {', '.join(FORMATS)}")
+    if is_binary(name) and output is None and sys.stdout.isatty():
+        raise CliError(f"{name} is not for a terminal: add --output FILE, or pipe it")
+    return name
+
+
+def write_rows(
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    format_name: str,
+    output: Path | None = None,
+    *,
+    time_digits: int = TIME_DIGITS,
+) -> int:
+    """Writes them as they come; returns how many. `time_digits`: of a second, in tables."""
+    count = 0
+    with _sink(output) as sink:
+        writer = writer_for(format_name, sink, schema, time_digits)
+        for batch in batches:
+            writer.write(batch)
+            count += batch.num_rows
+        writer.close()
+        sink.flush()
+    return count
+
+
+def write_table(table: pa.Table, format_name: str, *, time_digits: int = TIME_DIGITS) -> None:
+    """All rows to standard output."""
+    write_rows(table.to_batches(), table.schema, format_name, time_digits=time_digits)
+
+
+@contextmanager
+def _sink(output: Path | None) -> Iterator[BinaryIO]:
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        file = output.open("wb")
+    except OSError as error:
+        raise CliError(f"--output {output}: {error.strerror}") from None
+    with file:
+        yield file
+
+
+def _format_of_file(output: Path | None) -> str | None:
+    suffix = "" if output is None else output.suffix.removeprefix(".")
+    return suffix if suffix in FORMATS else None
