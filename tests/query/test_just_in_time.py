@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from query.asking import answer, ask, column, one
@@ -14,7 +15,8 @@ from query.traffic import MadeTraffic
 
 from micromegas.config import LakeSettings
 from micromegas.lake import Lake, Partition
-from micromegas.query import QueryEngine
+from micromegas.query import QueryEngine, QueryError, just_in_time
+from micromegas.views.block_groups import block_groups
 
 
 def partitions_of(lake: Lake, view: str, instance_id: str) -> list[Partition]:
@@ -141,3 +143,51 @@ def test_thread_spans_of_a_stream(lake: Lake, engine: QueryEngine) -> None:
 def test_instances_without_blocks_are_empty(local_lake: Lake, local_engine: QueryEngine, view: str) -> None:
     traffic = MadeTraffic(local_lake)
     assert ask(local_engine, f"SELECT * FROM view_instance('{view}', '{traffic.process_id}')").num_rows == 0
+
+
+def test_rows_outlive_their_blocks_and_are_never_made_from_fewer(
+    lake: Lake, engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(just_in_time, "block_groups", partial(block_groups, max_objects=3))
+    traffic = MadeTraffic(lake)
+    other = MadeTraffic(lake, 2)
+    sql = f"SELECT msg FROM view_instance('log_entries', '{traffic.process_id}') ORDER BY msg"
+    first = traffic.next_log_time()
+    said: list[str] = []
+    for number in range(3):
+        names = [f"{number}{name}" for name in "abc"]
+        for name in names:
+            traffic.logs(name)
+            other.logs(name)
+        said += names
+        if number < 2:
+            assert column(ask(engine, sql)) == said
+    before = partitions_of(lake, "log_entries", traffic.process_id)
+    assert len(before) == 2
+    blocks = lake.metadata.blocks(process_id=traffic.process_id)
+    # The first partition loses all blocks, the second all but one.
+    for gone in (blocks[1].insert_time, blocks[5].insert_time):
+        while lake.delete_blocks_before(gone):
+            pass
+        assert column(ask(engine, sql)) == said
+        for place, name in enumerate(said):
+            assert column(ask(engine, sql, begin=first + place, end=first + place)) == [name]
+    after = partitions_of(lake, "log_entries", traffic.process_id)
+    assert after[:2] == before
+    assert len(after) == 3
+    # And when everything is gone that could be told by.
+    traffic.logs("3a")
+    assert column(ask(engine, sql)) == [*said, "3a"]
+    while lake.delete_blocks_before(2**62):
+        pass
+    assert lake.metadata.blocks() == []
+    assert column(ask(engine, sql)) == [*said, "3a"]
+    assert partitions_of(lake, "log_entries", traffic.process_id)[:2] == before
+    assert list(lake.metadata.processes([traffic.process_id, other.process_id])) == [traffic.process_id]
+    for each in partitions_of(lake, "log_entries", traffic.process_id):
+        lake.metadata.replace_partitions("log_entries", traffic.process_id, frozenset({each.partition_id}), None)
+    while lake.delete_blocks_before(2**62):
+        pass
+    assert lake.metadata.processes([traffic.process_id]) == {}
+    with pytest.raises(QueryError, match="unknown process"):
+        ask(engine, sql)

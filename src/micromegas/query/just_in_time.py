@@ -20,6 +20,7 @@ from micromegas.query.bounds import TimeRange
 from micromegas.query.build_leases import TTL_S, BuildLeases
 from micromegas.query.carried_partitions import StateGone, carried_groups, state_behind
 from micromegas.query.errors import QueryError
+from micromegas.query.outliving_partitions import between, outliving
 from micromegas.views.block_decoding import decoded_from
 from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups, event_bounds
 from micromegas.views.block_rows import CarryingRows, RowsRequest
@@ -114,23 +115,19 @@ class JustInTime:
     ) -> tuple[list[Partition], list[BlockGroup]]:
         decoded = decoded_from(view_set)
         blocks = self._blocks(view_set, instance_id, events, visible_end)
-        if not blocks:
-            return [], []
-        partitions = [
-            partition
-            for partition in self._lake.metadata.partitions(
-                view_set.name,
-                instance_id,
-                insert_begin=blocks[0].insert_time,
-                insert_end=blocks[-1].insert_time + 1,
-            )
-            if _is_good(partition, view_set)
+        present = self._partitions(view_set, instance_id, events, blocks)
+        kept = [] if decoded.carries else outliving(view_set, present, blocks, visible_end)
+        kept_ids = {partition.partition_id for partition in kept}
+        partitions = [each for each in present if each.partition_id not in kept_ids and _is_good(each, view_set)]
+        groups = [
+            group
+            for part in between(blocks, kept)
+            for group in block_groups(part, partitions, in_order=decoded.carries and decoded.sorted_by_ticks)
         ]
-        groups = block_groups(blocks, partitions, in_order=decoded.carries and decoded.sorted_by_ticks)
         known = {_slot_key(partition): partition for partition in partitions}
         if decoded.carries:
             return carried_groups(self._lake.metadata, groups, known)
-        found: list[Partition] = []
+        found: list[Partition] = kept
         missing: list[BlockGroup] = []
         for group in groups:
             if not events.overlaps(*group.event_bounds):
@@ -141,6 +138,20 @@ class JustInTime:
             else:
                 found.append(partition)
         return found, missing
+
+    def _partitions(
+        self, view_set: ViewSet, instance_id: str, events: TimeRange, blocks: Sequence[BlockRow]
+    ) -> list[Partition]:
+        """The partitions that hold some of the blocks, or lie between them, and those that have rows in range."""
+        partitions = partial(self._lake.metadata.partitions, view_set.name, instance_id)
+        if events.is_empty:
+            return []
+        if events.is_open:
+            return partitions()
+        found = partitions(event_begin=events.begin, event_end=events.end)
+        if blocks:
+            found += partitions(insert_begin=blocks[0].insert_time, insert_end=blocks[-1].insert_time + 1)
+        return list({partition.partition_id: partition for partition in found}.values())
 
     def _unfinished(
         self, view_set: ViewSet, instance_id: str, partitions: Sequence[Partition]

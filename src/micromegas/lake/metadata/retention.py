@@ -103,11 +103,16 @@ class Retention(PackPlaces):
         self._note_packs(connection, sorted(lost), lost, expires)
 
     def delete_idle_announcements(self, last_update: int, limit: int) -> int:
-        """Delete up to `limit` streams, then processes, that were last updated before (ns) and own nothing any more.
+        """Delete up to `limit` streams, then processes, that were last updated before (ns) and own nothing any more:
+        neither blocks nor the partitions of an instance.
 
         A stream stays as long as its process reports: it is announced once, and may speak again after any silence.
         """
         blocks, streams, processes = schema.blocks, schema.streams, schema.processes
+
+        def has_partitions(instance_id: sa.Column[str]) -> sa.Exists:
+            return sa.exists().where(schema.partitions.c.instance_id == sa.cast(instance_id, sa.Text))
+
         with self._database.write() as connection:
             self._advance_commit_clock(connection)
             idle_streams = (
@@ -116,6 +121,7 @@ class Retention(PackPlaces):
                     .where(
                         streams.c.last_update_time < last_update,
                         ~sa.exists().where(blocks.c.stream_id == streams.c.stream_id),
+                        ~has_partitions(streams.c.stream_id),
                         ~sa.exists().where(
                             processes.c.process_id == streams.c.process_id,
                             processes.c.last_update_time >= last_update,
@@ -136,6 +142,7 @@ class Retention(PackPlaces):
                         processes.c.last_update_time < last_update,
                         ~sa.exists().where(streams.c.process_id == processes.c.process_id),
                         ~sa.exists().where(blocks.c.process_id == processes.c.process_id),
+                        ~has_partitions(processes.c.process_id),
                     )
                     .limit(limit)
                 )

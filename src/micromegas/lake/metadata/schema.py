@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-GENERATION = 5
+GENERATION = 6
 """Number of this schema. Raised by every migration."""
 
 MIN_COMPATIBLE_GENERATION = 1
@@ -153,6 +153,7 @@ partitions = sa.Table(
     sa.Column("carried_state", sa.LargeBinary),
     sa.Index("ix_partitions_begin", "view_set", "instance_id", "begin_insert_time"),
     sa.Index("ix_partitions_event", "view_set", "instance_id", "min_event_time"),
+    sa.Index("ix_partitions_instance_id", "instance_id"),
     sa.UniqueConstraint("file_path"),
 )
 
