@@ -164,3 +164,44 @@ def test_partitions_in_sum_and_one_by_one(server: str) -> None:
     assert each[0]["file_path"].startswith("views/log_entries/global/")
     assert rows(server, "partitions", "log_entries", "--end", "2001-01-01") == []
     assert rows(server, "partitions", "it's") == []
+
+
+def test_measures_in_sums(server: str) -> None:
+    sums = {row["name"]: row for row in rows(server, "metrics", PROCESS)}
+    assert sums.keys() == {"frame_time", "queue_length"}
+    frames = sums["frame_time"]
+    assert (frames["unit"], frames["count"], frames["min"], frames["max"]) == ("ms", 60, 14.0, 44.0)
+    assert frames["sum"] == pytest.approx(frames["mean"] * 60)
+    assert list(sums.values()) == rows(server, "metrics", *YEAR, "--exe", "SHOP")
+    assert rows(server, "metrics", PROCESS, "--name", "frame_time", "--stats") == [frames]
+    assert rows(server, "metrics", PROCESS, "--target", "nothing") == []
+    assert rows(server, "metrics") == []
+
+
+def test_a_measure_over_time(server: str) -> None:
+    buckets = rows(server, "metrics", PROCESS, "--name", "frame_time")
+    assert sum(row["count"] for row in buckets) == 60
+    assert max(row["max"] for row in buckets) == 44.0
+    drawing = lines(server, "metrics", PROCESS, "--name", "frame_time")
+    assert drawing[0].startswith("frame_time: 60 measures from 2026-01-01T12:00:00.000Z to 2026-01-01T12:00:00.")
+    assert drawing[1].startswith("44 ms │")
+    assert len({row.index("│") for row in drawing[1:13]}) == 1
+    assert_one_line_error(run("metrics", "--name", "o'clock", "--server", server), "no measure o'clock", "--begin")
+
+
+def test_spans_by_name_and_one_by_one(server: str) -> None:
+    sums = {(row["thread_name"], row["name"]): row for row in rows(server, "spans", PROCESS)}
+    assert sums["main-1", "frame"] == {
+        "thread_name": "main-1",
+        "name": "frame",
+        "count": 3,
+        "total_ms": 83.0,
+        "mean_ms": pytest.approx(83 / 3),
+        "p95_ms": 52.0,
+        "max_ms": 52.0,
+    }
+    assert {name for thread, name in sums if thread == "async"} == {"order", "payment", "refresh"}
+    longest = rows(server, "spans", PROCESS, "--types", "thread", "--thread", "MAIN", "--longest", "--min-ms", "38")
+    assert [row["name"] for row in longest] == ["main-1", "frame", "render", "draw"]
+    assert [row["count"] for row in rows(server, "spans", PROCESS, "--name", "DRAW")] == [3]
+    assert_one_line_error(run("spans", PROCESS, "--types", "all", "--server", server), "--types all", "both")

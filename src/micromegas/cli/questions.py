@@ -101,6 +101,58 @@ def logs(
     run_logs(Connection(server, api_key, profile), flags)
 
 
+def metrics(
+    *,
+    process: AnyProcess = None,
+    name: Annotated[str | None, typer.Option("--name", help="Draw this measure over time.")] = None,
+    statistics: Annotated[bool, typer.Option("--stats", help="Sums instead of the drawing.")] = False,
+    begin: Annotated[
+        str | None,
+        typer.Option("--begin", "--since", help="From this time on; default: 1h, or the life of the process."),
+    ] = None,
+    end: End = None,
+    target: Annotated[str | None, typer.Option("--target", help="Part of the target, in any case.")] = None,
+    exe: Annotated[str | None, typer.Option("--exe", help="Part of the program's path, in any case.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most this many measures in sums.", min=0)] = 1024,
+    format: Format = None,
+    as_json: Json = False,
+    server: Server = None,
+    api_key: AnyApiKey = None,
+    profile: Profile = None,
+) -> None:
+    """Measures, of all processes or one: what they came to, or one of them drawn over time."""
+    from micromegas.cli.connection import Connection
+    from micromegas.cli.metrics import MetricsFlags, run_metrics
+
+    flags = MetricsFlags(process, begin, end, name, target, exe, statistics, limit, format, as_json)
+    run_metrics(Connection(server, api_key, profile), flags)
+
+
+def spans(
+    *,
+    process: Process,
+    begin: Begin = None,
+    end: End = None,
+    types: Annotated[str, typer.Option("--types", help="thread, async or both.")] = "both",
+    name: Annotated[str | None, typer.Option("--name", help="Part of the span's name, in any case.")] = None,
+    thread: Annotated[str | None, typer.Option("--thread", help="Part of the thread's name, in any case.")] = None,
+    minimum_ms: Annotated[float | None, typer.Option("--min-ms", help="Spans of at least this long.", min=0)] = None,
+    longest: Annotated[bool, typer.Option("--longest", help="Spans one by one, the longest first.")] = False,
+    limit: Annotated[int, typer.Option("--limit", help="At most this many rows.", min=0)] = 50,
+    format: Format = None,
+    as_json: Json = False,
+    server: Server = None,
+    api_key: AnyApiKey = None,
+    profile: Profile = None,
+) -> None:
+    """Where the time of a process went, by name of span."""
+    from micromegas.cli.connection import Connection
+    from micromegas.cli.spans import SpansFlags, run_spans
+
+    flags = SpansFlags(process, begin, end, types, name, thread, minimum_ms, longest, limit, format, as_json)
+    run_spans(Connection(server, api_key, profile), flags)
+
+
 def trace(
     *,
     process: Process,
@@ -163,5 +215,5 @@ def partitions(
 
 def add_questions(app: typer.Typer) -> None:
     """Makes them commands of `app`."""
-    for function in (query, processes, logs, trace, views, partitions):
+    for function in (query, processes, logs, metrics, spans, trace, views, partitions):
         app.command(rich_help_panel=PANEL)(function)
