@@ -1,4 +1,5 @@
-"""A server on the lake of the documentation's examples, for commands that only ask."""
+"""A server on the lake of the documentation's examples, for clients that only ask, and what else tests need of
+`tools`."""
 
 from __future__ import annotations
 
@@ -11,11 +12,12 @@ from e2e.serving import Service, serving
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
+import grafana_dashboards
 from example_lake import IDS, START_NS, example_lake
 
 from micromegas.config import LakeSettings
 
-__all__ = ["IDS", "START_NS", "example_server"]
+__all__ = ["IDS", "START_NS", "example_server", "grafana_dashboards"]
 
 
 @contextmanager
