@@ -43,7 +43,7 @@ class Selection:
         return asyncio.run(self._ids(_statement(table, predicate)))
 
     async def _ids(self, statement: str) -> frozenset[str]:
-        stream = await self._engine.execute(QueryRequest(statement))
+        stream = await self._engine.execute(QueryRequest(statement, is_internal=True))
         try:
             return frozenset([value async for batch in stream for value in batch.column(0).to_pylist()])
         finally:

@@ -9,6 +9,7 @@ from micromegas.lake.errors import (
     LakeTooNew,
     LakeUnavailable,
     PartitionConflict,
+    TooManyDenials,
     UnknownPartitions,
 )
 from micromegas.lake.lake import Lake
@@ -25,6 +26,7 @@ from micromegas.lake.rows import (
     ExpiringObject,
     LeaseClaim,
     ProcessRow,
+    QueryDenial,
     StreamRow,
 )
 from micromegas.lake.scratch import Scratch
@@ -52,10 +54,12 @@ __all__ = [
     "PartitionIndex",
     "PartitionRange",
     "ProcessRow",
+    "QueryDenial",
     "ReplicaMismatch",
     "Replication",
     "Scratch",
     "StreamRow",
+    "TooManyDenials",
     "TooManyPartitions",
     "UnknownPartitions",
     "ViewSetConditions",

@@ -34,3 +34,7 @@ class UnknownPartitions(LakeError):
 
 class PartitionConflict(LakeError):
     """Somebody else changed the partitions in between: read them again and decide anew."""
+
+
+class TooManyDenials(LakeError):
+    """There are as many rules that refuse queries as there may be."""

@@ -128,3 +128,15 @@ class PartitionBounds:
     min_event_time: int | None
     max_event_time: int | None
     schema_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDenial:
+    """A rule that refuses queries: the SQL condition that they meet, and why. Times in ns since the epoch."""
+
+    rule_id: str
+    created_at: int
+    created_by: str
+    reason: str
+    match_expr: str
+    last_hit_at: int | None

@@ -19,6 +19,7 @@ from micromegas.config import QuerySettings
 from micromegas.lake import Lake
 from micromegas.query import functions
 from micromegas.query.bounds import MAX_TIME, MIN_TIME
+from micromegas.query.deny_list import DenyList
 from micromegas.query.errors import QueryError, classified
 from micromegas.query.functions import ScalarFunction
 from micromegas.query.guard import checked_statement
@@ -74,14 +75,17 @@ class QueryEngine:
         settings: QuerySettings,
         table_functions: Sequence[TableFunction] = (),
         administrators_scalars: Sequence[ScalarFunction] = (),
+        deny_list: DenyList | None = None,
     ) -> None:
         """Raises `OSError` when the file of views can't be read, `UnicodeDecodeError` when it is no text; what is wrong
         with one of its views is no reason to fail.
 
         `table_functions` come beside the engine's own; parts of the program that it doesn't know may offer some.
-        `administrators_scalars` are functions of a row that exist in statements of administrators only.
+        `administrators_scalars` are functions of a row that exist in statements of administrators only. `deny_list`
+        refuses requests before they are planned.
         """
         self._settings = settings
+        self._deny_list = deny_list
         self._sessions = Sessions(settings, lake.objects.datafusion_store())
         self._just_in_time = JustInTime(lake, settings.statement_timeout_s)
         self._partition_files = PartitionFiles(lake)
@@ -165,6 +169,8 @@ class QueryEngine:
         return functions.expanded(statement, (*self.scalars, *self.administrators_scalars))
 
     def _start(self, statement: str, request: QueryRequest, hold: _Hold, deadline: float) -> QueryStream:
+        if self._deny_list is not None:
+            self._deny_list.check(request)
         expanded = self._expanded(statement)
         planned = self._planner.plan(expanded, request, hold.spool, hold.place, lambda: not hold.abandoned.is_set())
         frame = planned.frame

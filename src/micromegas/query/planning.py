@@ -289,7 +289,7 @@ class Planner:
         explain_only = is_explain(optimized)
         _refuse_huge_digests(optimized)
         preparation = Preparation(
-            request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes, is_wanted, place
+            request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes, is_wanted, place, request.user
         )
         needs = scan_needs(optimized, {name: table.filter_columns for name, table in first.tables.items()})
         files = {name: first.tables[name].files(need, preparation) for name, need in needs.items()}

@@ -15,6 +15,8 @@ class QueryRequest:
     `begin` and `end` are event times in ns since the epoch, both inclusive, either may be absent; they restrict the
     rows of every view of the statement. `limit` caps the rows of the result, whatever the statement's own LIMIT says.
     `parameters` bind `$1`, `$2` … (keys `"1"`, `"2"` …) or `$name`. `administers`: functions for administrators exist.
+    `user` and `client` say who asks with what, as far as the protocol knows. `is_internal`: the server itself asks, and
+    no rule of administrators refuses it.
     """
 
     sql: str
@@ -23,6 +25,9 @@ class QueryRequest:
     limit: int | None = None
     parameters: Mapping[str, pa.Scalar] = field(default_factory=dict)
     administers: bool = False
+    user: str = ""
+    client: str = ""
+    is_internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Preparation:
     """What the tables of one statement share: the request's range, its spool, and whether it only explains.
 
     `is_wanted` turns false once nobody waits for the answer any more. What is run meanwhile takes the memory of `place`
-    (None: of no share).
+    (None: of no share). `user` asks.
     """
 
     request_range: TimeRange
@@ -44,6 +44,7 @@ class Preparation:
     max_list_bytes: int
     is_wanted: Callable[[], bool]
     place: Place | None = None
+    user: str = ""
 
     def within_request(self, bounds: Bounds) -> Bounds:
         """Bounds of rows that the request's range lets pass."""

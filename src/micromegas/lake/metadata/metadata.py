@@ -19,6 +19,7 @@ from micromegas.lake.metadata.migration import migrate
 from micromegas.lake.metadata.part import Clock
 from micromegas.lake.metadata.partition_changes import PartitionChanges
 from micromegas.lake.metadata.partitions import Partitions
+from micromegas.lake.metadata.query_denials import QueryDenials
 from micromegas.lake.metadata.replicas import Replicas
 from micromegas.lake.metadata.retention import Retention
 
@@ -34,6 +35,7 @@ class Metadata(
     Leases,
     BlockErrors,
     Replicas,
+    QueryDenials,
     Retention,
 ):
     """The metadata database of a lake.

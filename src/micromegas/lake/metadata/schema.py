@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-GENERATION = 6
+GENERATION = 7
 """Number of this schema. Raised by every migration."""
 
 MIN_COMPATIBLE_GENERATION = 1
@@ -203,6 +203,17 @@ block_errors = sa.Table(
     sa.Column("error", sa.Text, nullable=False),
     sa.Column("decoder_version", sa.Integer, nullable=False),
     sa.Column("recorded", sa.BigInteger, nullable=False),
+)
+
+query_denials = sa.Table(
+    "query_denials",
+    metadata,
+    sa.Column("rule_id", _id_type(), primary_key=True),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("match_expr", sa.Text, nullable=False),
+    sa.Column("last_hit_at", sa.BigInteger),
 )
 
 sweep_marks = sa.Table(

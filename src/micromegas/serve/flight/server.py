@@ -165,7 +165,8 @@ class FlightServer:
         def read() -> CallOptions:
             _, name = self._signed_in(context)
             administers = not self._settings.admins or name in self._settings.admins
-            return replace(read_options(context.invocation_metadata() or ()), administers=administers)
+            options = read_options(context.invocation_metadata() or ())
+            return replace(options, administers=administers, user=name or "")
 
         return await self._boundary(context, _returns(read))
 

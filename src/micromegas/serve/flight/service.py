@@ -108,7 +108,16 @@ class FlightSqlService:
                 yield frame
             return
         sql, parameters = self._statement_of(command)
-        request_ = QueryRequest(sql, options.begin, options.end, options.limit, parameters, options.administers)
+        request_ = QueryRequest(
+            sql,
+            options.begin,
+            options.end,
+            options.limit,
+            parameters,
+            options.administers,
+            user=options.user,
+            client=options.client,
+        )
         stream = await self._engine.execute(request_)
         try:
             converter = EdgeConverter(stream.schema, options.preserve_dictionary)
