@@ -452,3 +452,17 @@ class FrameBudget:
     def __new__(cls, span_name: str, budget: int, begin: int, end: int) -> FrameBudget: ...
     def feed(self, batch: ArrowColumn) -> ArrowBatch: ...
     def finish(self) -> ArrowBatch: ...
+
+def postgres_rows(batch: ArrowColumn, forms: Sequence[int], element_oids: Sequence[int]) -> bytes:
+    """A record batch as `DataRow` messages of the PostgreSQL protocol.
+
+    Per column a form (0 text, 1 binary, 2 binary `jsonb` of a text) and, for a list, the type number of its elements.
+    `ValueError` for a column whose type has no form.
+    """
+
+def postgres_copy_rows(batch: ArrowColumn, style: tuple[bool, int, bytes, int, int, bool]) -> bytes:
+    """A record batch as `CopyData` messages of COPY's text or CSV format.
+
+    `style`: whether it is CSV, the delimiter, the text for NULL, the quote, what stands before a quote, whether all
+    values are quoted.
+    """

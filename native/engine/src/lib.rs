@@ -30,6 +30,7 @@ pub mod net_spans;
 pub mod net_stack;
 pub mod otlp;
 pub mod parse_block;
+pub mod postgres_rows;
 pub mod properties;
 pub mod property_sets;
 pub mod scopes;
@@ -51,6 +52,7 @@ mod _engine {
         histogram_functions::register(module)?;
         jsonb_functions::register(module)?;
         otlp::python::register(module)?;
+        postgres_rows::register(module)?;
         properties::register(module)?;
         value_tables::register(module)?;
         module.add_class::<async_events::AsyncEventsBuilder>()?;

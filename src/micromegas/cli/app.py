@@ -26,6 +26,14 @@ HttpPort = Annotated[int, typer.Option("--http-port", help="Port of ingestion; 0
 FlightPort = Annotated[
     int, typer.Option("--flight-port", help="Port of Flight SQL; 0 takes a free one.", min=0, max=65535)
 ]
+PgPort = Annotated[
+    int | None,
+    typer.Option("--pg-port", help="Port of the PostgreSQL gateway; 0 takes a free one.", min=0, max=65535),
+]
+TlsCertificate = Annotated[
+    Path | None, typer.Option("--tls-certificate", help="PEM file: the PostgreSQL gateway offers TLS.")
+]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="PEM file of the key of --tls-certificate.")]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -141,8 +149,11 @@ def serve(
     retention_days: RetentionDays = None,
     retention_policies: RetentionPoliciesFile = None,
     views: Views = None,
+    pg_port: PgPort = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
 ) -> None:
-    """Ingestion, Flight SQL, and daemon in one process."""
+    """Ingestion, Flight SQL, and daemon in one process; with --pg-port the PostgreSQL gateway, too."""
     from micromegas.cli.services import ServiceFlags, run_services
 
     flags = ServiceFlags(
@@ -158,6 +169,9 @@ def serve(
         daemon=True,
         retention_policies=retention_policies,
         views=views,
+        pg_port=pg_port,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
     )
     run_services(flags, os.environ)
 
@@ -201,6 +215,40 @@ def query_server(
         memory_limit_mb=memory_limit_mb,
         query_memory_limit_mb=query_memory_limit_mb,
         views=views,
+    )
+    run_services(flags, os.environ)
+
+
+@app.command("pg-gateway")
+def pg_gateway(
+    *,
+    lake: Lake = None,
+    pg_port: Annotated[
+        int, typer.Option("--pg-port", help="Port of the PostgreSQL protocol; 0 takes a free one.", min=0, max=65535)
+    ] = 5432,
+    host: Host = "127.0.0.1",
+    database_url: DatabaseUrl = None,
+    object_store: ObjectStore = None,
+    memory_limit_mb: MemoryLimit = None,
+    query_memory_limit_mb: QueryMemoryLimit = None,
+    views: Views = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """The PostgreSQL gateway only: answers psql, drivers, BI tools and other PostgreSQL servers."""
+    from micromegas.cli.services import ServiceFlags, run_services
+
+    flags = ServiceFlags(
+        lake,
+        host,
+        database_url,
+        object_store,
+        memory_limit_mb=memory_limit_mb,
+        query_memory_limit_mb=query_memory_limit_mb,
+        views=views,
+        pg_port=pg_port,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
     )
     run_services(flags, os.environ)
 

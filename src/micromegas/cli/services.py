@@ -29,6 +29,7 @@ def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
     from micromegas.daemon.selection import PolicyError
     from micromegas.lake import LakeError
     from micromegas.serve.node import ListenError, Node
+    from micromegas.serve.postgres.shadow import ShadowError
 
     settings = node_settings(flags, environment)
     try:
@@ -36,8 +37,8 @@ def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
     except LakeError as error:
         raise CliError(f"{_one_line(error)}; check --lake, --database-url and --object-store") from None
     except ListenError as error:
-        raise CliError(f"{error}; is it running already? other ports: --http-port, --flight-port") from None
-    except (PolicyError, OSError) as error:
+        raise CliError(f"{error}; is it running already? other ports: --http-port, --flight-port, --pg-port") from None
+    except (PolicyError, ShadowError, OSError) as error:
         raise CliError(_one_line(error)) from None
 
 

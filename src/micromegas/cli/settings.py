@@ -14,6 +14,7 @@ from micromegas.config import (
     FlightSettings,
     IngestSettings,
     LakeSettings,
+    PostgresSettings,
     QuerySettings,
     parse_admins,
     parse_api_keys,
@@ -51,6 +52,9 @@ class ServiceFlags:
     daemon: bool = False
     retention_policies: Path | None = None
     views: Path | None = None
+    pg_port: int | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
 
 
 def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSettings:
@@ -68,12 +72,22 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
         flight = None
         if flags.flight_port is not None:
             flight = FlightSettings(host=flags.host, port=flags.flight_port, api_keys=keys, admins=admins)
+        postgres = None
+        if flags.pg_port is not None:
+            postgres = PostgresSettings(
+                host=flags.host,
+                port=flags.pg_port,
+                api_keys=keys,
+                admins=admins,
+                tls_certificate=flags.tls_certificate,
+                tls_key=flags.tls_key,
+            )
         daemon = None
         if flags.daemon:
             daemon = daemon_settings(flags)
     except ValueError as error:
         raise CliError(str(error)) from None
-    return NodeSettings(lake=lake, query=query, ingest=ingest, flight=flight, daemon=daemon)
+    return NodeSettings(lake=lake, query=query, ingest=ingest, flight=flight, postgres=postgres, daemon=daemon)
 
 
 def query_settings(flags: ServiceFlags) -> QuerySettings:

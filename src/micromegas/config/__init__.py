@@ -8,6 +8,7 @@ from micromegas.config.daemon import DaemonSettings
 from micromegas.config.flight import FlightSettings
 from micromegas.config.ingest import ApiKey, IngestSettings, parse_admins, parse_api_keys
 from micromegas.config.lake import LakeSettings
+from micromegas.config.postgres import PostgresSettings
 from micromegas.config.query import QuerySettings
 from micromegas.config.retention import RawPolicy, RetentionPolicies, parse_retention_policies
 
@@ -17,6 +18,7 @@ __all__ = [
     "FlightSettings",
     "IngestSettings",
     "LakeSettings",
+    "PostgresSettings",
     "QuerySettings",
     "RawPolicy",
     "RetentionPolicies",

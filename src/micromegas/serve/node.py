@@ -1,5 +1,5 @@
-"""One server process: any of the roles ingestion, Flight SQL and daemon over one lake, in one event loop. Owns their
-order of start and stop; installs no signal handlers and reads no environment."""
+"""One server process: any of the roles ingestion, Flight SQL, PostgreSQL gateway and daemon over one lake, in one event
+loop. Owns their order of start and stop; installs no signal handlers and reads no environment."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from micromegas.config import DaemonSettings, FlightSettings, IngestSettings, LakeSettings, QuerySettings
+from micromegas.config import (
+    DaemonSettings,
+    FlightSettings,
+    IngestSettings,
+    LakeSettings,
+    PostgresSettings,
+    QuerySettings,
+)
 from micromegas.daemon import Daemon
 from micromegas.daemon.selection import Selection
 from micromegas.ingest import IngestServer
 from micromegas.lake import Lake, Replication
 from micromegas.query import QueryEngine
 from micromegas.serve.flight.server import FlightServer
+from micromegas.serve.postgres.server import PostgresServer
 from micromegas.serve.query_engine import query_engine
 
 
@@ -26,6 +34,7 @@ class NodeSettings:
     query: QuerySettings = field(default_factory=QuerySettings)
     ingest: IngestSettings | None = None
     flight: FlightSettings | None = None
+    postgres: PostgresSettings | None = None
     daemon: DaemonSettings | None = None
 
 
@@ -47,7 +56,8 @@ class Node:
         self._daemon: asyncio.Task[None] | None = None
 
     async def start(self) -> dict[str, str]:
-        """Addresses by role. Raises `LakeError`, `ListenError` or `PolicyError`; what had started is stopped again."""
+        """Addresses by role. Raises `LakeError`, `ListenError`, `PolicyError` or `ShadowError`; what had started is
+        stopped again."""
         try:
             return await self._start()
         except BaseException:
@@ -70,7 +80,7 @@ class Node:
         addresses: dict[str, str] = {}
         lake = await asyncio.to_thread(Lake.open, settings.lake)
         self._stack.push_async_callback(asyncio.to_thread, lake.close)
-        if settings.flight is not None or settings.daemon is not None:
+        if settings.flight is not None or settings.postgres is not None or settings.daemon is not None:
             engine = await asyncio.to_thread(query_engine, lake, settings.query)
             self._stack.push_async_callback(asyncio.to_thread, engine.close)
             addresses |= await self._start_with(engine, lake)
@@ -94,10 +104,17 @@ class Node:
             flight = FlightServer(engine, settings.flight, self._version, time.monotonic, Replication(lake))
             await self._listen("flight sql", settings.flight, flight)
             addresses["queries"] = f"grpc://{settings.flight.host}:{flight.port}"
+        if settings.postgres is not None:
+            gateway = PostgresServer(engine, settings.postgres)
+            await self._listen("postgresql gateway", settings.postgres, gateway)
+            addresses["postgresql"] = f"postgresql://{settings.postgres.host}:{gateway.port}"
         return addresses
 
     async def _listen(
-        self, role: str, settings: IngestSettings | FlightSettings, server: IngestServer | FlightServer
+        self,
+        role: str,
+        settings: IngestSettings | FlightSettings | PostgresSettings,
+        server: IngestServer | FlightServer | PostgresServer,
     ) -> None:
         try:
             await server.start()

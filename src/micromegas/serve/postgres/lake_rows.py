@@ -1,0 +1,193 @@
+"""Statements that the lake answers: what they are before they run, and their rows while they do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from micromegas.query import QueryRequest, QueryStream, StatementDescription, TableDescription
+from micromegas.query.errors import QueryError
+from micromegas.query.functions.sql_text import Kind, tokens
+from micromegas.serve.postgres import types
+from micromegas.serve.postgres.dialect import engine_sql
+from micromegas.serve.postgres.errors import PostgresError, from_query_error
+from micromegas.serve.postgres.parameters import UNKNOWN_OIDS, oid_of
+from micromegas.serve.postgres.types import ResultColumn, result_column, scalar_type
+
+# So many rows are written at once: between two such pieces other sessions get their turn.
+_PIECE_ROWS = 4096
+MAX_PARAMETERS = 65_535
+_PLAN_COLUMN = "QUERY PLAN"
+# What postgres_fdw wants to see of a plan: costs that make a remote query dearer than a local one, by much.
+_COST = "Lake  (cost=100.00..10000.00 rows=10000 width=100)"
+_PLAN_SCHEMA = pa.schema([pa.field(_PLAN_COLUMN, pa.string())])
+
+
+class Engine(Protocol):
+    """What is needed of `micromegas.query.engine.QueryEngine`."""
+
+    def describe(
+        self, sql: str, parameters: Mapping[str, pa.Scalar] | None = None, *, administers: bool = False
+    ) -> StatementDescription: ...
+
+    async def execute(self, request: QueryRequest) -> QueryStream: ...
+
+    def tables(self) -> list[TableDescription]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LakeStatement:
+    """A statement as the engine reads it, with its columns and the types of its placeholders `$1` …"""
+
+    sql: str
+    schema: pa.Schema
+    columns: tuple[ResultColumn, ...]
+    parameter_oids: tuple[int, ...]
+    explains: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Event times in ns since the epoch that a session's questions are about, either end open."""
+
+    begin: int | None = None
+    end: int | None = None
+
+
+class LakeQuestions:
+    """The engine for the sessions of a gateway."""
+
+    def __init__(self, engine: Engine, view_sets: frozenset[str]) -> None:
+        self._engine = engine
+        self._view_sets = view_sets
+        self._instances_only = view_sets - {table.name for table in engine.tables()}
+        columns = [field for table in engine.tables() for field in table.schema]
+        self._array_oids = {field.name: (scalar_type(field.type) or types.TEXT).array_oid for field in columns}
+
+    async def prepare(self, sql: str, given_oids: list[int], *, administers: bool) -> LakeStatement:
+        """Plans a statement. `given_oids`: types that the client says its values have, 0 where it doesn't."""
+        statement = engine_sql(sql, self._view_sets)
+        try:
+            description = await asyncio.to_thread(self._engine.describe, statement, administers=administers)
+        except QueryError as error:
+            raise self._explained(error) from None
+        explains = _explains(statement)
+        schema = _PLAN_SCHEMA if explains else description.schema
+        oids = self._parameter_oids(statement, description.parameter_schema, given_oids)
+        return LakeStatement(statement, schema, tuple(result_column(field) for field in schema), oids, explains)
+
+    async def start(
+        self, statement: LakeStatement, parameters: Mapping[str, pa.Scalar], within: Range, *, administers: bool
+    ) -> LakeRows:
+        """Runs a statement."""
+        request = QueryRequest(statement.sql, within.begin, within.end, None, parameters, administers)
+        try:
+            stream = await self._engine.execute(request)
+        except QueryError as error:
+            raise from_query_error(error) from None
+        return LakeRows(statement, stream)
+
+    def _explained(self, error: QueryError) -> PostgresError:
+        refusal = from_query_error(error)
+        if refusal.state == "42P01":
+            for name in self._instances_only:
+                if f".{name}' not found" in error.message:
+                    hint = f'name it as a table: "{name}:<id>"'
+                    return PostgresError("42P01", f"{name} is a view of one process or stream; {hint}")
+        return refusal
+
+    def _parameter_oids(self, statement: str, schema: pa.Schema, given: list[int]) -> tuple[int, ...]:
+        """The client's word first, then what stands before the placeholder, then what the plan tells."""
+        all_tokens = tokens(statement)
+        told = {field.name: oid_of(field.type) for field in schema}
+        count = len(given)
+        for place, token in enumerate(all_tokens):
+            if token.kind is not Kind.PARAMETER:
+                continue
+            number = token.value[1:]
+            if not number.isdecimal() or not 0 < int(number) <= MAX_PARAMETERS:
+                raise PostgresError("42P02", f"there is no parameter {token.value[:20]}: they are $1, $2 and so on")
+            count = max(count, int(number))
+            before = [each.value for each in all_tokens[max(0, place - 5) : place]]
+            if before[-1:] in (["limit"], ["offset"]):
+                told[number] = types.INT8.oid
+            elif before[-2:] in (["any", "("], ["some", "("], ["all", "("]):
+                # after a column and an operator of one or two symbols
+                compared = [name for name in before[:-3] if name in self._array_oids]
+                told[number] = self._array_oids[compared[-1]] if compared else types.TEXT.array_oid
+        return tuple(
+            given[number]
+            if number < len(given) and given[number] not in UNKNOWN_OIDS
+            else told.get(str(number + 1), types.TEXT.oid)
+            for number in range(count)
+        )
+
+
+class LakeRows:
+    """The rows of a running statement; `close()` ends its work and may be called at any time."""
+
+    def __init__(self, statement: LakeStatement, stream: QueryStream) -> None:
+        self.columns = statement.columns
+        self._schema = statement.schema
+        self._explains = statement.explains
+        self._stream = stream
+        self._rest: pa.RecordBatch | None = None
+
+    async def next(self, limit: int | None) -> pa.RecordBatch | None:
+        """A piece of at most `limit` rows; None at the end."""
+        if self._rest is None or self._rest.num_rows == 0:
+            self._rest = await self._next_batch()
+            if self._rest is None:
+                return None
+        count = _PIECE_ROWS if limit is None else min(limit, _PIECE_ROWS)
+        piece = self._rest.slice(0, count)
+        self._rest = self._rest.slice(count)
+        return piece
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+
+    async def _next_batch(self) -> pa.RecordBatch | None:
+        if self._explains:
+            return await self._plan_lines()
+        try:
+            async for batch in self._stream:
+                return self._as_described(batch)
+        except QueryError as error:
+            raise from_query_error(error) from None
+        return None
+
+    def _as_described(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """What a bound value made of another type than was described gets the described one."""
+        if batch.schema.types == self._schema.types:
+            return batch
+        try:
+            arrays = [
+                array if result_column(own).type is described.type else array.cast(wanted.type)
+                for array, own, wanted, described in zip(
+                    batch.columns, batch.schema, self._schema, self.columns, strict=True
+                )
+            ]
+        except pa.ArrowException as error:
+            raise types.unsendable(error) from None
+        return pa.RecordBatch.from_arrays(arrays, names=self._schema.names)
+
+    async def _plan_lines(self) -> pa.RecordBatch | None:
+        lines: list[str] = []
+        try:
+            async for batch in self._stream:
+                for row in batch.to_pylist():
+                    texts = [str(value) for value in row.values()]
+                    lines += [f"{texts[0]}:", *("  " + line for line in texts[-1].splitlines())]
+        except QueryError as error:
+            raise from_query_error(error) from None
+        return pa.RecordBatch.from_pydict({_PLAN_COLUMN: [_COST, *lines]}, schema=_PLAN_SCHEMA) if lines else None
+
+
+def _explains(statement: str) -> bool:
+    first = next(iter(tokens(statement)), None)
+    return first is not None and first.value == "explain"

@@ -1,0 +1,189 @@
+"""A session's own connection to the private PostgreSQL: sends messages on and reads what comes back. Interprets only
+what tells where an answer ends."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncGenerator
+
+from micromegas.serve.postgres import messages
+from micromegas.serve.postgres.errors import PostgresError, RelayedError
+from micromegas.serve.postgres.messages import Body, Message
+from micromegas.serve.postgres.shadow import DATABASE, READER
+
+_CONNECT_TIMEOUT_S = 20.0
+_LOST = "the catalogue's session was lost"
+
+
+class Relay:
+    """One connection. Notices and changed settings are kept in `heard` until somebody takes them."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._path = path
+        self._key = b""
+        self._is_extended = False
+        self.settings: dict[str, str] = {}
+        """The settings that PostgreSQL tells its clients about."""
+        self.heard: list[bytes] = []
+
+    @classmethod
+    async def connect(cls, path: str, parameters: dict[str, str]) -> Relay:
+        """A session with the settings of a client's startup message; `PostgresError` where PostgreSQL refuses them,
+        `OSError` where it does not answer."""
+        reader, writer = await asyncio.wait_for(asyncio.open_unix_connection(path), _CONNECT_TIMEOUT_S)
+        relay = cls(reader, writer, path)
+        try:
+            writer.write(messages.startup(parameters | {"user": READER, "database": DATABASE}))
+            await relay._begin()
+        except BaseException:
+            relay.close()
+            raise
+        return relay
+
+    async def _begin(self) -> None:
+        while (answer := await self._next()).kind != b"Z":
+            if answer.kind == b"E":
+                raise RelayedError(answer.body)
+            if answer.kind == b"K":
+                self._key = answer.body
+        self.heard.clear()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    async def cancel(self) -> None:
+        """Asks PostgreSQL to end what runs in this session."""
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_unix_connection(self._path), _CONNECT_TIMEOUT_S)
+            writer.write(struct.pack("!ii", 16, messages.CANCEL_REQUEST) + self._key)
+            await writer.drain()
+            writer.close()
+        except (OSError, TimeoutError):
+            return
+
+    async def run(self, sql: str) -> AsyncGenerator[Message, None]:
+        """Answers of the simple protocol, without the final ReadyForQuery; an error is raised once all was read."""
+        await self.sync()
+        await self._send(messages.message(b"Q", messages.text(sql)))
+        failure: RelayedError | None = None
+        is_whole = False
+        try:
+            while (answer := await self._next()).kind != b"Z":
+                if answer.kind == b"E":
+                    failure = RelayedError(answer.body)
+                else:
+                    yield answer
+            is_whole = True
+        finally:
+            if not is_whole:
+                await self._drain_cancelled()
+        if failure is not None:
+            raise failure
+
+    async def value(self, sql: str) -> list[str]:
+        """The values of the one row of a query, as texts."""
+        values: list[str] = []
+        async for answer in self.run(sql):
+            if answer.kind == b"D":
+                values = [(value or b"").decode("utf-8", "replace") for value in Body(answer.body).values()]
+        return values
+
+    async def parse(
+        self, name: str, sql: str, oids: list[int]
+    ) -> tuple[tuple[int, ...], tuple[messages.Column, ...] | None]:
+        """Prepares a statement; types of its placeholders, and its columns where it has rows."""
+        await self._send(
+            messages.message(b"P", messages.text(name), messages.text(sql), messages.uint32s(oids))
+            + messages.message(b"D", b"S", messages.text(name))
+            + messages.message(b"H")
+        )
+        self._is_extended = True
+        await self._expect(b"1")
+        parameters = tuple(Body((await self._expect(b"t")).body).uint32s())
+        described = await self._expect(b"T", b"n")
+        return parameters, messages.read_row_description(described.body) if described.kind == b"T" else None
+
+    async def bind(self, portal: str, statement: str, rest: bytes) -> None:
+        """`rest`: what stands behind the names in the client's own message."""
+        await self._send(
+            messages.message(b"B", messages.text(portal), messages.text(statement), rest) + messages.message(b"H")
+        )
+        self._is_extended = True
+        await self._expect(b"2")
+
+    async def execute(self, portal: str) -> AsyncGenerator[Message, None]:
+        """All that a portal gives, to its CommandComplete."""
+        await self._send(messages.message(b"E", messages.text(portal), b"\0\0\0\0") + messages.message(b"H"))
+        is_whole = False
+        try:
+            while True:
+                answer = await self._next()
+                if answer.kind == b"E":
+                    is_whole = True
+                    await self.sync()
+                    raise RelayedError(answer.body)
+                if answer.kind in (b"C", b"I"):
+                    is_whole = True
+                    yield answer
+                    return
+                yield answer
+        finally:
+            if not is_whole:
+                await self._drain_cancelled()
+
+    async def forget(self, statement: str) -> None:
+        """Closes a prepared statement."""
+        await self._send(messages.message(b"C", b"S", messages.text(statement)) + messages.message(b"H"))
+        self._is_extended = True
+        await self._expect(b"3")
+
+    async def sync(self) -> None:
+        """Ends a run of the extended protocol, where one is open."""
+        if not self._is_extended:
+            return
+        self._is_extended = False
+        await self._send(messages.message(b"S"))
+        while (await self._next()).kind != b"Z":
+            pass
+
+    async def _expect(self, *kinds: bytes) -> Message:
+        answer = await self._next()
+        if answer.kind == b"E":
+            await self.sync()
+            raise RelayedError(answer.body)
+        if answer.kind not in kinds:
+            raise PostgresError("XX000", _LOST, severity="FATAL")
+        return answer
+
+    async def _drain_cancelled(self) -> None:
+        """What runs for nobody is ended. The rest of its answer can't be told from the next one: the session ends."""
+        await self.cancel()
+        self.close()
+
+    async def _send(self, content: bytes) -> None:
+        try:
+            self._writer.write(content)
+            await self._writer.drain()
+        except OSError:
+            raise PostgresError("57P01", _LOST, severity="FATAL") from None
+
+    async def _next(self) -> Message:
+        """The next message that is part of an answer."""
+        while True:
+            try:
+                head = await self._reader.readexactly(5)
+                body = await self._reader.readexactly(int.from_bytes(head[1:], "big") - 4)
+            except (OSError, asyncio.IncompleteReadError):
+                raise PostgresError("57P01", _LOST, severity="FATAL") from None
+            answer = Message(head[:1], body)
+            if answer.kind == b"S":
+                name, value = (part.decode("utf-8", "replace") for part in body.split(b"\0")[:2])
+                self.settings[name] = value
+                self.heard.append(answer.encoded())
+            elif answer.kind == b"N":
+                self.heard.append(answer.encoded())
+            elif answer.kind != b"A":
+                return answer

@@ -1,0 +1,117 @@
+"""SCRAM-SHA-256 (RFC 5802, RFC 7677) on the server's side, with API keys as passwords and their names as users. Keeps
+no password; an unknown user can't be told from a wrong password."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from micromegas.config import ApiKey
+from micromegas.serve.postgres.errors import PostgresError, protocol_violation
+
+MECHANISM = "SCRAM-SHA-256"
+_ITERATIONS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Verifier:
+    salt: bytes
+    stored_key: bytes
+    server_key: bytes
+
+
+class ScramKeys:
+    """What is kept of the accepted keys."""
+
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._verifiers = {key.name: _verifier(key.key) for key in keys}
+
+    def __bool__(self) -> bool:
+        return bool(self._verifiers)
+
+    def verifier(self, user: str) -> _Verifier:
+        """Of an unknown user one that nobody's password fits, the same each time."""
+        known = self._verifiers.get(user)
+        if known is not None:
+            return known
+        salt = hmac.digest(self._secret, user.encode("utf-8", "replace"), "sha256")[:16]
+        return _Verifier(salt, b"", secrets.token_bytes(32))
+
+
+class ScramExchange:
+    """One login: `first` answers the client's first message, `final` its second."""
+
+    def __init__(self, keys: ScramKeys, user: str) -> None:
+        self._user = user
+        self._verifier = keys.verifier(user)
+        self._nonce = ""
+        self._transcript = ""
+        self._header = b""
+
+    def first(self, message: str) -> str:
+        flag, _, rest = message.partition(",")
+        authorization, _, bare = rest.partition(",")
+        if flag.startswith("p="):
+            raise PostgresError("28000", "channel binding is not offered", severity="FATAL")
+        if flag not in ("n", "y"):
+            raise _malformed()
+        fields = _fields(bare)
+        if "r" not in fields or "n" not in fields or "m" in fields:
+            raise _malformed()
+        self._header = f"{flag},{authorization},".encode()
+        self._nonce = fields["r"] + secrets.token_urlsafe(18)
+        answer = f"r={self._nonce},s={_encoded(self._verifier.salt)},i={_ITERATIONS}"
+        self._transcript = f"{bare},{answer}"
+        return answer
+
+    def final(self, message: str) -> str:
+        without_proof, _, proof_text = message.rpartition(",p=")
+        fields = _fields(without_proof)
+        proof = _decoded(proof_text)
+        if fields.get("r") != self._nonce or _decoded(fields.get("c", "")) != self._header or len(proof) != 32:
+            raise _malformed()
+        signed = f"{self._transcript},{without_proof}".encode()
+        signature = hmac.digest(self._verifier.stored_key or b"\0" * 32, signed, "sha256")
+        client_key = bytes(left ^ right for left, right in zip(proof, signature, strict=True))
+        if not hmac.compare_digest(hashlib.sha256(client_key).digest(), self._verifier.stored_key or b"\0" * 32):
+            raise PostgresError(
+                "28P01",
+                f'password authentication failed for user "{self._user}"',
+                hint="the user is the name of an API key, the password is the key",
+                severity="FATAL",
+            )
+        return f"v={_encoded(hmac.digest(self._verifier.server_key, signed, 'sha256'))}"
+
+
+def _verifier(password: str) -> _Verifier:
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    return _Verifier(salt, hashlib.sha256(client_key).digest(), hmac.digest(salted, b"Server Key", "sha256"))
+
+
+def _fields(message: str) -> dict[str, str]:
+    return {part[:1]: part[2:] for part in message.split(",") if part[1:2] == "="}
+
+
+def _encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise _malformed() from None
+
+
+def _malformed() -> PostgresError:
+    error = protocol_violation("malformed SCRAM message")
+    error.severity = "FATAL"
+    return error

@@ -1,0 +1,405 @@
+"""The PostgreSQL gateway on asyncio: connections, TLS, login, cancelling, the end. What is said in a session is the
+session's own business."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+import ssl
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from micromegas.config import PostgresSettings
+from micromegas.query import QueryEngine
+from micromegas.serve.postgres import messages, scram
+from micromegas.serve.postgres.errors import PostgresError, protocol_violation
+from micromegas.serve.postgres.lake_rows import LakeQuestions
+from micromegas.serve.postgres.messages import Body, Message
+from micromegas.serve.postgres.relay import Relay
+from micromegas.serve.postgres.routing import Routing
+from micromegas.serve.postgres.session import Answering, Session
+from micromegas.serve.postgres.shadow import ShadowPostgres
+from micromegas.views.catalogue import VIEW_SETS
+
+_MAX_STARTUP = 10_000
+_MAX_LOGIN_MESSAGE = 10_000
+_MAX_STATEMENT_MESSAGE = 2 * 1024 * 1024
+_WAITING_MESSAGES = 256
+_SEND_BUFFER = 1024 * 1024
+# What the lake answers in; a client that asks for another at its start is refused at once.
+_ENCODINGS = frozenset(["utf8", "unicode", "sqlascii", ""])
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """A client past its login, as a request to cancel finds it."""
+
+    process: int
+    secret: int
+    session: Session
+    running: asyncio.Task[None] | None = None
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def cancel(self) -> None:
+        if self.session.is_relaying:
+            await self.session.cancel_relayed()
+        elif self.running is not None:
+            self.running.cancel()
+
+
+class PostgresServer:
+    """`await start()` listens; `port` is then the bound port. `await stop()` lets what runs finish for a while."""
+
+    def __init__(self, engine: QueryEngine, settings: PostgresSettings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._keys = scram.ScramKeys(settings.api_keys)
+        self._tls = _tls_context(settings)
+        self._shadow = ShadowPostgres(settings.max_sessions)
+        self._answering: Answering | None = None
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+        self._connections: dict[int, _Connection] = {}
+        self._next_process = 1
+        self.port = settings.port
+
+    async def start(self) -> None:
+        """`OSError` when the address can't be had, `ShadowError` when the catalogue can't."""
+        settings = self._settings
+        tables = self._engine.tables()
+        await asyncio.to_thread(self._shadow.start, tables, _instance_shapes())
+        view_sets = frozenset(VIEW_SETS)
+        functions = [function.name for function in self._engine.table_functions]
+        functions += [function.name for function in self._engine.scalars]
+        relations = view_sets | {table.name for table in tables}
+        routing = Routing(relations, functions, self._shadow.function_names)
+        self._answering = Answering(LakeQuestions(self._engine, view_sets), routing, settings.write_timeout_s)
+        try:
+            self._server = await asyncio.start_server(self._accept, settings.host, settings.port)
+        except BaseException:
+            await asyncio.to_thread(self._shadow.stop)
+            raise
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in self._connections.values():
+            connection.stopping.set()
+        if self._clients:
+            _, late = await asyncio.wait(self._clients, timeout=self._settings.drain_timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        await asyncio.to_thread(self._shadow.stop)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("a connection is served in a task")
+        self._clients.add(task)
+        try:
+            await self._serve(reader, writer)
+        except PostgresError as error:
+            await _farewell(writer, error)
+        except (OSError, asyncio.IncompleteReadError, TimeoutError):
+            pass
+        except asyncio.CancelledError:
+            await _farewell(writer, _shutting_down())
+        except Exception:
+            _log.exception("a connection of a PostgreSQL client failed")
+            await _farewell(writer, PostgresError("XX000", "internal error", severity="FATAL"))
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(self._settings.login_timeout_s):
+            parameters = await self._startup(reader, writer)
+            if parameters is None:
+                return
+            name = await self._login(reader, writer, parameters["user"])
+            if len(self._connections) >= self._settings.max_sessions:
+                raise PostgresError("53300", "sorry, too many clients already", severity="FATAL")
+            relay = await self._relay(parameters)
+        administers = not self._settings.admins or name in self._settings.admins
+        if self._answering is None:
+            raise AssertionError("a server that listens has started")
+        output = _Output(writer, self._settings.write_timeout_s)
+        session = Session(
+            self._answering,
+            output.write,
+            relay,
+            administers=administers,
+            application=parameters.get("application_name", ""),
+        )
+        connection = _Connection(self._new_process(), secrets.randbits(32), session)
+        self._connections[connection.process] = connection
+        try:
+            await session.begin()
+            greeting = [messages.parameter_status(*setting) for setting in relay.settings.items()]
+            greeting += [
+                messages.backend_key(connection.process, connection.secret),
+                messages.ready_for_query(b"I"),
+            ]
+            await output.write(b"".join(greeting))
+            await self._talk(reader, connection)
+        finally:
+            del self._connections[connection.process]
+            await session.close()
+
+    async def _startup(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, str] | None:
+        """What the client begins with; None where it only wanted something cancelled."""
+        is_secure = False
+        while True:
+            length = int.from_bytes(await reader.readexactly(4), "big")
+            if not 8 <= length <= _MAX_STARTUP:
+                raise _fatal("invalid length of startup packet")
+            body = Body(await reader.readexactly(length - 4))
+            code = body.uint32()
+            if code == messages.SSL_REQUEST and not is_secure:
+                is_secure = await self._start_tls(reader, writer)
+            elif code == messages.GSSENC_REQUEST:
+                writer.write(b"N")
+            elif code == messages.CANCEL_REQUEST:
+                await self._cancel(body.int32(), body.uint32())
+                return None
+            elif code >> 16 == 3:
+                if self._settings.require_tls and not is_secure:
+                    raise PostgresError("28000", "this server takes sessions with TLS only", severity="FATAL")
+                return self._parameters(body, writer, code & 0xFFFF)
+            else:
+                raise PostgresError(
+                    "0A000", f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}", severity="FATAL"
+                )
+
+    async def _start_tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        if self._tls is None:
+            writer.write(b"N")
+            return False
+        writer.write(b"S")
+        await writer.drain()
+        # Bytes that came before the answer could be somebody's between us: nothing that was sent in clear counts.
+        if reader._buffer:  # type: ignore[attr-defined]
+            raise _fatal("received unencrypted data after SSL request")
+        await writer.start_tls(self._tls)
+        return True
+
+    def _parameters(self, body: Body, writer: asyncio.StreamWriter, minor: int) -> dict[str, str]:
+        parameters: dict[str, str] = {}
+        while not body.is_at_end and (name := body.text()):
+            parameters[name] = body.text()
+        options = [name for name in parameters if name.startswith("_pq_.")]
+        if minor > 0 or options:
+            listed = b"".join(messages.text(name) for name in options)
+            writer.write(messages.message(b"v", struct.pack("!ii", 0, len(options)), listed))
+        if not parameters.get("user"):
+            raise PostgresError("28000", "no user name specified in startup packet", severity="FATAL")
+        if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
+            raise PostgresError("0A000", "replication is not offered", severity="FATAL")
+        encoding = parameters.get("client_encoding", "").lower().strip("'").replace("-", "").replace("_", "")
+        if encoding not in _ENCODINGS:
+            raise PostgresError("0A000", "only client_encoding UTF8 is offered", severity="FATAL")
+        return parameters
+
+    async def _login(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, user: str) -> str | None:
+        """The name of the key that the client has; None where none is asked for."""
+        if not self._keys:
+            writer.write(messages.AUTHENTICATION_OK)
+            return None
+        exchange = scram.ScramExchange(self._keys, user)
+        writer.write(messages.message(b"R", struct.pack("!i", 10), messages.text(scram.MECHANISM), b"\0"))
+        body = await _login_message(reader)
+        if body.text() != scram.MECHANISM:
+            raise _fatal("client selected an invalid SASL authentication mechanism")
+        first = exchange.first(messages.decoded(body.take(max(0, body.int32()))))
+        writer.write(messages.message(b"R", struct.pack("!i", 11), first.encode()))
+        final = exchange.final(messages.decoded((await _login_message(reader)).rest()))
+        writer.write(messages.message(b"R", struct.pack("!i", 12), final.encode()) + messages.AUTHENTICATION_OK)
+        return user
+
+    async def _relay(self, parameters: Mapping[str, str]) -> Relay:
+        wanted = {
+            name: value
+            for name, value in parameters.items()
+            if name not in ("user", "database", "replication") and not name.startswith("_pq_.")
+        }
+        try:
+            return await Relay.connect(self._shadow.socket_path, wanted)
+        except (OSError, TimeoutError):
+            await asyncio.to_thread(self._shadow.restart)
+            return await Relay.connect(self._shadow.socket_path, wanted)
+
+    async def _cancel(self, process: int, secret: int) -> None:
+        connection = self._connections.get(process)
+        if connection is not None and hmac.compare_digest(
+            connection.secret.to_bytes(4, "big"), secret.to_bytes(4, "big")
+        ):
+            await connection.cancel()
+
+    async def _talk(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
+        """Answers messages until the client leaves; one that leaves while something runs ends that."""
+        queue: asyncio.Queue[Message | PostgresError] = asyncio.Queue(_WAITING_MESSAGES)
+        reading = asyncio.create_task(_read(reader, queue, self._settings.max_message_bytes))
+        stopping = asyncio.create_task(connection.stopping.wait())
+        try:
+            while (received := await _next_of(queue, reading, stopping)) is not None:
+                if isinstance(received, PostgresError):
+                    raise received
+                if received.kind == b"X":
+                    return
+                await self._answer(connection, received, reading)
+        finally:
+            await _ended(reading, stopping)
+
+    async def _answer(self, connection: _Connection, received: Message, reading: asyncio.Task[None]) -> None:
+        session = connection.session
+        running = connection.running = asyncio.create_task(session.handle(received))
+        try:
+            await asyncio.wait([running, reading], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done() and not _left_orderly(reading):
+                running.cancel()
+                await asyncio.wait([running])
+                raise ConnectionResetError
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.wait([running])
+            raise
+        finally:
+            connection.running = None
+        if running.cancelled():
+            await session.cancelled(received.kind)
+        else:
+            running.result()
+
+    def _new_process(self) -> int:
+        process = self._next_process
+        self._next_process = process % (2**31 - 1) + 1
+        return process
+
+
+class _Output:
+    """Writes to a client, which must take it within a time."""
+
+    def __init__(self, writer: asyncio.StreamWriter, timeout_s: float) -> None:
+        self._writer = writer
+        self._timeout_s = timeout_s
+        writer.transport.set_write_buffer_limits(high=_SEND_BUFFER)
+
+    async def write(self, content: bytes) -> None:
+        self._writer.write(content)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._writer.drain()
+        except TimeoutError:
+            self._writer.transport.abort()
+            raise ConnectionResetError from None
+
+
+async def _read(reader: asyncio.StreamReader, queue: asyncio.Queue[Message | PostgresError], max_bytes: int) -> None:
+    """Puts the client's messages into the queue until it says goodbye or is gone."""
+    while True:
+        try:
+            head = await reader.readexactly(5)
+        except (OSError, asyncio.IncompleteReadError):
+            return
+        kind, length = head[:1], int.from_bytes(head[1:], "big", signed=True) - 4
+        limit = max_bytes if kind in b"Bd" else _MAX_STATEMENT_MESSAGE
+        if length < 0 or not kind.isalpha():
+            await queue.put(_fatal("invalid message format"))
+            return
+        if length > limit:
+            await queue.put(
+                PostgresError("54000", f"a message of {length} bytes; at most {limit} are taken", severity="FATAL")
+            )
+            return
+        try:
+            body = await reader.readexactly(length)
+        except (OSError, asyncio.IncompleteReadError):
+            return
+        await queue.put(Message(kind, body))
+        if kind == b"X":
+            return
+
+
+async def _next_of(
+    queue: asyncio.Queue[Message | PostgresError], reading: asyncio.Task[None], stopping: asyncio.Task[Any]
+) -> Message | PostgresError | None:
+    """The next message; none when the client has left. What it said before is answered first."""
+    if not queue.empty():
+        return queue.get_nowait()
+    if reading.done():
+        return None
+    getting = asyncio.create_task(queue.get())
+    try:
+        await asyncio.wait([getting, stopping, reading], return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return getting.result()
+    finally:
+        if not getting.done():
+            await _ended(getting)
+    if not queue.empty():
+        return queue.get_nowait()
+    return _shutting_down() if stopping.done() else None
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def _left_orderly(reading: asyncio.Task[None]) -> bool:
+    """Whether the client still listens. Having nothing more to say it closes its side: it has left then."""
+    return not reading.done()
+
+
+async def _login_message(reader: asyncio.StreamReader) -> Body:
+    kind = await reader.readexactly(1)
+    length = int.from_bytes(await reader.readexactly(4), "big") - 4
+    if kind != b"p" or not 0 <= length <= _MAX_LOGIN_MESSAGE:
+        raise _fatal("expected SASL response")
+    return Body(await reader.readexactly(length))
+
+
+async def _farewell(writer: asyncio.StreamWriter, error: PostgresError) -> None:
+    error.severity = "FATAL"
+    try:
+        writer.write(error.encoded())
+        async with asyncio.timeout(5):
+            await writer.drain()
+    except (OSError, TimeoutError):
+        return
+
+
+def _fatal(message: str) -> PostgresError:
+    error = protocol_violation(message)
+    error.severity = "FATAL"
+    return error
+
+
+def _shutting_down() -> PostgresError:
+    return PostgresError("57P01", "terminating connection due to administrator command", severity="FATAL")
+
+
+def _tls_context(settings: PostgresSettings) -> ssl.SSLContext | None:
+    """Raises `OSError` for files that can't be read or are none."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    return context
+
+
+def _instance_shapes() -> dict[str, pa.Schema]:
+    """Views that exist per process or stream only: tools may look at their columns."""
+    return {name: view_set.schema for name, view_set in VIEW_SETS.items() if not view_set.has_global}
