@@ -24,6 +24,9 @@ from micromegas.views.thread_spans import THREAD_SPANS
 
 FIRST_S, SECOND_S = 1.0, 0.05
 EVER = 2**62
+# A millisecond between two events: a thread of hours.
+PACE = 100
+COMMIT_BLOCKS = 10
 
 
 def look(engine: QueryEngine, stream_id: str, begin: int, end: int, what: str) -> float:
@@ -72,9 +75,10 @@ def main() -> int:
             short, long = threads.streams
             lake.commit(threads.announcement())
             for stream, events in ((short, arguments.events), (long, arguments.history + arguments.events)):
-                for block in threads.blocks(stream, events):
+                blocks = threads.blocks(stream, events, pace=PACE)
+                for start in range(0, len(blocks), COMMIT_BLOCKS):
                     batch = threads.announcement()
-                    batch.blocks.append(block)
+                    batch.blocks.extend(blocks[start : start + COMMIT_BLOCKS])
                     lake.commit(batch)
             try:
                 first = look(engine, short.stream_id, 0, EVER, "a thread, first look")

@@ -56,13 +56,15 @@ class FrameThreads:
         """When (ns) the newest block of a thread ended."""
         return made.START_TIME + stream.now
 
-    def blocks(self, stream: made.MadeStream, events: int, block_events: int = BLOCK_EVENTS) -> list[Block]:
-        """The next frames of a thread, about `events` begins and ends of spans, 10 µs apart."""
+    def blocks(
+        self, stream: made.MadeStream, events: int, block_events: int = BLOCK_EVENTS, pace: int = 1
+    ) -> list[Block]:
+        """The next frames of a thread, about `events` begins and ends of spans, 10 µs times `pace` apart."""
         frame = np.zeros(len(STEPS), EVENT)
         frame["kind"] = [step[1] == ")" for step in STEPS]
         frame["scope"] = [100 + int(step[0]) for step in STEPS]
         rows = np.tile(frame, max(events // len(STEPS), 1))
-        rows["time"] = stream.ticks() + np.cumsum(self._random.integers(200, 20_000, len(rows)))
+        rows["time"] = stream.ticks() + np.cumsum(self._random.integers(200 * pace, 20_000 * pace, len(rows)))
         blocks = []
         for start in range(0, len(rows), block_events):
             block = rows[start : start + block_events]

@@ -6,7 +6,8 @@ from dataclasses import replace
 from random import Random
 
 from micromegas.lake import BlockRow, Partition
-from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups, in_tick_order
+from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups
+from micromegas.views.carried import in_tick_order
 from micromegas.views.coverage import uncovered
 from micromegas.views.partition_writer import InsertRange, source_hash, sum_source_hashes
 

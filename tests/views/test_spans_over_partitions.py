@@ -3,10 +3,11 @@ build over everything, as plain references make them."""
 
 from __future__ import annotations
 
+import math
+import statistics
 import struct
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from random import Random
 from typing import Any
 
@@ -19,9 +20,12 @@ from views.net_reference import net_spans
 from views.test_net_spans import NET_EVENTS, block_of, in_nanoseconds, random_event, rows_in_sql
 from views.traffic import MadeStream
 
-from micromegas.lake import Lake
-from micromegas.query import QueryEngine, just_in_time
-from micromegas.views.block_groups import block_groups
+from micromegas.lake import BlockRow, Lake
+from micromegas.query import QueryEngine
+from micromegas.query.carried_partitions import CarriedLook
+from micromegas.views.async_spans import ASYNC_SPANS
+from micromegas.views.net_spans import NET_SPANS
+from micromegas.views.thread_spans import THREAD_SPANS
 from micromegas.wire import Block
 
 TIME = member("time", "i64", 8, 8)
@@ -44,9 +48,8 @@ EVER = {"begin": 0, "end": 2**62}
 @pytest.fixture(params=[0, 25], ids=["as small as they come", "of some events"])
 def small_partitions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Partitions of few events, as otherwise only those of millions are parted."""
-    monkeypatch.setattr(
-        just_in_time, "block_groups", partial(block_groups, small_objects=request.param, max_objects=60)
-    )
+    monkeypatch.setattr(CarriedLook, "small_objects", request.param)
+    monkeypatch.setattr(CarriedLook, "max_objects", 60)
 
 
 def scope_of(number: int) -> Scope:
@@ -146,6 +149,9 @@ def test_thread_spans_of_blocks_in_any_order(lake: Lake, engine: QueryEngine, se
         thread.stream.commit(*arrived)
         there += arrived
         expected, _ = thread.expected(there)
+        if random.random() < 0.5:
+            engine._just_in_time.advance(THREAD_SPANS, thread.stream.stream.stream_id)
+            assert_ranges_are_whole(engine, thread, expected, random, count=1)
         assert thread.in_sql(engine) == expected
     stream_id = thread.stream.stream.stream_id
     partitions = lake.metadata.partitions("thread_spans", stream_id)
@@ -168,11 +174,126 @@ def test_a_narrow_range_sees_the_whole_of_what_overlaps_it(lake: Lake, engine: Q
     blocks = random_thread_blocks(random, thread, 20)
     thread.stream.commit(*blocks)
     everything, _ = thread.expected(blocks)
-    for _ in range(4):
+    assert_ranges_are_whole(engine, thread, everything, random, count=4)
+
+
+def assert_ranges_are_whole(
+    engine: QueryEngine, thread: Thread, everything: Counter[tuple[Any, ...]], random: Random, count: int
+) -> None:
+    for _ in range(count):
         begin = random.randrange(950, 1600)
         end = begin + random.randrange(50)
-        expected = Counter({row: count for row, count in everything.items() if row[3] <= end and row[4] >= begin})
+        expected = Counter({row: found for row, found in everything.items() if row[3] <= end and row[4] >= begin})
         assert thread.in_sql(engine, begin=START_TIME + begin, end=START_TIME + end) == expected
+
+
+def rows_made(lake: Lake, thread: Thread) -> list[bool]:
+    """Per partition of the thread, whether it has rows."""
+    partitions = lake.metadata.partitions("thread_spans", thread.stream.stream.stream_id)
+    return [each.schema_hash == THREAD_SPANS.schema_hash for each in partitions]
+
+
+HOUR = 3_600_000_000_000
+
+
+def hours_of_work(thread: Thread, hours: int) -> list[Block]:
+    """A block an hour, each with two spans of some minutes, in a span that began in the first and ends in the last."""
+    blocks = []
+    for hour in range(hours):
+        now = hour * HOUR
+        events = [(is_begin, scope, now + place * HOUR // 8) for place, (is_begin, scope) in enumerate(FRAME, start=1)]
+        if not hour:
+            events.insert(0, (True, 2, now))
+        if hour == hours - 1:
+            events.append((False, 2, now + HOUR - 1))
+        blocks.append(thread.block(events, now, now + HOUR))
+    return blocks
+
+
+FRAME = [(True, 0), (True, 1), (False, 1), (False, 0)]
+
+
+def test_a_look_at_an_hour_makes_no_other_rows_and_knows_what_is_around(
+    lake: Lake, engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CarriedLook, "small_objects", 0)
+    monkeypatch.setattr(CarriedLook, "max_objects", 4)
+    thread = Thread(lake)
+    blocks = hours_of_work(thread, 24)
+    thread.stream.commit(*blocks)
+    everything, _ = thread.expected(blocks)
+    begin, end = 12 * HOUR + 1, 13 * HOUR - 1
+    expected = Counter({row: count for row, count in everything.items() if row[3] <= end and row[4] >= begin})
+    assert {(row[0], row[5][0], row[3]) for row in expected} >= {(0, "wait", 0)}
+    assert thread.in_sql(engine, begin=START_TIME + begin, end=START_TIME + end) == expected
+    made = rows_made(lake, thread)
+    # That hour, and where the long span ended.
+    assert len(made) == 24
+    assert (made[12], made[23]) == (True, True)
+    assert sum(made) <= 4
+    assert thread.in_sql(engine) == everything
+    assert all(rows_made(lake, thread))
+
+
+def test_a_look_lists_and_decodes_what_is_new(lake: Lake, engine: QueryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CarriedLook, "small_objects", 0)
+    thread = Thread(lake)
+    blocks = hours_of_work(thread, 30)
+    thread.stream.commit(*blocks[:10])
+    thread.in_sql(engine)
+    listed: list[int] = []
+    blocks_of = lake.metadata.blocks
+
+    def spied(**conditions: Any) -> list[BlockRow]:
+        found = blocks_of(**conditions)
+        listed.append(len(found))
+        return found
+
+    monkeypatch.setattr(lake.metadata, "blocks", spied)
+    of_looks: list[int] = []
+    for block in blocks[10:]:
+        thread.stream.commit(block)
+        listed.clear()
+        thread.in_sql(engine, begin=START_TIME + block.begin_ticks)
+        of_looks.append(sum(listed))
+    # The new one, and those that become one partition with it, which double each time.
+    assert statistics.median(of_looks) <= 4
+    assert sum(of_looks) <= len(blocks) * math.log2(2 * len(blocks))
+    monkeypatch.undo()
+    everything, _ = thread.expected(blocks)
+    assert thread.in_sql(engine) == everything
+
+
+def test_what_retention_left_keeps_what_it_knows(
+    lake: Lake, engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks and partitions go from the front; rows that were never made are made of what is left."""
+    monkeypatch.setattr(CarriedLook, "small_objects", 0)
+    monkeypatch.setattr(CarriedLook, "max_objects", 8)
+    thread = Thread(lake)
+    blocks = hours_of_work(thread, 24)
+    thread.stream.commit(*blocks)
+    stream_id = thread.stream.stream.stream_id
+    engine._just_in_time.advance(THREAD_SPANS, stream_id)
+    partitions = lake.metadata.partitions("thread_spans", stream_id)
+    states = [lake.metadata.carried_state(each.partition_id) for each in partitions]
+    assert not any(rows_made(lake, thread))
+    # The third partition loses the first of its blocks.
+    third = partitions[2]
+    horizon = lake.metadata.blocks(stream_id=stream_id, insert_begin=third.begin_insert_time)[1].insert_time
+    lake.delete_blocks_of([stream_id], horizon)
+    lake.metadata.retire_partitions_before(horizon, 100)
+    everything, _ = thread.expected(blocks)
+    left = lake.metadata.blocks(stream_id=stream_id)[0].begin_ticks
+    expected = Counter({row: count for row, count in everything.items() if row[4] > left})
+    found = thread.in_sql(engine)
+    assert {row[0] for row in found} == {row[0] for row in expected}
+    # The long span's begin is known to all that comes behind.
+    assert all(row in found for row in expected if row[3] >= third.max_event_time - START_TIME)
+    kept = lake.metadata.partitions("thread_spans", stream_id)
+    assert [lake.metadata.carried_state(each.partition_id) for each in kept] == states[2:]
+    assert thread.in_sql(engine) == found
+    assert lake.metadata.partitions("thread_spans", stream_id) == kept
 
 
 def test_an_open_span_ends_with_what_is_known_and_then_where_it_ended(lake: Lake, engine: QueryEngine) -> None:
@@ -208,6 +329,8 @@ def test_net_spans_of_blocks_in_any_order(lake: Lake, engine: QueryEngine, seed:
         arrived = [made.pop(0) for _ in range(min(len(made), 3))]
         stream.commit(*(block for block, _ in arrived))
         there += arrived
+        if random.random() < 0.5:
+            engine._just_in_time.advance(NET_SPANS, stream.process_id)
         in_order = sorted(there, key=lambda each: each[0].begin_ticks)
         expected = net_spans(event for _, events in in_order for event in events)
         assert Counter(rows_in_sql(engine, stream.process_id)) == Counter(map(in_nanoseconds, expected))
@@ -253,6 +376,8 @@ def test_async_spans_of_threads_in_any_order(lake: Lake, engine: QueryEngine, se
         arrived = [made.pop(0) for _ in range(min(len(made), 5))]
         streams[0].commit(*(block for block, _, _ in arrived))
         there += arrived
+        if random.random() < 0.5:
+            engine._just_in_time.advance(ASYNC_SPANS, streams[0].process_id)
         known_until = max(block.end_ticks for block, _, _ in there)
         begins = {each[1]: (each[2], thread) for _, thread, events in there for each in events if each[0]}
         ends = {each[1]: (each[2], thread) for _, thread, events in there for each in events if not each[0]}

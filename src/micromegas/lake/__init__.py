@@ -13,7 +13,7 @@ from micromegas.lake.errors import (
     UnknownPartitions,
 )
 from micromegas.lake.lake import Lake
-from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, Metadata, ViewSetConditions
+from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, BlockConditions, Metadata, ViewSetConditions
 from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_objects
 from micromegas.lake.partition import Partition, PartitionRange, new_partition_id
 from micromegas.lake.partition_index import ChosenPartitions, PartitionIndex, TooManyPartitions
@@ -33,6 +33,7 @@ from micromegas.lake.scratch import Scratch
 
 __all__ = [
     "BLOCK_RECORD_SCHEMA",
+    "BlockConditions",
     "BlockError",
     "BlockHeader",
     "BlockIds",

@@ -5,6 +5,7 @@ Must run outside of the engine's callbacks (between the two planning passes), an
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -12,17 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import pyarrow as pa
 
-from micromegas.lake import BlockRow, Lake, Partition, PartitionConflict
+from micromegas.lake import BlockConditions, BlockRow, Lake, Partition, PartitionConflict
 from micromegas.query.bounds import TimeRange
 from micromegas.query.build_leases import TTL_S, BuildLeases
-from micromegas.query.carried_partitions import StateGone, carried_groups, state_behind
+from micromegas.query.carried_partitions import CarriedLook, StateGone
 from micromegas.query.errors import QueryError
+from micromegas.query.good_partitions import is_good
 from micromegas.query.outliving_partitions import between, outliving
 from micromegas.views.block_decoding import decoded_from
-from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups, event_bounds
+from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups
 from micromegas.views.block_rows import CarryingRows, RowsRequest
 from micromegas.views.carried import CarriedIn
 from micromegas.views.partition_writer import PartitionSlot, build_partition
@@ -32,15 +35,18 @@ from micromegas.views.view_set import InstanceKind, ViewSet
 _MAX_CONFLICTS = 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.25
 
-_BuildKey = tuple[str, str, int, int, bytes]
+Result = TypeVar("Result")
+NEVER = TimeRange(1, 0)
+_BuildKey = tuple[str, str, int, int, bytes, bool]
 
 
 class _BuiltElsewhere(Exception):
-    """Another build holds the lease of this name."""
+    """Other builds hold the leases of these names; `conflict`: and others again have changed partitions."""
 
-    def __init__(self, lease_name: str) -> None:
-        super().__init__(lease_name)
-        self.lease_name = lease_name
+    def __init__(self, leases: Sequence[str], *, conflict: bool = False) -> None:
+        super().__init__(*leases)
+        self.leases = leases
+        self.conflict = conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,53 +86,112 @@ class JustInTime:
         With `build=False` only partitions that exist and are up to date. Waits for builds at most `max_wait_s` and no
         longer than `is_wanted`; a build that has begun goes on, for the queries that come later.
         """
-        patience = _Patience(f"{view_set.name}/{instance_id}", time.monotonic() + self._max_wait_s, is_wanted)
+        return self._settled(
+            view_set,
+            instance_id,
+            max_wait_s=self._max_wait_s,
+            is_wanted=is_wanted,
+            look=lambda end, patience: self._rows(view_set, instance_id, events, end, patience, build=build),
+        )
+
+    def advance(self, view_set: ViewSet, instance_id: str, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Leaves partitions, without rows where there are none, from which the spans of any time of the instance are
+        soon told. For view sets whose rows reach over partitions; raises `QueryError` when it is not wanted any more.
+        """
+        self._settled(
+            view_set,
+            instance_id,
+            max_wait_s=math.inf,
+            is_wanted=is_wanted,
+            look=lambda end, patience: self._advanced(view_set, instance_id, NEVER, end, patience),
+        )
+
+    def close(self) -> None:
+        self._builders.shutdown()
+
+    def _settled(
+        self,
+        view_set: ViewSet,
+        instance_id: str,
+        *,
+        max_wait_s: float,
+        is_wanted: Callable[[], bool],
+        look: Callable[[int, _Patience], Result],
+    ) -> Result:
+        """What `look` says, given where the visible blocks end, once no other builder interferes."""
+        patience = _Patience(f"{view_set.name}/{instance_id}", time.monotonic() + max_wait_s, is_wanted)
         # What becomes visible from here on is not for this query, so it never runs after a process that goes on.
         begun = self._visible_end()
         visible_end = begun
         conflicts = 0
         while True:
+            elsewhere: Sequence[str] = ()
             try:
-                found, missing = self._look(view_set, instance_id, events, visible_end)
-                if not build:
-                    return InstanceRows(found)
-                if not missing:
-                    return InstanceRows(found, self._unfinished(view_set, instance_id, found))
-                built, conflict, elsewhere = self._build(view_set, instance_id, missing, visible_end, patience)
-            except StateGone:
-                found, built, conflict, elsewhere = [], [], True, []
-            if not conflict and not elsewhere:
-                if not decoded_from(view_set).carries:
-                    return InstanceRows(found + built)
-                # The next partition goes on from this one.
-                continue
-            conflicts += conflict
+                return look(visible_end, patience)
+            except (PartitionConflict, StateGone):
+                conflicts += 1
+            except _BuiltElsewhere as other:
+                conflicts += other.conflict
+                elsewhere = other.leases
             if conflicts > _MAX_CONFLICTS:
                 raise QueryError("internal", f"partitions of {view_set.name}/{instance_id} keep changing: try again")
             for lease_name in elsewhere:
                 self._await_lease(lease_name, patience)
             visible_end = self._end_of_newest(view_set, instance_id, begun)
 
-    def close(self) -> None:
-        self._builders.shutdown()
+    def _rows(
+        self,
+        view_set: ViewSet,
+        instance_id: str,
+        events: TimeRange,
+        visible_end: int,
+        patience: _Patience,
+        *,
+        build: bool,
+    ) -> InstanceRows:
+        if events.is_empty:
+            return InstanceRows([])
+        if not decoded_from(view_set).carries:
+            found, missing = self._look(view_set, instance_id, events, visible_end)
+            return InstanceRows(
+                found + self._build(view_set, instance_id, missing, visible_end, patience) if build else found
+            )
+        if not build:
+            look = self._carried_look(view_set, instance_id, visible_end)
+            look.next_group(events)
+            return InstanceRows(look.in_range(events))
+        look = self._advanced(view_set, instance_id, events, visible_end, patience)
+        look.replace(self._build(view_set, instance_id, look.without_rows(events), look.end, patience))
+        return InstanceRows(look.in_range(events), self._unfinished(view_set, instance_id, look))
+
+    def _carried_look(self, view_set: ViewSet, instance_id: str, visible_end: int) -> CarriedLook:
+        source = _blocks_of(view_set, instance_id)
+        return CarriedLook(self._lake.metadata, view_set, instance_id, source, visible_end)
+
+    def _advanced(
+        self, view_set: ViewSet, instance_id: str, events: TimeRange, visible_end: int, patience: _Patience
+    ) -> CarriedLook:
+        """A look at an instance whose partitions all hand on their state: each goes on from the one before, so those
+        that lack are built one after the other. Rows are made of those that may have some in `events`."""
+        look = self._carried_look(view_set, instance_id, visible_end)
+        if events.is_empty or look.may_hold(events):
+            while (group := look.next_group(events)) is not None:
+                patience.check()
+                (partition,) = self._build(view_set, instance_id, [group], look.end, patience)
+                look.add(partition)
+        return look
 
     def _look(
         self, view_set: ViewSet, instance_id: str, events: TimeRange, visible_end: int
     ) -> tuple[list[Partition], list[BlockGroup]]:
-        decoded = decoded_from(view_set)
+        """The partitions and the groups that lack one of a view whose rows never reach over partitions."""
         blocks = self._blocks(view_set, instance_id, events, visible_end)
         present = self._partitions(view_set, instance_id, events, blocks)
-        kept = [] if decoded.carries else outliving(view_set, present, blocks, visible_end)
+        kept = outliving(view_set, present, blocks, visible_end)
         kept_ids = {partition.partition_id for partition in kept}
-        partitions = [each for each in present if each.partition_id not in kept_ids and _is_good(each, view_set)]
-        groups = [
-            group
-            for part in between(blocks, kept)
-            for group in block_groups(part, partitions, in_order=decoded.carries and decoded.sorted_by_ticks)
-        ]
+        partitions = [each for each in present if each.partition_id not in kept_ids and is_good(each, view_set)]
+        groups = [group for part in between(blocks, kept) for group in block_groups(part, partitions)]
         known = {_slot_key(partition): partition for partition in partitions}
-        if decoded.carries:
-            return carried_groups(self._lake.metadata, groups, known)
         found: list[Partition] = kept
         missing: list[BlockGroup] = []
         for group in groups:
@@ -144,8 +209,6 @@ class JustInTime:
     ) -> list[Partition]:
         """The partitions that hold some of the blocks, or lie between them, and those that have rows in range."""
         partitions = partial(self._lake.metadata.partitions, view_set.name, instance_id)
-        if events.is_empty:
-            return []
         if events.is_open:
             return partitions()
         found = partitions(event_begin=events.begin, event_end=events.end)
@@ -153,89 +216,76 @@ class JustInTime:
             found += partitions(insert_begin=blocks[0].insert_time, insert_end=blocks[-1].insert_time + 1)
         return list({partition.partition_id: partition for partition in found}.values())
 
-    def _unfinished(
-        self, view_set: ViewSet, instance_id: str, partitions: Sequence[Partition]
-    ) -> pa.RecordBatch | None:
+    def _unfinished(self, view_set: ViewSet, instance_id: str, look: CarriedLook) -> pa.RecordBatch | None:
         """Rows of what goes on behind the last partition."""
-        decoded = decoded_from(view_set)
-        if not decoded.carries or not partitions:
+        state = look.state_behind()
+        if state is None:
             return None
-        state = state_behind(self._lake.metadata, partitions[-1])
         properties: Mapping[str, str] = {}
         if view_set.instance_kind is InstanceKind.STREAM:
             stream = self._lake.metadata.streams([instance_id]).get(instance_id)
             properties = {} if stream is None else stream.properties
-        rows = decoded.new_rows(RowsRequest(instance_id, properties, CarriedIn(state)))
+        rows = decoded_from(view_set).new_rows(RowsRequest(instance_id, properties, CarriedIn(state)))
         if not isinstance(rows, CarryingRows):
             raise TypeError(f"the builder of {view_set.name} carries nothing")
         return rows.unfinished()
 
     def _blocks(self, view_set: ViewSet, instance_id: str, events: TimeRange, end: int) -> Sequence[BlockRow]:
-        """All blocks of each day (of insert time) that may hold events in range: groups are cut per day.
-
-        Where rows reach over partitions, all blocks of the instance: a span in range may have begun and ended anywhere.
-        """
+        """All blocks of each day (of insert time) that may hold events in range: groups are cut per day."""
         metadata = self._lake.metadata
-        tag = decoded_from(view_set).stream_tag
-        process_id = instance_id if view_set.instance_kind is InstanceKind.PROCESS else None
-        stream_id = instance_id if view_set.instance_kind is InstanceKind.STREAM else None
-        if events.is_empty:
-            return []
+        source = _blocks_of(view_set, instance_id)
         if events.is_open:
-            return metadata.blocks(tag=tag, process_id=process_id, stream_id=stream_id, insert_end=end)
-        if decoded_from(view_set).carries:
-            blocks = metadata.blocks(tag=tag, process_id=process_id, stream_id=stream_id, insert_end=end)
-            return blocks if blocks and events.overlaps(*event_bounds(blocks)) else []
+            return metadata.blocks(**source | {"insert_end": end})
         wide = events.widened(EVENT_TIME_MARGIN)
         in_range = metadata.blocks(
-            tag=tag,
-            process_id=process_id,
-            stream_id=stream_id,
-            insert_end=end,
-            event_begin=wide.begin,
-            event_end=wide.end,
+            **source | {"insert_end": end, "event_begin": wide.begin, "event_end": wide.end},
         )
         if not in_range:
             return []
         return metadata.blocks(
-            tag=tag,
-            process_id=process_id,
-            stream_id=stream_id,
-            insert_begin=in_range[0].insert_time // DAY * DAY,
-            insert_end=min(end, (in_range[-1].insert_time // DAY + 1) * DAY),
+            **source
+            | {
+                "insert_begin": in_range[0].insert_time // DAY * DAY,
+                "insert_end": min(end, (in_range[-1].insert_time // DAY + 1) * DAY),
+            }
         )
 
     def _build(
         self, view_set: ViewSet, instance_id: str, groups: Sequence[BlockGroup], visible_end: int, patience: _Patience
-    ) -> tuple[list[Partition], bool, list[str]]:
-        """Builds the groups side by side: what was built, whether partitions changed meanwhile, and the leases of
-        groups that others are building."""
+    ) -> list[Partition]:
+        """Builds the groups side by side. Raises `PartitionConflict` or `_BuiltElsewhere` when a look at what others
+        built meanwhile is needed, after all that could be built was."""
         builds = [self._shared_build(view_set, instance_id, group, visible_end) for group in groups]
         built: list[Partition] = []
-        conflict = False
+        conflict: PartitionConflict | None = None
         elsewhere: list[str] = []
         failure: Exception | None = None
         for build in builds:
             try:
                 built.append(patience.result(build))
-            except PartitionConflict:
-                conflict = True
+            except PartitionConflict as changed:
+                conflict = changed
             except _BuiltElsewhere as other:
-                elsewhere.append(other.lease_name)
+                elsewhere += other.leases
             except QueryError:
                 raise
             except Exception as error:
                 failure = failure or error
         if failure is not None:
             raise failure
-        return built, conflict, elsewhere
+        if elsewhere:
+            raise _BuiltElsewhere(elsewhere, conflict=conflict is not None)
+        if conflict is not None:
+            raise conflict
+        return built
 
     def _shared_build(
         self, view_set: ViewSet, instance_id: str, group: BlockGroup, visible_end: int
     ) -> Future[Partition]:
         """The build of this very group that is under way, or a new one."""
         insert_range = group.insert_range
-        key = (view_set.name, instance_id, insert_range.begin, insert_range.end, group.source_hash)
+        has_rows = group.carried_in is None or group.carried_in.with_rows
+        key = (view_set.name, instance_id, insert_range.begin, insert_range.end, group.source_hash, has_rows)
         with self._guard:
             if (under_way := self._builds.get(key)) is not None:
                 return under_way
@@ -253,7 +303,7 @@ class JustInTime:
         name = f"{view_set.name}/{instance_id}/{group.insert_range.begin}"
         claim = self._leases.take(name)
         if claim is None:
-            raise _BuiltElsewhere(name)
+            raise _BuiltElsewhere([name])
         used_up = False
         try:
             # Looked at again under the lease: who held it before may have built just this.
@@ -280,7 +330,7 @@ class JustInTime:
         for partition in overlapping:
             if _holds(partition, view_set, group):
                 return partition, frozenset()
-            if partition.end_insert_time > visible_end and _is_good(partition, view_set):
+            if partition.end_insert_time > visible_end and is_good(partition, view_set):
                 raise PartitionConflict(f"partition {partition.partition_id} holds newer blocks than were listed")
         return None, frozenset(partition.partition_id for partition in overlapping)
 
@@ -300,7 +350,7 @@ class JustInTime:
         """Where the blocks of a query that began at `begun` end, such that partitions which others built since from
         newer blocks are good for it."""
         newer = self._lake.metadata.partitions(view_set.name, instance_id, insert_begin=begun)
-        ends = [each.end_insert_time for each in newer if _is_good(each, view_set)]
+        ends = [each.end_insert_time for each in newer if is_good(each, view_set)]
         return max(begun, *ends) if ends else begun
 
 
@@ -325,22 +375,27 @@ class _Patience:
         return build.result()
 
 
+def _blocks_of(view_set: ViewSet, instance_id: str) -> BlockConditions:
+    """Which blocks an instance is made of."""
+    source: BlockConditions = {"tag": decoded_from(view_set).stream_tag}
+    if view_set.instance_kind is InstanceKind.PROCESS:
+        source["process_id"] = instance_id
+    if view_set.instance_kind is InstanceKind.STREAM:
+        source["stream_id"] = instance_id
+    return source
+
+
 def _slot_key(partition: Partition) -> tuple[int, int]:
     return partition.begin_insert_time, partition.end_insert_time
 
 
 def _holds(partition: Partition, view_set: ViewSet, group: BlockGroup) -> bool:
-    """Whether a partition is made of exactly the blocks of a group."""
+    """Whether a partition is made of exactly the blocks of a group, and has its rows if they are wanted."""
+    has_rows = partition.schema_hash != view_set.state_hash
     return (
-        _is_good(partition, view_set)
+        is_good(partition, view_set)
+        and (has_rows or (group.carried_in is not None and not group.carried_in.with_rows))
         and partition.source_hash == group.source_hash
         and (partition.begin_insert_time, partition.end_insert_time)
         == (group.insert_range.begin, group.insert_range.end)
     )
-
-
-def _is_good(partition: Partition, view_set: ViewSet) -> bool:
-    """Whether a partition needs not be built again for its schema, nor for blocks that an older decoder failed at."""
-    if partition.schema_hash == view_set.schema_hash:
-        return True
-    return partition.schema_hash in view_set.readable and not partition.failed_blocks

@@ -15,7 +15,7 @@ import pyarrow as pa
 from micromegas.lake import BlockRow, Lake, LakeCorrupt
 from micromegas.views.block_rows import CarryingRows, RowsRequest
 from micromegas.views.block_source import BlockContext
-from micromegas.views.carried import CarriedIn, CarriedOut
+from micromegas.views.carried import CarriedIn, CarriedOut, in_tick_order
 from micromegas.views.view_set import DecodedFrom, InstanceKind, ViewSet
 
 ROW_GROUP_ROWS = 128 * 1024
@@ -58,7 +58,7 @@ class DecodedBlocks:
         decoded = decoded_from(self.view_set)
         blocks = self.blocks
         if decoded.sorted_by_ticks:
-            blocks = sorted(blocks, key=lambda block: (block.begin_ticks, block.end_ticks, block.block_id))
+            blocks = sorted(blocks, key=in_tick_order)
         context = BlockContext.read(self.lake.metadata, blocks)
         properties: dict[str, str] = {}
         if self.view_set.instance_kind is InstanceKind.STREAM and self.instance_id in context.streams:

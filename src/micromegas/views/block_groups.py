@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 from micromegas.lake import BlockRow, Partition
-from micromegas.views.carried import CarriedIn
+from micromegas.views.carried import CarriedIn, TickOrder, in_tick_order
 from micromegas.views.partition_writer import InsertRange, source_hash
 
 MAX_GROUP_OBJECTS = 4_000_000
@@ -105,12 +105,20 @@ def block_groups(
         objects = _objects(fresh)
         while groups and _day(groups[-1], bucket) == _day(fresh, bucket):
             before = _objects(groups[-1])
-            if before + objects > max_objects or before > max(small_objects, objects):
+            if not takes_in(objects, before, max_objects, small_objects):
                 break
             fresh = groups.pop() + fresh
             objects += before
         groups += _cut(fresh, max_objects, bucket)
     return [_group([block for moment in group for block in moment.blocks]) for group in groups]
+
+
+def takes_in(
+    objects: int, before: int, max_objects: int = MAX_GROUP_OBJECTS, small_objects: int = SMALL_GROUP_OBJECTS
+) -> bool:
+    """Whether the newest blocks, of so many events, join the group of `before` events in front of them, of the same
+    day."""
+    return before + objects <= max_objects and before <= max(small_objects, objects)
 
 
 def _moments(blocks: Iterable[BlockRow], in_order: bool) -> list[_Moment]:
@@ -121,7 +129,7 @@ def _moments(blocks: Iterable[BlockRow], in_order: bool) -> list[_Moment]:
 
 def _joined(parts: Sequence[Sequence[BlockRow]]) -> list[bool]:
     """Per part, whether it must stay together with the part in front of it."""
-    by_stream: dict[str, list[tuple[int, tuple[int, int, str]]]] = {}
+    by_stream: dict[str, list[tuple[int, TickOrder]]] = {}
     for number, part in enumerate(parts):
         for block in part:
             by_stream.setdefault(block.stream_id, []).append((number, in_tick_order(block)))
@@ -134,11 +142,6 @@ def _joined(parts: Sequence[Sequence[BlockRow]]) -> list[bool]:
                 changes[places[position - 1][0] + 1] += 1
                 changes[places[position][0] + 1] -= 1
     return [depth > 0 for depth in accumulate(changes[:-1])]
-
-
-def in_tick_order(block: BlockRow) -> tuple[int, int, str]:
-    """The order of the blocks of a stream by the clock of their process."""
-    return block.begin_ticks, block.end_ticks, block.block_id
 
 
 def _partition_spans(moments: Sequence[_Moment], partitions: Iterable[Partition]) -> dict[int, int]:

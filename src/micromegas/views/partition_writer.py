@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from micromegas.lake import BlockRow, Lake, LeaseClaim, Partition, PartitionConflict, new_partition_id
 from micromegas.views.block_decoding import ROW_GROUP_BYTES, ROW_GROUP_ROWS, DecodedBlocks, decoded_from
-from micromegas.views.carried import CarriedIn, CarriedOut
+from micromegas.views.carried import CarriedIn, CarriedOut, HandedOn, TickOrder, in_tick_order
 from micromegas.views.time_order import in_time_order
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
 
@@ -66,11 +66,32 @@ def source_count(value: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class WrittenRows:
-    """What a finished file holds; times in ns since the epoch, None without rows."""
+    """What a finished file holds, or would hold; times in ns since the epoch, None without rows."""
 
     num_rows: int
     min_event_time: int | None
     max_event_time: int | None
+
+
+class RowBounds:
+    """The bounds of rows that are not written."""
+
+    def __init__(self, view_set: ViewSet) -> None:
+        self._view_set = view_set
+        self._min: int | None = None
+        self._max: int | None = None
+
+    def write(self, rows: pa.RecordBatch | pa.Table) -> None:
+        """Take the rows into account."""
+        if rows.num_rows == 0:
+            return
+        lowest = pc.min(rows[self._view_set.min_column]).value
+        highest = pc.max(rows[self._view_set.max_column]).value
+        self._min = lowest if self._min is None else min(self._min, lowest)
+        self._max = highest if self._max is None else max(self._max, highest)
+
+    def close(self) -> WrittenRows:
+        return WrittenRows(0, self._min, self._max)
 
 
 class RowFile:
@@ -85,8 +106,7 @@ class RowFile:
         level = _LASTING_LEVEL if lasting else _PASSING_LEVEL
         self._writer = pq.ParquetWriter(path, view_set.schema, **_writer_options(view_set.schema, level))
         self._num_rows = 0
-        self._min: int | None = None
-        self._max: int | None = None
+        self._bounds = RowBounds(view_set)
 
     def write(self, rows: pa.RecordBatch | pa.Table) -> None:
         """Append rows of the view's schema as one row group, or as several where they are too many or too long for
@@ -100,14 +120,11 @@ class RowFile:
             groups = math.ceil(piece.num_rows / (2 * ROW_GROUP_ROWS))
             self._writer.write_table(piece, row_group_size=math.ceil(piece.num_rows / groups))
         self._num_rows += table.num_rows
-        lowest = pc.min(table[self._view_set.min_column]).value
-        highest = pc.max(table[self._view_set.max_column]).value
-        self._min = lowest if self._min is None else min(self._min, lowest)
-        self._max = highest if self._max is None else max(self._max, highest)
+        self._bounds.write(table)
 
     def close(self) -> WrittenRows:
         self._writer.close()
-        return WrittenRows(self._num_rows, self._min, self._max)
+        return replace(self._bounds.close(), num_rows=self._num_rows)
 
 
 def _bounded(table: pa.Table) -> Iterator[pa.Table]:
@@ -141,7 +158,8 @@ class FinishedFile:
     rows: WrittenRows
     source_hash: bytes
     failed_blocks: int
-    carried_out: CarriedOut | None = None
+    handed_on: HandedOn | None = None
+    has_rows: bool = True
 
 
 def build_partition(
@@ -155,9 +173,10 @@ def build_partition(
     """
     view_set = slot.view_set
     decoded = DecodedBlocks(lake, view_set, slot.instance_id, blocks, carried_in=carried_in)
+    has_rows = carried_in is None or carried_in.with_rows
     with lake.scratch.temporary() as folder:
         local = folder / "rows.parquet"
-        row_file = RowFile(local, view_set)
+        row_file = RowFile(local, view_set) if has_rows else RowBounds(view_set)
         try:
             for batch in decoded:
                 rows = pa.Table.from_batches([batch])
@@ -175,17 +194,36 @@ def build_partition(
             )
         failed = {failure.block_id for failure in decoded.failures}
         mended = lake.metadata.blocks_in_error(view_set.name, (block.block_id for block in blocks)) - failed
-        source = source_hash(blocks) + (b"" if carried_in is None else carried_in.source_suffix)
-        partition = commit_partition(lake, slot, FinishedFile(local, written, source, len(failed), decoded.carried_out))
+        source, handed_on = _source_and_state(slot, blocks, carried_in, decoded.carried_out)
+        finished = FinishedFile(local, written, source, len(failed), handed_on, has_rows)
+        partition = commit_partition(lake, slot, finished)
     if mended:
         lake.metadata.clear_block_errors(view_set.name, mended)
     return partition
 
 
+def _source_and_state(
+    slot: PartitionSlot, blocks: Sequence[BlockRow], carried_in: CarriedIn | None, carried_out: CarriedOut | None
+) -> tuple[bytes, HandedOn | None]:
+    """The source hash of a partition, and what it hands on."""
+    if carried_in is None:
+        return source_hash(blocks), None
+    if carried_in.remembered is not None:
+        return carried_in.remembered.blocks_hash + carried_in.source_suffix, carried_in.remembered.handed_on
+    if carried_out is None:
+        raise TypeError(f"the builder of {slot.view_set.name} hands nothing on")
+    latest: dict[str, TickOrder] = {}
+    for block in blocks if decoded_from(slot.view_set).sorted_by_ticks else ():
+        latest[block.stream_id] = max(in_tick_order(block), latest.get(block.stream_id, in_tick_order(block)))
+    objects = sum(block.nb_objects for block in blocks)
+    handed_on = carried_out.handed_on(slot.insert_range.end, objects, latest)
+    return source_hash(blocks) + carried_in.source_suffix, handed_on
+
+
 def commit_partition(lake: Lake, slot: PartitionSlot, finished: FinishedFile) -> Partition:
     """Store the finished file durably and swap the partition in; without rows, an empty partition and no file."""
     view_set, instance_id, insert_range = slot.view_set, slot.instance_id, slot.insert_range
-    written, carried_out = finished.rows, finished.carried_out
+    written, handed_on = finished.rows, finished.handed_on
     partition_id = new_partition_id()
     path: str | None = None
     size = 0
@@ -205,12 +243,12 @@ def commit_partition(lake: Lake, slot: PartitionSlot, finished: FinishedFile) ->
         file_path=path,
         file_size=size,
         num_rows=written.num_rows,
-        schema_hash=view_set.schema_hash,
+        schema_hash=view_set.schema_hash if finished.has_rows else view_set.state_hash,
         source_hash=finished.source_hash,
         failed_blocks=finished.failed_blocks,
-        carries=None if carried_out is None else carried_out.summary().to_bytes(),
+        carries=None if handed_on is None else handed_on.summary.to_bytes(),
     )
-    state = None if carried_out is None else carried_out.state
+    state = None if handed_on is None else handed_on.state
     try:
         lake.metadata.replace_partitions(
             view_set.name, instance_id, slot.replaces, partition, slot.claim, carried_state=state

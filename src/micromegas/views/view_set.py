@@ -79,6 +79,8 @@ class ViewSet:
     schema_hash: bytes = field(init=False)
     readable: frozenset[bytes] = field(init=False)
     """Schema hashes of the partitions that hold rows for a query."""
+    state_hash: bytes = field(init=False)
+    """Schema hash of partitions that hand on their state and have no rows yet (see `carried.CarriedIn.with_rows`)."""
 
     def __post_init__(self) -> None:
         if self.reduced is not None:
@@ -86,6 +88,7 @@ class ViewSet:
         else:
             digest = schema_hash(self.schema, self.decoded.decoder_version if self.decoded is not None else 1)
         object.__setattr__(self, "schema_hash", digest)
+        object.__setattr__(self, "state_hash", hashlib.sha256(b"state\0" + digest).digest())
         for each in self.older:
             each.check(self.name, self.schema)
         object.__setattr__(self, "readable", frozenset([self.schema_hash, *(each.schema_hash for each in self.older)]))
