@@ -84,7 +84,14 @@ def show(client: Client, statement: str, begin: int, end: int) -> None:
 @contextmanager
 def serving(lake: Path) -> Iterator[dict[str, str]]:
     """Runs `micromegas serve`; yields its addresses by role once it is ready, and stops it in order."""
-    ports = ["--http-port", str(free_or_any(HTTP_PORT)), "--flight-port", str(free_or_any(FLIGHT_PORT))]
+    ports = [
+        "--http-port",
+        str(free_or_any(HTTP_PORT)),
+        "--flight-port",
+        str(free_or_any(FLIGHT_PORT)),
+        "--api-port",
+        "0",
+    ]
     command = [str(MICROMEGAS), "serve", "--lake", str(lake), *ports]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 from e2e.posting import Sender, assert_all_accepted, post_all, wait_until
 from e2e.recordings import recording
-from e2e.serving import PROGRAM, Service, serving
+from e2e.serving import FREE_PORTS, PROGRAM, Service, serving
 
 from micromegas.config import LakeSettings
 from micromegas.lake import Lake
@@ -188,7 +188,19 @@ def test_serving_nowhere_says_what_is_missing() -> None:
 
 def test_a_database_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     url = "postgresql://nobody:secret@127.0.0.1:1/none"
-    done = run("serve", "--lake", str(tmp_path), "--database-url", url, "--http-port", "0", "--flight-port", "0")
+    done = run(
+        "serve",
+        "--lake",
+        str(tmp_path),
+        "--database-url",
+        url,
+        "--http-port",
+        "0",
+        "--flight-port",
+        "0",
+        "--api-port",
+        "0",
+    )
     assert_one_line_error(done, "--database-url")
     assert b"secret" not in done.stderr
     done = run("serve", "--lake", str(tmp_path), "--database-url", "mysql://x")
@@ -198,17 +210,16 @@ def test_a_database_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
 def test_a_lake_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert_one_line_error(
-        run("serve", "--lake", str(tmp_path / "file"), "--http-port", "0", "--flight-port", "0"), "file"
+        run("serve", "--lake", str(tmp_path / "file"), *FREE_PORTS),
+        "file",
     )
 
 
-@pytest.mark.parametrize("flag", ["--http-port", "--flight-port"])
+@pytest.mark.parametrize("flag", ["--http-port", "--flight-port", "--api-port"])
 def test_a_port_in_use_is_one_line(service: Service, tmp_path: Path, flag: str) -> None:
-    ports = {"--http-port": "0", "--flight-port": "0"}
-    taken = service.http_port if flag == "--http-port" else service.flight_port
-    ports[flag] = str(taken)
-    done = run("serve", "--lake", str(tmp_path / "lake"), *(part for pair in ports.items() for part in pair))
-    assert_one_line_error(done, str(taken), flag)
+    taken = {"--http-port": service.http_port, "--flight-port": service.flight_port, "--api-port": service.api_port}
+    done = run("serve", "--lake", str(tmp_path / "lake"), *FREE_PORTS, flag, str(taken[flag]))
+    assert_one_line_error(done, str(taken[flag]), flag)
 
 
 def test_bad_keys_are_one_line_and_not_shown(tmp_path: Path) -> None:
@@ -219,7 +230,18 @@ def test_bad_keys_are_one_line_and_not_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_drain_and_exit_with_zero(tmp_path: Path, number: signal.Signals) -> None:
-    command = [str(PROGRAM), "serve", "--lake", str(tmp_path / "lake"), "--http-port", "0", "--flight-port", "0"]
+    command = [
+        str(PROGRAM),
+        "serve",
+        "--lake",
+        str(tmp_path / "lake"),
+        "--http-port",
+        "0",
+        "--flight-port",
+        "0",
+        "--api-port",
+        "0",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = []
@@ -252,7 +274,18 @@ def test_roles_share_a_lake(tmp_path: Path) -> None:
 
 def test_api_keys_guard_both_doors(tmp_path: Path) -> None:
     keys = '[{"name": "me", "key": "k3y"}]'
-    command = [str(PROGRAM), "serve", "--lake", str(tmp_path / "lake"), "--http-port", "0", "--flight-port", "0"]
+    command = [
+        str(PROGRAM),
+        "serve",
+        "--lake",
+        str(tmp_path / "lake"),
+        "--http-port",
+        "0",
+        "--flight-port",
+        "0",
+        "--api-port",
+        "0",
+    ]
     environment = os.environ | {"MICROMEGAS_API_KEYS": keys}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment

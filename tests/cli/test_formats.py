@@ -114,6 +114,8 @@ def test_no_rows(format_name: str) -> None:
     match format_name:
         case "json":
             assert json.loads(data) == []
+        case "jsonl":
+            assert data == b""
         case "csv":
             assert data.decode().count("\n") == 1
         case "table":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
-from e2e.serving import PROGRAM, Service
+from e2e.serving import FREE_PORTS, PROGRAM, Service
 
 from micromegas.config import LakeSettings
 
@@ -54,7 +54,15 @@ def test_a_file_that_can_t_be_read_is_no_start(tmp_path: Path, content: bytes | 
     if content is not None:
         file.write_bytes(content)
     done = subprocess.run(
-        [str(PROGRAM), "query-server", "--lake", str(tmp_path / "lake"), "--flight-port", "0", "--views", str(file)],
+        [
+            str(PROGRAM),
+            "query-server",
+            "--lake",
+            str(tmp_path / "lake"),
+            *FREE_PORTS[2:],
+            "--views",
+            str(file),
+        ],
         capture_output=True,
         timeout=120,
         check=False,

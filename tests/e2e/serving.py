@@ -25,6 +25,7 @@ from micromegas.config import LakeSettings
 
 PROGRAM = Path(sys.executable).with_name("micromegas")
 STOP_TIMEOUT_S = 60.0
+FREE_PORTS = ("--http-port", "0", "--flight-port", "0", "--api-port", "0")
 ALL_TIME = ("1970-01-02T00:00:00Z", "2200-01-01T00:00:00Z")
 
 
@@ -55,11 +56,13 @@ class Service:
     ) -> None:
         self.http_port = free_port()
         self.flight_port = free_port()
+        self.api_port = free_port()
         self._role = role
+        queries = ["--flight-port", str(self.flight_port), "--api-port", str(self.api_port)]
         ports = {
-            "serve": ["--http-port", str(self.http_port), "--flight-port", str(self.flight_port)],
+            "serve": ["--http-port", str(self.http_port), *queries],
             "ingest": ["--http-port", str(self.http_port)],
-            "query-server": ["--flight-port", str(self.flight_port)],
+            "query-server": queries,
             "daemon": [],
         }
         self._command = [str(PROGRAM), role, *lake_arguments(settings), *ports[role], *arguments]

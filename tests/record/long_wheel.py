@@ -38,7 +38,7 @@ SERVER = """
 import subprocess, sys
 from pathlib import Path
 program = str(Path(sys.executable).with_name("micromegas"))
-command = [program, "serve", "--lake", "lake", "--http-port", "0", "--flight-port", "0"]
+command = [program, "serve", "--lake", "lake", "--http-port", "0", "--flight-port", "0", "--api-port", "0"]
 server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 heard = ""
 while "ready" not in heard:

@@ -12,9 +12,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from micromegas.config import FlightSettings
+from micromegas.config import FlightSettings, HttpSettings
 from micromegas.query import QueryError, QueryRequest, StatementDescription, TableDescription
 from micromegas.serve.flight.server import FlightServer
+from micromegas.serve.http.app import QueryApi
+from micromegas.serve.http.listener import Listener
 
 TS = pa.timestamp("ns", tz="+00:00")
 
@@ -59,6 +61,7 @@ class TableStream:
         self._stream = frame.limit(limit).execute_stream() if limit is not None else frame.execute_stream()
         self._engine = engine
         self._sql = sql
+        self._batches = 0
         self.closed = False
 
     def __aiter__(self) -> "TableStream":
@@ -67,6 +70,8 @@ class TableStream:
     async def __anext__(self) -> pa.RecordBatch:
         if "panic_midway" in self._sql:
             raise RustPanic("midway")
+        if "exhaust_late" in self._sql and self._batches > 2:
+            raise QueryError("exhausted", "memory is used up")
         if "exhaust_midway" in self._sql:
             raise QueryError("exhausted", "memory is used up")
         if "wait_for_ever" in self._sql:
@@ -78,6 +83,7 @@ class TableStream:
             raise
         except Exception as error:
             raise QueryError("invalid", str(error)) from None
+        self._batches += 1
         return pa.RecordBatch.from_arrays(batch.to_pyarrow().columns, schema=self.schema)
 
     async def aclose(self) -> None:
@@ -140,18 +146,16 @@ class TableEngine:
         return [TableDescription(name, table.schema) for name, table in sorted(self.data.items())]
 
 
-class RunningServer:
-    """A server on its own event loop in a thread."""
+class Running:
+    """An event loop in a thread, an engine, and a server of either protocol."""
 
-    def __init__(self, settings: FlightSettings) -> None:
+    server: FlightServer | Listener
+
+    def __init__(self) -> None:
         self.engine = TableEngine()
-        self.now = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.server = FlightServer(self.engine, settings, version="test", clock=lambda: self.now)
-        self.call(self.server.start())
-        self.uri = f"grpc://127.0.0.1:{self.server.port}"
 
     def call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
@@ -161,6 +165,27 @@ class RunningServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(60)
         self._loop.close()
+
+
+class RunningServer(Running):
+    """A Flight SQL server."""
+
+    def __init__(self, settings: FlightSettings) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.server = FlightServer(self.engine, settings, version="test", clock=lambda: self.now)
+        self.call(self.server.start())
+        self.uri = f"grpc://127.0.0.1:{self.server.port}"
+
+
+class RunningApi(Running):
+    """A server of queries over HTTP."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        super().__init__()
+        self.server = Listener(QueryApi(self.engine, settings, time.time_ns), settings)
+        self.call(self.server.start())
+        self.port = self.server.port
 
 
 @pytest.fixture

@@ -34,6 +34,9 @@ TlsCertificate = Annotated[
     Path | None, typer.Option("--tls-certificate", help="PEM file: the PostgreSQL gateway offers TLS.")
 ]
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="PEM file of the key of --tls-certificate.")]
+ApiPort = Annotated[
+    int, typer.Option("--api-port", help="Port of queries over HTTP; 0 takes a free one.", min=0, max=65535)
+]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -141,6 +144,7 @@ def serve(
     lake: Lake = None,
     http_port: HttpPort = 9000,
     flight_port: FlightPort = 50051,
+    api_port: ApiPort = 3000,
     host: Host = "127.0.0.1",
     database_url: DatabaseUrl = None,
     object_store: ObjectStore = None,
@@ -153,7 +157,7 @@ def serve(
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
 ) -> None:
-    """Ingestion, Flight SQL, and daemon in one process; with --pg-port the PostgreSQL gateway, too."""
+    """Ingestion, queries by Flight SQL and HTTP, and daemon in one process; --pg-port adds the PostgreSQL gateway."""
     from micromegas.cli.services import ServiceFlags, run_services
 
     flags = ServiceFlags(
@@ -163,6 +167,7 @@ def serve(
         object_store,
         http_port,
         flight_port,
+        api_port,
         memory_limit_mb,
         query_memory_limit_mb,
         retention_days,
@@ -196,6 +201,7 @@ def query_server(
     *,
     lake: Lake = None,
     flight_port: FlightPort = 50051,
+    api_port: ApiPort = 3000,
     host: Host = "127.0.0.1",
     database_url: DatabaseUrl = None,
     object_store: ObjectStore = None,
@@ -203,7 +209,7 @@ def query_server(
     query_memory_limit_mb: QueryMemoryLimit = None,
     views: Views = None,
 ) -> None:
-    """Flight SQL only: answers queries."""
+    """Queries only: answers them by Flight SQL and HTTP."""
     from micromegas.cli.services import ServiceFlags, run_services
 
     flags = ServiceFlags(
@@ -212,6 +218,7 @@ def query_server(
         database_url,
         object_store,
         flight_port=flight_port,
+        api_port=api_port,
         memory_limit_mb=memory_limit_mb,
         query_memory_limit_mb=query_memory_limit_mb,
         views=views,

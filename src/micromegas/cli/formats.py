@@ -1,31 +1,19 @@
-"""Rows as table, JSON, JSON lines, CSV, Arrow stream or Parquet. No value is rounded: times keep their nanoseconds,
-binary is base64 in text."""
+"""Rows as table and as Parquet, beside the formats of `micromegas.wire.row_formats`. No value is rounded."""
 
 from __future__ import annotations
 
-import base64
 import io
-import json
-import math
 import shutil
-from collections.abc import Iterator
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
+
+from micromegas.wire.row_formats import ArrowWriter, CsvWriter, JsonLinesWriter, JsonWriter, RowWriter, as_text
 
 FORMATS = ("table", "json", "jsonl", "csv", "arrow", "parquet")
 MAX_TABLE_ROWS = 1000
 TIME_DIGITS = 9
-
-
-class RowWriter(Protocol):
-    """Takes the batches of one result; `close` completes the output, without closing the file."""
-
-    def write(self, batch: pa.RecordBatch) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def is_binary(format_name: str) -> bool:
@@ -42,60 +30,11 @@ def writer_for(format_name: str, sink: BinaryIO, schema: pa.Schema, time_digits:
         case "csv":
             return CsvWriter(sink, schema)
         case "arrow":
-            return _ArrowWriter(pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema))
+            return ArrowWriter(sink, schema)
         case "parquet":
-            return _ArrowWriter(pyarrow.parquet.ParquetWriter(pa.PythonFile(_Counted(sink), "w"), schema))
+            return _ParquetWriter(sink, schema)
         case _:
             return TableWriter(sink, schema, time_digits)
-
-
-class JsonWriter:
-    """An array of one object per row. Times are ISO texts, binary base64, numbers that JSON lacks are texts
-    (`"NaN"`)."""
-
-    def __init__(self, sink: BinaryIO) -> None:
-        self._sink = sink
-        self._separator = b"[\n"
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        for record in _records(batch):
-            self._sink.write(self._separator + record)
-            self._separator = b",\n"
-
-    def close(self) -> None:
-        self._sink.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
-
-
-class JsonLinesWriter:
-    """An object of JSON on a line of its own per row, each row as soon as it is known."""
-
-    def __init__(self, sink: BinaryIO) -> None:
-        self._sink = sink
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        for record in _records(batch):
-            self._sink.write(record + b"\n")
-
-    def close(self) -> None:
-        pass
-
-
-class CsvWriter:
-    """A header line, then a line per row. Nested values are JSON, nulls are empty, texts are quoted."""
-
-    def __init__(self, sink: BinaryIO, schema: pa.Schema) -> None:
-        self._schema = pa.schema([(field.name, _csv_type(field.type)) for field in schema])
-        self._writer = pyarrow.csv.CSVWriter(pa.PythonFile(sink, "w"), self._schema)
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        columns = [
-            column if column.type == field.type else pa.array([as_text(value) for value in column], pa.string())
-            for column, field in zip(batch.columns, self._schema, strict=True)
-        ]
-        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 class TableWriter:
@@ -143,11 +82,11 @@ class TableWriter:
         self._sink.write(text.getvalue().encode("utf-8", "replace"))
 
 
-class _ArrowWriter:
+class _ParquetWriter:
     """What pyarrow writes itself."""
 
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
+    def __init__(self, sink: BinaryIO, schema: pa.Schema) -> None:
+        self._writer = pyarrow.parquet.ParquetWriter(pa.PythonFile(_Counted(sink), "w"), schema)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._writer.write_batch(batch)
@@ -178,59 +117,6 @@ class _Counted:
 
     def close(self) -> None:
         self.closed = True
-
-
-def _records(batch: pa.RecordBatch) -> Iterator[bytes]:
-    """A JSON object per row."""
-    columns = [[plain(value) for value in column] for column in batch.columns]
-    for row in zip(*columns, strict=True):
-        record = dict(zip(batch.schema.names, row, strict=True))
-        yield json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
-
-
-def plain(value: Any) -> Any:
-    """A pyarrow scalar as what JSON knows."""
-    if not value.is_valid:
-        return None
-    kind = value.type
-    if pa.types.is_dictionary(kind) or pa.types.is_union(kind):
-        return plain(value.value)
-    if pa.types.is_timestamp(kind):
-        return iso_time(value.cast(pa.timestamp("ns")).value, utc=kind.tz is not None)
-    if pa.types.is_struct(kind):
-        return {kind.field(i).name: plain(value[i]) for i in range(kind.num_fields)}
-    if pa.types.is_map(kind):
-        return [[plain(entry[0]), plain(entry[1])] for entry in value.values or ()]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return [plain(item) for item in value.values]
-    if pa.types.is_duration(kind):
-        return value.value
-    python = value.as_py()
-    if isinstance(python, bytes):
-        return base64.b64encode(python).decode()
-    if isinstance(python, float) and not math.isfinite(python):
-        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(python)]
-    return python if isinstance(python, bool | int | float | str) else str(python)
-
-
-def as_text(value: Any) -> str | None:
-    """A pyarrow scalar as one text; None for null."""
-    known = plain(value)
-    if known is None or isinstance(known, str):
-        return known
-    return json.dumps(known, ensure_ascii=False)
-
-
-def iso_time(nanoseconds: int, *, utc: bool) -> str:
-    """ISO 8601 with nine digits. Arrow's own text, since Python's times end at microseconds."""
-    text = str(pa.scalar(nanoseconds, pa.timestamp("ns")).cast(pa.string())).replace(" ", "T")
-    return f"{text}Z" if utc else text
-
-
-def _csv_type(kind: Any) -> Any:
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind):
-        return kind
-    return pa.string()
 
 
 def _count_line(rows: int, shown: int) -> str:

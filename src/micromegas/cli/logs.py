@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from micromegas.cli.connection import Connection, connected
 from micromegas.cli.errors import CliError
-from micromegas.cli.formats import iso_time, writer_for
+from micromegas.cli.formats import writer_for
 from micromegas.cli.levels import level_name, level_number, level_style
 from micromegas.cli.literals import all_of, containing, time_literal
 from micromegas.cli.process_lookup import KnownProcess, known_process
@@ -24,6 +24,7 @@ from micromegas.cli.rows import chosen_format, write_table
 from micromegas.cli.times import parse_time
 from micromegas.client import Client, ServerUnreachable
 from micromegas.client.sql_literal import text_literal
+from micromegas.wire.row_formats import iso_time
 
 _COLUMNS = """process_id, exe, time, level, target, msg,
     jsonb_format_json(properties) AS properties, insert_time"""

@@ -12,13 +12,13 @@ import pyarrow as pa
 from micromegas.cli.chart import framed
 from micromegas.cli.connection import Connection, connected
 from micromegas.cli.errors import CliError
-from micromegas.cli.formats import iso_time
 from micromegas.cli.literals import all_of, containing, time_literal
 from micromegas.cli.process_lookup import known_process
 from micromegas.cli.rows import chosen_format, write_table
 from micromegas.cli.times import parse_time
 from micromegas.client import Client
 from micromegas.client.sql_literal import text_literal
+from micromegas.wire.row_formats import iso_time
 
 _DEFAULT_BEGIN = "1h"
 _HEIGHT = 12

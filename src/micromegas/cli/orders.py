@@ -10,12 +10,12 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from micromegas.cli.connection import Connection, connected
-from micromegas.cli.formats import iso_time
 from micromegas.cli.progress import progress
 from micromegas.cli.rows import write_rows
 from micromegas.cli.times import parse_time
 from micromegas.client.sql_literal import text_literal
 from micromegas.wire import rfc3339_text
+from micromegas.wire.row_formats import iso_time
 
 _PIECE_SECONDS = 3600
 

@@ -37,7 +37,8 @@ def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
     except LakeError as error:
         raise CliError(f"{_one_line(error)}; check --lake, --database-url and --object-store") from None
     except ListenError as error:
-        raise CliError(f"{error}; is it running already? other ports: --http-port, --flight-port, --pg-port") from None
+        ports = "--http-port, --flight-port, --api-port, --pg-port"
+        raise CliError(f"{error}; is it running already? other ports: {ports}") from None
     except (PolicyError, ShadowError, OSError) as error:
         raise CliError(_one_line(error)) from None
 

@@ -12,6 +12,7 @@ from micromegas.cli.errors import CliError
 from micromegas.config import (
     DaemonSettings,
     FlightSettings,
+    HttpSettings,
     IngestSettings,
     LakeSettings,
     PostgresSettings,
@@ -46,6 +47,7 @@ class ServiceFlags:
     object_store: str | None = None
     http_port: int | None = None
     flight_port: int | None = None
+    api_port: int | None = None
     memory_limit_mb: int | None = None
     query_memory_limit_mb: int | None = None
     retention_days: int | None = None
@@ -82,12 +84,17 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
                 tls_certificate=flags.tls_certificate,
                 tls_key=flags.tls_key,
             )
+        http = None
+        if flags.api_port is not None:
+            http = HttpSettings(host=flags.host, port=flags.api_port, api_keys=keys, admins=admins)
         daemon = None
         if flags.daemon:
             daemon = daemon_settings(flags)
     except ValueError as error:
         raise CliError(str(error)) from None
-    return NodeSettings(lake=lake, query=query, ingest=ingest, flight=flight, postgres=postgres, daemon=daemon)
+    return NodeSettings(
+        lake=lake, query=query, ingest=ingest, flight=flight, http=http, postgres=postgres, daemon=daemon
+    )
 
 
 def query_settings(flags: ServiceFlags) -> QuerySettings:

@@ -6,6 +6,7 @@ may read the environment, and no secret may appear in a `repr`.
 
 from micromegas.config.daemon import DaemonSettings
 from micromegas.config.flight import FlightSettings
+from micromegas.config.http import HttpSettings
 from micromegas.config.ingest import ApiKey, IngestSettings, parse_admins, parse_api_keys
 from micromegas.config.lake import LakeSettings
 from micromegas.config.postgres import PostgresSettings
@@ -16,6 +17,7 @@ __all__ = [
     "ApiKey",
     "DaemonSettings",
     "FlightSettings",
+    "HttpSettings",
     "IngestSettings",
     "LakeSettings",
     "PostgresSettings",

@@ -1,5 +1,5 @@
-"""One server process: any of the roles ingestion, Flight SQL, PostgreSQL gateway and daemon over one lake, in one event
-loop. Owns their order of start and stop; installs no signal handlers and reads no environment."""
+"""One server process: any of the roles ingestion, Flight SQL, HTTP, PostgreSQL gateway and daemon over one lake, in one
+event loop. Owns their order of start and stop; installs no signal handlers and reads no environment."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from micromegas.config import (
     DaemonSettings,
     FlightSettings,
+    HttpSettings,
     IngestSettings,
     LakeSettings,
     PostgresSettings,
@@ -22,6 +23,8 @@ from micromegas.ingest import IngestServer
 from micromegas.lake import Lake, Replication
 from micromegas.query import QueryEngine
 from micromegas.serve.flight.server import FlightServer
+from micromegas.serve.http.app import QueryApi
+from micromegas.serve.http.listener import Listener
 from micromegas.serve.postgres.server import PostgresServer
 from micromegas.serve.query_engine import query_engine
 
@@ -34,6 +37,7 @@ class NodeSettings:
     query: QuerySettings = field(default_factory=QuerySettings)
     ingest: IngestSettings | None = None
     flight: FlightSettings | None = None
+    http: HttpSettings | None = None
     postgres: PostgresSettings | None = None
     daemon: DaemonSettings | None = None
 
@@ -80,7 +84,7 @@ class Node:
         addresses: dict[str, str] = {}
         lake = await asyncio.to_thread(Lake.open, settings.lake)
         self._stack.push_async_callback(asyncio.to_thread, lake.close)
-        if settings.flight is not None or settings.postgres is not None or settings.daemon is not None:
+        if (settings.flight, settings.http, settings.postgres, settings.daemon) != (None, None, None, None):
             engine = await asyncio.to_thread(query_engine, lake, settings.query)
             self._stack.push_async_callback(asyncio.to_thread, engine.close)
             addresses |= await self._start_with(engine, lake)
@@ -104,6 +108,10 @@ class Node:
             flight = FlightServer(engine, settings.flight, self._version, time.monotonic, Replication(lake))
             await self._listen("flight sql", settings.flight, flight)
             addresses["queries"] = f"grpc://{settings.flight.host}:{flight.port}"
+        if settings.http is not None:
+            http = Listener(QueryApi(engine, settings.http, lake.clock), settings.http)
+            await self._listen("http", settings.http, http)
+            addresses["api"] = f"http://{settings.http.host}:{http.port}"
         if settings.postgres is not None:
             gateway = PostgresServer(engine, settings.postgres)
             await self._listen("postgresql gateway", settings.postgres, gateway)
@@ -113,8 +121,8 @@ class Node:
     async def _listen(
         self,
         role: str,
-        settings: IngestSettings | FlightSettings | PostgresSettings,
-        server: IngestServer | FlightServer | PostgresServer,
+        settings: IngestSettings | FlightSettings | HttpSettings | PostgresSettings,
+        server: IngestServer | FlightServer | Listener | PostgresServer,
     ) -> None:
         try:
             await server.start()

@@ -1,0 +1,84 @@
+"""Forms of an answer: which one a request asks for, how rows are written, and how a reader sees that one broke off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from micromegas.serve.http.problem import Problem
+from micromegas.wire.row_formats import ArrowWriter, CsvWriter, JsonLinesWriter, JsonWriter, RowWriter, Sink
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """A media type, and what writes it."""
+
+    media_type: str
+    writer: Callable[[Sink, pa.Schema], RowWriter]
+
+
+JSON = AnswerFormat("application/json", lambda sink, _schema: JsonWriter(sink))
+FORMATS = (
+    JSON,
+    AnswerFormat("application/x-ndjson", lambda sink, _schema: JsonLinesWriter(sink)),
+    AnswerFormat("text/csv", CsvWriter),
+    AnswerFormat("application/vnd.apache.arrow.stream", ArrowWriter),
+)
+"""The first is what a request gets that doesn't mind."""
+
+
+def format_for(accept: str | None) -> AnswerFormat:
+    """What the header `accept` likes best; a `Problem` when it takes none of ours."""
+    best: tuple[float, AnswerFormat] | None = None
+    for entry in (accept or "*/*").split(","):
+        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
+        quality = _quality(parameters)
+        for form in FORMATS:
+            group = form.media_type.partition("/")[0]
+            if kind in (form.media_type, f"{group}/*", "*/*") and quality > 0 and (best is None or quality > best[0]):
+                best = (quality, form)
+                break
+    if best is None:
+        offered = ", ".join(form.media_type for form in FORMATS)
+        raise Problem(406, "not_acceptable", f"accept: answers are offered as {offered}")
+    return best[1]
+
+
+def _quality(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+class Buffer:
+    """What was written since it was last taken; a sink for writers, also for Arrow's."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self._parts.append(bytes(data))
+        self.size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+    def take(self) -> bytes:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self.size = 0
+        return data

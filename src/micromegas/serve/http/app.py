@@ -1,0 +1,271 @@
+"""The ASGI application: routes, sign-in, and the boundary at which every failure becomes a status and a clean text.
+
+Contains no query logic. An answer that breaks off ends with its connection: readers must never take it for a whole one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import pyarrow as pa
+
+from micromegas.config import HttpSettings
+from micromegas.query import QueryError, QueryRequest, QueryStream
+from micromegas.serve.api_keys import ApiKeys, presented_key
+from micromegas.serve.flight.edge_types import EdgeConverter
+from micromegas.serve.http.answer_formats import JSON, AnswerFormat, Buffer, format_for
+from micromegas.serve.http.problem import Header, Problem, invalid
+from micromegas.serve.http.query_body import read_gateway_query, read_query
+from micromegas.serve.http.trace import TraceFile
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """What is needed of `micromegas.query.engine.QueryEngine`."""
+
+    async def execute(self, request: QueryRequest) -> QueryStream: ...
+
+
+class _Gone(Exception):
+    """The caller has left: nobody waits for an answer."""
+
+
+class QueryApi:
+    """`POST /api/query`, `GET /api/perfetto/{process}`, `GET /health`, and what the original's HTTP gateway has:
+    `POST /gateway/query`, `GET /gateway/health`. `clock` gives ns since the epoch."""
+
+    def __init__(self, engine: Engine, settings: HttpSettings, clock: Callable[[], int]) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._clock = clock
+        self._keys = ApiKeys(settings.api_keys)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = _Exchange(scope, receive, send, self._settings)
+        try:
+            await self._answer(exchange)
+        except _Gone:
+            await exchange.abort()
+        except Problem as problem:
+            await exchange.refuse(problem)
+        except QueryError as error:
+            await exchange.refuse(Problem.of_query(error))
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        # a Rust panic arrives as a BaseException that is no Exception
+        except BaseException:
+            reference = uuid.uuid4().hex[:12]
+            _log.exception("http request failed (%s)", reference)
+            await exchange.refuse(Problem(500, "internal", f"internal error, see the server's log at {reference}"))
+
+    async def _answer(self, exchange: _Exchange) -> None:
+        path = exchange.path
+        if path == "/health":
+            exchange.require("GET", "HEAD")
+            await exchange.send_whole(b"", "text/plain")
+        elif path == "/gateway/health":
+            exchange.require("GET", "HEAD")
+            now = datetime.fromtimestamp(self._clock() / 1e9, UTC).isoformat()
+            await exchange.send_whole(json.dumps({"status": "healthy", "timestamp": now}).encode(), JSON.media_type)
+        elif path == "/api/query":
+            exchange.require("POST")
+            administers = self._signed_in(exchange)
+            form = format_for(exchange.header("accept"))
+            request = read_query(await exchange.json_body(), self._clock(), administers)
+            await self._send_rows(exchange, request, form)
+        elif path == "/gateway/query":
+            exchange.is_gateway = True
+            exchange.require("POST")
+            administers = self._signed_in(exchange)
+            await self._send_rows(exchange, read_gateway_query(await exchange.json_body(), administers), JSON)
+        elif path.startswith("/api/perfetto/"):
+            exchange.require("GET")
+            self._signed_in(exchange)
+            trace = TraceFile.of(path.removeprefix("/api/perfetto/"), exchange.parameters(), self._clock())
+            await self._send_trace(exchange, trace)
+        else:
+            raise Problem(404, "not_found", "no such path: there are /api/query, /api/perfetto/PROCESS and /health")
+
+    def _signed_in(self, exchange: _Exchange) -> bool:
+        """Whether the caller administers; a `Problem` for who may not ask at all."""
+        name = self._keys.name_of(presented_key(exchange.header("authorization") or ""))
+        if self._keys and name is None:
+            text = "a valid api key is needed: authorization: Bearer <key>"
+            raise Problem(401, "unauthenticated", text, (b"www-authenticate", b"Bearer"))
+        return not self._settings.admins or name in self._settings.admins
+
+    async def _send_rows(self, exchange: _Exchange, request: QueryRequest, form: AnswerFormat) -> None:
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            stream = await self._engine.execute(request)
+            try:
+                converter = EdgeConverter(stream.schema, preserve_dictionary=False)
+                buffer = Buffer()
+                writer = form.writer(buffer, converter.schema)
+                async for batch in stream:
+                    for part in converter.convert(batch):
+                        # takes milliseconds, in which the event loop would serve nobody
+                        await asyncio.to_thread(writer.write, part)
+                        yield buffer.take()
+                writer.close()
+                yield buffer.take()
+            except pa.ArrowException as error:
+                raise invalid(f"the result can't be sent: {error}") from None
+            finally:
+                await stream.aclose()
+
+        await exchange.send_pieces(pieces(), form.media_type)
+
+    async def _send_trace(self, exchange: _Exchange, trace: TraceFile) -> None:
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            stream = await self._engine.execute(trace.request())
+            try:
+                async for batch in stream:
+                    for chunk in batch.column("chunk_data"):
+                        yield chunk.as_py()
+            finally:
+                await stream.aclose()
+
+        name = f'attachment; filename="{trace.process_id}.perfetto-trace"'
+        await exchange.send_pieces(pieces(), "application/octet-stream", (b"content-disposition", name.encode()))
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: HttpSettings) -> None:
+        self.path: str = scope["path"]
+        self.is_gateway = False
+        """Whether errors are told as the original's gateway does: as plain text."""
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._settings = settings
+        self._has_begun = False
+        # of a repeated header the last counts
+        self._headers = dict(scope["headers"])
+
+    def header(self, name: str) -> str | None:
+        value = self._headers.get(name.encode())
+        return None if value is None else value.decode("latin-1")
+
+    def parameters(self) -> dict[str, str]:
+        """Parameters of the query string; a `Problem` for one that is given twice."""
+        given = parse_qs(self._scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        for name, values in given.items():
+            if len(values) > 1:
+                raise invalid(f"{name[:100]} is given {len(values)} times")
+        return {name: values[0] for name, values in given.items()}
+
+    def require(self, *methods: str) -> None:
+        """A `Problem` unless the request's method is one of these."""
+        if self._scope["method"] not in methods:
+            allowed = ", ".join(methods)
+            raise Problem(405, "method", f"only {allowed} is allowed here", (b"allow", allowed.encode()))
+
+    async def json_body(self) -> bytes:
+        """The whole body, which must say that it is JSON: pages of other sites can't send that from a browser without
+        being allowed to, and nobody allows them."""
+        kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Problem(415, "media_type", "the body must be JSON: content-type: application/json")
+        limit = self._settings.max_body_bytes
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise _Gone
+                    body += message.get("body", b"")
+                    if len(body) > limit:
+                        raise Problem(413, "too_large", f"the body is longer than {limit} bytes")
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise Problem(408, "timeout", "the body did not arrive in time", (b"connection", b"close")) from None
+
+    async def send_whole(self, body: bytes, media_type: str, *headers: Header, status: int = 200) -> None:
+        """An answer of known length."""
+        await self._start(status, media_type, (b"content-length", str(len(body)).encode()), *headers)
+        await self._write(body, more=False)
+
+    async def send_pieces(self, pieces: AsyncGenerator[bytes, None], media_type: str, *headers: Header) -> None:
+        """An answer in pieces as they come; in one, with its length, when it isn't long. Ends the pieces early when the
+        caller leaves."""
+        work = asyncio.ensure_future(self._send_pieces(pieces, media_type, *headers))
+        leaving = asyncio.ensure_future(self._until_disconnected())
+        try:
+            await asyncio.wait([work, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise _Gone
+            work.result()
+        finally:
+            for task in (work, leaving):
+                task.cancel()
+            await asyncio.wait([work, leaving])
+
+    async def refuse(self, problem: Problem) -> None:
+        """The problem as an answer; where one has begun, all that can be told is that it broke off."""
+        if self._has_begun:
+            _log.warning("an answer of %s broke off: %s", self.path, problem.message)
+            await self.abort()
+            return
+        if self.is_gateway:
+            body, kind = problem.message.encode("utf-8", "replace"), "text/plain; charset=utf-8"
+        else:
+            text = json.dumps({"code": problem.code, "message": problem.message}, ensure_ascii=False)
+            body, kind = text.encode("utf-8", "replace"), JSON.media_type
+        with suppress(_Gone):
+            await self.send_whole(body, kind, *problem.headers, status=problem.status)
+
+    async def abort(self) -> None:
+        """Ends the connection, whatever was still to be sent."""
+        self._scope["state"]["transport"].abort()
+        await self._until_disconnected()
+
+    async def _send_pieces(self, pieces: AsyncGenerator[bytes, None], media_type: str, *headers: Header) -> None:
+        held = bytearray()
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if self._has_begun:
+                    await self._write(piece, more=True)
+                    continue
+                held += piece
+                if len(held) > self._settings.whole_bytes:
+                    await self._start(200, media_type, *headers)
+                    await self._write(bytes(held), more=True)
+                    held.clear()
+        if self._has_begun:
+            await self._write(b"", more=False)
+        else:
+            await self.send_whole(bytes(held), media_type, *headers)
+
+    async def _start(self, status: int, media_type: str, *headers: Header) -> None:
+        self._has_begun = True
+        fixed = [(b"content-type", media_type.encode()), (b"cache-control", b"no-store")]
+        await self._send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+
+    async def _write(self, body: bytes, *, more: bool) -> None:
+        try:
+            async with asyncio.timeout(self._settings.write_timeout_s):
+                await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        except TimeoutError:
+            _log.warning("a reader of %s took nothing for %g s", self.path, self._settings.write_timeout_s)
+            raise _Gone from None
+
+    async def _until_disconnected(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

@@ -1,0 +1,112 @@
+"""HTTP/1.1 connections for an ASGI application, inside a running event loop. Installs no signal handlers.
+
+uvicorn reads and writes the protocol; who may wait how long, and how it ends, is said here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from micromegas.config import HttpSettings
+
+BACKLOG = 1024
+KEEP_ALIVE_S = 75
+MAX_HEADER_BYTES = 64 * 1024
+
+
+class Listener:
+    """`await start()` listens (`port` is then the bound port), `await stop()` lets running requests finish first."""
+
+    def __init__(self, app: Any, settings: HttpSettings) -> None:
+        self._settings = settings
+        self._state = ServerState()
+        self._server: asyncio.Server | None = None
+        self.port = settings.port
+        self._config = uvicorn.Config(
+            app,
+            http=H11Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=settings.max_calls,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+
+    async def start(self) -> None:
+        """Raises `OSError` when the address can't be had."""
+        self._config.load()
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+
+        def connection() -> _Connection:
+            return _Connection(self._config, self._state, {}, loop, header_timeout_s=settings.header_timeout_s)
+
+        self._server = await loop.create_server(connection, settings.host, settings.port, backlog=BACKLOG)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Takes no more requests, waits for the running ones for `drain_timeout_s`, then breaks them off."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks, timeout=self._settings.drain_timeout_s)
+        for task in list(self._state.tasks):
+            task.cancel()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        await self._server.wait_closed()
+        self._server = None
+
+
+class _Connection(H11Protocol):
+    """Gives up on headers that don't come, and hands its transport to the application (`scope["state"]`), which may
+    have to break an answer off: what simply ended would pass for a whole one."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        header_timeout_s: float,
+    ) -> None:
+        super().__init__(config, server_state, app_state, loop)
+        self._header_timeout_s = header_timeout_s
+        self._waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
+        super().connection_made(transport)
+        self.app_state = {"transport": transport}
+        self._waiting = self.loop.call_later(self._header_timeout_s, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_asking = self.cycle is not None and not self.cycle.response_complete
+        if is_asking:
+            self._stop_waiting()
+        elif self._waiting is None and not self.transport.is_closing():
+            self._waiting = self.loop.call_later(self._header_timeout_s, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None

@@ -1,0 +1,373 @@
+"""Queries over HTTP, against an engine over plain tables: forms of answers, refusals, readers that leave or stall."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import http.client
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from serve.conftest import RunningApi, TableEngine, wait_until
+
+from micromegas.config import ApiKey, HttpSettings
+
+ARROW = "application/vnd.apache.arrow.stream"
+MANY = "SELECT n, pad FROM wide"
+LONG = f"{MANY} UNION ALL {MANY} UNION ALL {MANY} UNION ALL {MANY}"
+HEAD = b"POST /api/query HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
+StartApi = Callable[..., RunningApi]
+
+
+@pytest.fixture
+def start_api() -> Iterator[StartApi]:
+    """Starts servers with given settings on free ports."""
+    running: list[RunningApi] = []
+
+    def start(**settings: Any) -> RunningApi:
+        running.append(RunningApi(HttpSettings(**{"port": 0, "drain_timeout_s": 0.0, **settings})))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_api() -> Iterator[RunningApi]:
+    running = RunningApi(HttpSettings(port=0, drain_timeout_s=0.0))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def api(shared_api: RunningApi) -> RunningApi:
+    shared_api.engine.requests.clear()
+    shared_api.engine.closed.clear()
+    shared_api.engine.waiting.clear()
+    return shared_api
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def rows(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def problem(self) -> tuple[int, str]:
+        """Status and code; the text must be clean."""
+        told = json.loads(self.body)
+        assert set(told) == {"code", "message"}
+        for trace in ("Traceback", ".py", ".rs", "/home"):
+            assert trace not in told["message"]
+        return self.status, told["code"]
+
+    @property
+    def message(self) -> str:
+        text: str = json.loads(self.body)["message"]
+        return text
+
+
+def call(api: RunningApi, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, named)
+        response = connection.getresponse()
+        return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
+def post(api: RunningApi, document: Any, path: str = "/api/query", **headers: str) -> Reply:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return call(api, "POST", path, body, **{"content_type": "application/json", **headers})
+
+
+def connected(api: RunningApi, document: Any, *, window: int | None = None) -> socket.socket:
+    """A raw connection over which a query was sent."""
+    raw = socket.socket()
+    if window is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    raw.connect(("127.0.0.1", api.port))
+    body = json.dumps(document).encode()
+    head = (
+        f"POST /api/query HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    raw.sendall(head.encode() + body)
+    return raw
+
+
+def test_rows_as_json(api: RunningApi) -> None:
+    reply = post(api, {"sql": "SELECT time, word, text, value, nested, listed FROM events ORDER BY time"})
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert reply.headers["content-length"] == str(len(reply.body))
+    assert [row["time"] for row in reply.rows][2:4] == [
+        "2001-09-09T01:46:40.000000000Z",
+        "2001-09-09T01:46:40.000000001Z",
+    ]
+    assert [row["word"] for row in reply.rows] == ["zero", "öne ☃", None, "öne ☃", "zero"]
+    assert [row["value"] for row in reply.rows] == [1.5, None, "Infinity", -0.0, 1e300]
+    assert reply.rows[0]["nested"] == {"word": "zero", "number": 1}
+    assert post(api, {"sql": "SELECT n FROM wide WHERE n < 0"}).body == b"[]\n"
+
+
+def test_every_form_holds_the_same_rows(api: RunningApi) -> None:
+    query = {"sql": "SELECT time, text, value FROM events ORDER BY time"}
+    rows = post(api, query).rows
+    lines = post(api, query, accept="application/x-ndjson").body.splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    with pa.ipc.open_stream(post(api, query, accept=ARROW).body) as reader:
+        table = reader.read_all()
+    assert table["text"].to_pylist() == [row["text"] for row in rows]
+    reply = post(api, query, accept="text/csv;q=0.9, text/html")
+    assert reply.headers["content-type"] == "text/csv"
+    records = list(csv.DictReader(io.StringIO(reply.body.decode())))
+    assert [record["time"] for record in records] == [row["time"] for row in rows]
+    assert [record["text"] or None for record in records] == [row["text"] or None for row in rows]
+
+
+def test_long_answers_come_in_pieces(api: RunningApi) -> None:
+    for accept, count in (
+        ("application/json", lambda body: len(json.loads(body))),
+        (ARROW, lambda body: pa.ipc.open_stream(body).read_all().num_rows),
+        ("text/csv", lambda body: body.count(b"\n") - 1),
+    ):
+        reply = post(api, {"sql": MANY}, accept=accept)
+        assert reply.headers.get("transfer-encoding") == "chunked"
+        assert count(reply.body) == 200_000
+
+
+def test_what_a_request_says_reaches_the_engine(api: RunningApi) -> None:
+    reply = post(
+        api,
+        {
+            "sql": "SELECT n FROM wide WHERE n >= ? AND pad <> ? ORDER BY n",
+            "begin": "2023-11-14T22:13:20.000000001Z",
+            "end": 1_700_000_000_000_000_002,
+            "limit": 2,
+            "parameters": [7, "it's"],
+        },
+    )
+    assert reply.rows == [{"n": 7}, {"n": 8}]
+    (request,) = api.engine.requests
+    assert (request.begin, request.end, request.limit) == (1_700_000_000_000_000_001, 1_700_000_000_000_000_002, 2)
+    assert request.administers
+    before = time.time_ns()
+    assert post(api, {"sql": "SELECT $b + $a AS c", "parameters": {"a": 1, "b": 2}, "begin": "-1h"}).rows == [{"c": 3}]
+    assert abs(api.engine.requests[-1].begin - before + 3_600_000_000_000) < 600_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        (b"", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"\xff{}", "no JSON"),
+        ([], "no JSON object"),
+        ({}, "sql"),
+        ({"sql": "  "}, "sql"),
+        ({"sql": 7}, "sql"),
+        ({"sql": "SELECT '\ud800'"}, "surrogate"),
+        ({"sql": "SELECT 1", "lmit": 3}, "unknown 'lmit'"),
+        ({"sql": "SELECT 1", "limit": -1}, "limit"),
+        ({"sql": "SELECT 1", "limit": True}, "limit"),
+        ({"sql": "SELECT 1", "begin": "yesterday"}, "begin: yesterday"),
+        ({"sql": "SELECT 1", "end": [1]}, "end: not a time"),
+        ({"sql": "SELECT $1", "parameters": []}, "1 parameters"),
+        ({"sql": "SELECT $a", "parameters": {"b": 1}}, "parameters are a; given are b"),
+        ({"sql": "SELECT $1", "parameters": "x"}, "an array or an object"),
+        ({"sql": "SELECT $1", "parameters": [{}]}, "no type"),
+        ({"sql": "SELECT $1", "parameters": [10**30]}, "parameter 1"),
+        ({"sql": "SELECT ?, $1", "parameters": [1]}, "mixes"),
+        ({"sql": "SELECT nothing FROM events"}, "nothing"),
+    ],
+)
+def test_bad_requests_are_told_what_is_wrong(api: RunningApi, document: Any, text: str) -> None:
+    reply = post(api, document)
+    assert reply.problem == (400, "invalid")
+    assert text in reply.message
+    assert post(api, {"sql": "SELECT 1 AS one"}).rows == [{"one": 1}]
+
+
+@pytest.mark.parametrize(
+    ("sql", "status", "code"),
+    [
+        ("SELECT 'fail_unimplemented_3'", 501, "unimplemented"),
+        ("SELECT 'fail_exhausted_3'", 422, "exhausted"),
+        ("SELECT 'fail_internal_2000'", 500, "internal"),
+        ("SELECT 'exhaust_midway'", 422, "exhausted"),
+        ("SELECT 'bug'", 500, "internal"),
+        ("SELECT 'panic'", 500, "internal"),
+        ("SELECT 'panic_midway'", 500, "internal"),
+    ],
+)
+def test_failures_have_a_status_of_their_own(api: RunningApi, sql: str, status: int, code: str) -> None:
+    assert post(api, {"sql": sql}).problem == (status, code)
+
+
+def test_what_is_not_offered(api: RunningApi) -> None:
+    assert call(api, "GET", "/api/query").problem == (405, "method")
+    assert call(api, "GET", "/api/query").headers["allow"] == "POST"
+    assert call(api, "OPTIONS", "/api/query").problem == (405, "method")
+    assert call(api, "GET", "/nothing").problem == (404, "not_found")
+    assert post(api, {"sql": "SELECT 1"}, content_type="text/plain").problem == (415, "media_type")
+    assert post(api, {"sql": "SELECT 1"}, accept="image/png").problem == (406, "not_acceptable")
+    assert call(api, "GET", "/health").status == 200
+    assert call(api, "HEAD", "/health").status == 200
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "text/csv", ARROW])
+def test_an_answer_that_breaks_off_is_never_taken_for_a_whole_one(api: RunningApi, accept: str) -> None:
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        post(api, {"sql": f"{LONG} -- exhaust_late"}, accept=accept)
+    assert post(api, {"sql": "SELECT 1 AS one"}).rows == [{"one": 1}]
+
+
+def test_a_reader_that_leaves_ends_its_query(api: RunningApi) -> None:
+    raw = connected(api, {"sql": "SELECT 'wait_for_ever'"})
+    wait_until(api.engine.waiting.is_set)
+    assert not api.engine.closed.is_set()
+    raw.close()
+    wait_until(api.engine.closed.is_set)
+
+
+def test_a_reader_that_stalls_is_disconnected(start_api: StartApi) -> None:
+    api = start_api(write_timeout_s=0.5)
+    raw = connected(api, {"sql": LONG}, window=4096)
+    wait_until(api.engine.closed.is_set)
+    raw.settimeout(60)
+    response = http.client.HTTPResponse(raw)
+    response.begin()
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        response.read()
+    raw.close()
+
+
+def test_requests_that_never_end_are_given_up(start_api: StartApi) -> None:
+    api = start_api(header_timeout_s=0.2, body_timeout_s=0.2)
+    for text in (b"", b"POST /api/qu", b"POST /api/query HTTP/1.1\r\nhost: x\r\n"):
+        with socket.create_connection(("127.0.0.1", api.port), timeout=60) as raw:
+            raw.sendall(text)
+            with suppress(ConnectionResetError):
+                assert raw.recv(100) == b""
+    with socket.create_connection(("127.0.0.1", api.port), timeout=60) as raw:
+        raw.sendall(HEAD + b"9\r\n\r\n{")
+        assert b" 408 " in raw.recv(100)
+
+
+def test_bodies_and_headers_have_limits(start_api: StartApi) -> None:
+    api = start_api(max_body_bytes=1000)
+    assert post(api, {"sql": "SELECT 1 --" + "x" * 1000}).problem == (413, "too_large")
+    with socket.create_connection(("127.0.0.1", api.port), timeout=60) as raw:
+        raw.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nx-long: " + b"y" * 100_000)
+        assert b" 400 " in raw.recv(100)
+    with socket.create_connection(("127.0.0.1", api.port), timeout=60) as raw:
+        raw.sendall(b"\x16\x03\x01 garbage\r\n\r\n")
+        assert b" 400 " in raw.recv(100)
+    assert post(api, {"sql": "SELECT 1 AS one"}).rows == [{"one": 1}]
+
+
+def test_calls_at_once_have_a_limit(start_api: StartApi) -> None:
+    api = start_api(max_calls=2)
+    raw = connected(api, {"sql": "SELECT 'wait_for_ever'"})
+    wait_until(api.engine.waiting.is_set)
+    assert call(api, "GET", "/health").status == 503
+    raw.close()
+    wait_until(lambda: call(api, "GET", "/health").status == 200)
+
+
+def test_keys(start_api: StartApi) -> None:
+    keys = (ApiKey("ann", "k-1"), ApiKey("ops", "k-2"))
+    api = start_api(api_keys=keys, admins=frozenset({"ops"}))
+    query = {"sql": "SELECT 1 AS one"}
+    basic = base64.b64encode(b"ann:k-1").decode()
+    for wrong in ("", "Bearer k-3", "Bearer", "Basic !", "k-1"):
+        reply = post(api, query, authorization=wrong)
+        assert reply.problem == (401, "unauthenticated")
+        assert reply.headers["www-authenticate"] == "Bearer"
+        assert call(api, "GET", f"/api/perfetto/{'0' * 32}", authorization=wrong).status == 401
+    assert not api.engine.requests
+    for right, administers in ((f"Basic {basic}", False), ("Bearer k-1", False), ("Bearer k-2", True)):
+        assert post(api, query, authorization=right).status == 200
+        assert api.engine.requests[-1].administers == administers
+    assert call(api, "GET", "/health").status == 200
+
+
+def test_the_gateway_of_the_original(api: RunningApi) -> None:
+    path = "/gateway/query"
+    times = {"time_range_begin": "2023-11-14T22:13:20Z", "time_range_end": "2023-11-14T23:13:20+01:00"}
+    assert post(api, {"sql": "SELECT 1 AS one", **times}, path).rows == [{"one": 1}]
+    assert api.engine.requests[-1].begin == api.engine.requests[-1].end == 1_700_000_000_000_000_000
+    assert post(api, {"sql": "SELECT n FROM wide WHERE n < 0;"}, path).rows == []
+    for document, text in (
+        ({"sql": "SELECT 1", "time_range_begin": "2023-11-14T22:13:20Z"}, b"both"),
+        (
+            {"sql": "SELECT 1", "time_range_begin": "2023-11-15T00:00:00Z", "time_range_end": "2023-11-14T00:00:00Z"},
+            b"after",
+        ),
+        ({"sql": ""}, b"sql"),
+        ({"sql": "SELEC"}, b"SELEC"),
+    ):
+        reply = post(api, document, path)
+        assert (reply.status, reply.headers["content-type"]) == (400, "text/plain; charset=utf-8")
+        assert text in reply.body
+    assert call(api, "GET", "/gateway/health").rows["status"] == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/api/perfetto/no-id", "not the id"),
+        ("/api/perfetto/", "not the id"),
+        (f"/api/perfetto/{'0' * 32}?begin=soon", "begin: soon"),
+        (f"/api/perfetto/{'0' * 32}?type=all", "unknown 'type'"),
+        (f"/api/perfetto/{'0' * 32}?types=all'", "types"),
+        (f"/api/perfetto/{'0' * 32}?begin=1h&begin=2h", "2 times"),
+    ],
+)
+def test_traces_that_cannot_be_are_refused(api: RunningApi, path: str, text: str) -> None:
+    reply = call(api, "GET", path)
+    assert reply.problem == (400, "invalid")
+    assert text in reply.message
+    assert not api.engine.requests
+
+
+def test_stopping_lets_requests_finish(start_api: StartApi) -> None:
+    api = start_api(drain_timeout_s=60)
+    raw = connected(api, {"sql": MANY})
+    wait_until(lambda: bool(api.engine.requests))
+    stopping = threading.Thread(target=lambda: api.call(api.server.stop()))
+    stopping.start()
+    response = http.client.HTTPResponse(raw)
+    response.begin()
+    assert len(json.loads(response.read())) == 200_000
+    stopping.join(60)
+    assert not stopping.is_alive()
+    with pytest.raises(ConnectionRefusedError):
+        call(api, "GET", "/health")
+    raw.close()
+
+
+def test_a_connection_serves_many_requests(api: RunningApi) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
+    for number in range(3):
+        body = json.dumps({"sql": f"SELECT {number} AS n"})
+        connection.request("POST", "/api/query", body, {"content-type": "application/json"})
+        assert json.loads(connection.getresponse().read()) == [{"n": number}]
+    connection.close()
+    assert isinstance(api.engine, TableEngine)
