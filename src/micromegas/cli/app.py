@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from micromegas.cli.administration import add_administration
 from micromegas.cli.errors import INTERRUPTED, READER_LEFT, CliError, missing_extra
 from micromegas.cli.options import AnyApiKey, Format, Json, JsonLines, Profile, Server
 from micromegas.cli.questions import add_questions
@@ -289,7 +290,7 @@ def daemon(
     run_services(flags, os.environ)
 
 
-@app.command()
+@app.command(rich_help_panel="Administration")
 def retention(
     *,
     lake: Lake = None,
@@ -352,7 +353,7 @@ RangeEnd = Annotated[str, typer.Option("--end", help="Insert time up to which, l
 ViewSet = Annotated[str, typer.Argument(help="Such as log_entries.")]
 
 
-@app.command()
+@app.command(rich_help_panel="Administration")
 def materialize(
     *,
     view_set: ViewSet,
@@ -372,7 +373,7 @@ def materialize(
     run_materialize(Connection(server, api_key, profile), view_set, begin, end, delta, again=again, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel="Administration")
 def retire(
     *,
     view_set: ViewSet,
@@ -392,3 +393,4 @@ def retire(
 
 
 add_questions(app)
+add_administration(app)

@@ -15,18 +15,21 @@ from micromegas.client.profiles import load_profile
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The flags as typed. What they don't say, the environment does, or the profile."""
+    """The flags as typed. What they don't say, the environment does (unless it isn't to be used), or the
+    profile."""
 
     server: str | None
     api_key: str | None = field(repr=False)
     profile: str | None
+    uses_environment: bool = True
 
 
 @contextmanager
 def connected(connection: Connection) -> Iterator[Client]:
     """A client, closed at the end; raises `CliError` with the next step for errors of the client within."""
     with told_in_one_line():
-        profile = load_profile(connection.profile, os.environ, Path.home())
+        environment = os.environ if connection.uses_environment else {}
+        profile = load_profile(connection.profile, environment, Path.home())
         address = connection.server or profile.uri
         key = None if connection.api_key is None else StaticTokenAuthProvider(connection.api_key)
         with Client(address, auth_provider=key or profile.static_token(), entrypoint="cli") as client:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from micromegas.cli.errors import CliError
+from micromegas.cli.keys import read_keys
 from micromegas.config import (
+    ApiKey,
     DaemonSettings,
     FlightSettings,
     HttpSettings,
@@ -64,7 +66,7 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
     from micromegas.serve.node import NodeSettings
 
     try:
-        keys = parse_api_keys(environment["MICROMEGAS_API_KEYS"]) if environment.get("MICROMEGAS_API_KEYS") else ()
+        keys = _api_keys(environment)
         admins = parse_admins(environment["MICROMEGAS_ADMINS"]) if environment.get("MICROMEGAS_ADMINS") else frozenset()
         lake = lake_settings(flags, environment)
         query = query_settings(flags)
@@ -95,6 +97,16 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
     return NodeSettings(
         lake=lake, query=query, ingest=ingest, flight=flight, http=http, postgres=postgres, daemon=daemon
     )
+
+
+def _api_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
+    """Those of the variable, or of the file that the other variable names."""
+    text, file = environment.get("MICROMEGAS_API_KEYS"), environment.get("MICROMEGAS_API_KEYS_FILE")
+    if text and file:
+        raise CliError("MICROMEGAS_API_KEYS and MICROMEGAS_API_KEYS_FILE: leave one out")
+    if file:
+        return read_keys(Path(file))
+    return parse_api_keys(text) if text else ()
 
 
 def query_settings(flags: ServiceFlags) -> QuerySettings:

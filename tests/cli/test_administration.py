@@ -1,0 +1,156 @@
+"""keys, replicate and doctor, over two servers: one that anybody may use, and one that wants keys of a file."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.test_commands import assert_one_line_error, run
+from e2e.posting import assert_all_accepted, post_all
+from e2e.recordings import recording
+from e2e.serving import Service, serving
+
+from micromegas.config import LakeSettings
+
+COUNTS = "SELECT count(*) AS n, count(DISTINCT process_id) AS processes, sum(payload_size) AS bytes FROM blocks"
+LOGS = "SELECT process_id, block_id, time, level, target, msg FROM log_entries ORDER BY block_id, time, msg"
+(PROCESS,) = recording("py_encoder").processes
+
+
+def address(service: Service) -> str:
+    return f"grpc://127.0.0.1:{service.flight_port}"
+
+
+def done(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    finished = run(*arguments, **environment)
+    assert finished.returncode == 0, finished.stderr
+    return finished
+
+
+@pytest.fixture(scope="module")
+def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(LakeSettings(lake_dir=tmp_path_factory.mktemp("open") / "lake")) as service:
+        for scenario in ("tiny", "py_encoder"):
+            requests = recording(scenario).requests
+            assert_all_accepted(requests, post_all(service.http_port, requests))
+        yield service
+
+
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "keys.json"
+
+
+@pytest.fixture(scope="module")
+def key(keys_file: Path) -> str:
+    return done("keys", "add", "ops", "--file", str(keys_file)).stdout.decode().strip()
+
+
+@pytest.fixture(scope="module")
+def keyed_server(tmp_path_factory: pytest.TempPathFactory, keys_file: Path, key: str) -> Iterator[Service]:
+    environment = {"MICROMEGAS_API_KEYS_FILE": str(keys_file), "MICROMEGAS_ADMINS": '["ops"]'}
+    settings = LakeSettings(lake_dir=tmp_path_factory.mktemp("keyed") / "lake")
+    with serving(settings, environment=environment, api_key=key) as service:
+        yield service
+
+
+def test_keys_are_made_listed_and_removed(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    at = ("--file", str(file))
+    made = json.loads(done("keys", "add", "ann", *at, "--json").stdout)
+    assert made["name"] == "ann"
+    assert json.loads(file.read_text()) == [made]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(made["key"]) >= 40
+    assert_one_line_error(run("keys", "add", "ann", *at), "ann is there already")
+    other = done("keys", "add", "bob", MICROMEGAS_API_KEYS_FILE=str(file)).stdout.decode().strip()
+    assert other != made["key"]
+    listed = done("keys", "list", *at, "--json").stdout
+    assert json.loads(listed) == [{"name": "ann"}, {"name": "bob"}]
+    done("keys", "remove", "ann", *at)
+    assert json.loads(done("keys", "list", *at, "--json").stdout) == [{"name": "bob"}]
+    assert_one_line_error(run("keys", "remove", "ann", *at), "no key ann")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_sender_gets_its_variables(tmp_path: Path) -> None:
+    arguments = ("keys", "add", "it's", "--file", str(tmp_path / "keys.json"), "--url", "https://lake/x y/")
+    script = done(*arguments).stdout + b'printf "%s\\n" "$MICROMEGAS_TELEMETRY_URL" "$OTEL_EXPORTER_OTLP_HEADERS"'
+    shell = subprocess.run(["sh"], input=script, capture_output=True, check=True, timeout=60)
+    url, headers = shell.stdout.decode().splitlines()
+    assert url == "https://lake/x y"
+    (key,) = json.loads((tmp_path / "keys.json").read_text())
+    assert urllib.parse.unquote(headers) == f"authorization=Bearer {key['key']}"
+    assert_one_line_error(run(*arguments[:2], "x", *arguments[3:], "--shell", "fish"), "--shell fish", "dotenv")
+
+
+def test_a_file_that_holds_no_keys_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    assert_one_line_error(run("keys", "list", "--file", str(file)), str(file), "No such file")
+    file.write_text('[{"name": "x", "secret": "s3cret"}]')
+    lake = ("serve", "--lake", str(tmp_path / "lake"))
+    refused = run(*lake, MICROMEGAS_API_KEYS_FILE=str(file))
+    assert_one_line_error(refused, str(file), "lacks a text name")
+    assert b"s3cret" not in refused.stderr
+    both = run(*lake, MICROMEGAS_API_KEYS_FILE=str(file), MICROMEGAS_API_KEYS="[]")
+    assert_one_line_error(both, "MICROMEGAS_API_KEYS", "leave one out")
+
+
+def replicated(source: Service, target: Service, key: str, *arguments: str) -> dict[str, Any]:
+    command = ("replicate", address(source), address(target), "--to-key", key, "--json")
+    told: dict[str, Any] = json.loads(done(*command, *arguments).stdout)
+    return told
+
+
+def test_a_lake_is_copied_piece_by_piece(open_server: Service, keyed_server: Service, key: str) -> None:
+    refused = run("replicate", address(open_server), address(keyed_server), MICROMEGAS_API_KEY=key)
+    assert_one_line_error(refused, "api key", code=4)  # a key of the environment isn't sent to two servers
+    first = replicated(open_server, keyed_server, key, "--process", PROCESS[:8])
+    assert (first["processes"], first["present"]) == (1, 0)
+    assert first["blocks"] > 0
+    (every,) = open_server.query(COUNTS).to_pylist()
+    rest = replicated(open_server, keyed_server, key)
+    assert rest["present"] == first["blocks"]
+    assert first["blocks"] + rest["blocks"] == every["n"]
+    assert first["payload_bytes"] + rest["payload_bytes"] == every["bytes"] > 0
+    assert keyed_server.query(COUNTS).to_pylist() == [every]
+    assert keyed_server.query(LOGS).equals(open_server.query(LOGS))
+    again = replicated(open_server, keyed_server, key)
+    assert (again["blocks"], again["present"], again["processes"]) == (0, every["n"], 0)
+    nothing = done("replicate", address(open_server), address(keyed_server), "--to-key", key, "--end", "2001-01-01")
+    assert nothing.stdout.startswith(b"0 blocks")
+
+
+def findings(*arguments: str, code: int = 0, **environment: str) -> dict[str, dict[str, str]]:
+    finished = run("doctor", "--json", *arguments, **environment)
+    assert finished.returncode == code, finished.stderr
+    return {row["check"]: row for row in json.loads(finished.stdout)}
+
+
+def test_a_healthy_deployment(open_server: Service, tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    found = findings(
+        *("--url", f"http://127.0.0.1:{open_server.http_port}"),
+        *("--server", address(open_server), "--spool", str(tmp_path / "spool")),
+    )
+    assert {name for name, row in found.items() if row["state"] == "problem"} == set()
+    assert {"ingestion", "queries", "clock", "telemetry", "daemon", "blocks", "senders", "spool"} == found.keys()
+    assert found["telemetry"]["found"].startswith("the newest block came ")
+
+
+def test_what_is_wrong_is_said_with_the_next_step(keyed_server: Service, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{keyed_server.http_port}"
+    found = findings("--url", url, "--server", address(keyed_server), "--lake", str(tmp_path), code=1)
+    assert found["ingestion"]["state"] == "ok"
+    assert found["ingestion key"]["next_step"] == "set MICROMEGAS_INGESTION_API_KEY"
+    assert "MICROMEGAS_API_KEY" in found["queries"]["next_step"]
+    assert found["lake"]["state"] == "problem"
+    nowhere = run("doctor", "--url", "http://127.0.0.1:1", "--server", "grpc://127.0.0.1:1", "--spool", "/nowhere")
+    assert_one_line_error(nowhere, "2 of 2 checks found a problem: ingestion, queries")
+    assert b"micromegas serve" in nowhere.stdout
