@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 import uuid
@@ -26,9 +27,11 @@ from micromegas.daemon.merging import Merging
 from micromegas.daemon.older_partitions import OlderPartitions
 from micromegas.daemon.reduced_partitions import ReducedPartitions
 from micromegas.daemon.retention import Select
+from micromegas.daemon.thread_states import ThreadStates
 from micromegas.lake import Lake, LakeError, LakeUnavailable
 from micromegas.query import Reductions
 from micromegas.query.build_leases import BuildLeases
+from micromegas.query.just_in_time import JustInTime
 from micromegas.views.catalogue import GLOBAL_VIEW_SETS, VIEW_SETS
 from micromegas.views.view_set import ViewSet
 
@@ -39,6 +42,8 @@ MERGE_TICKS = {"minute": 5, "hour": 30, "day": 60}
 BACKLOG_TICKS = 10
 # And between two looks for partitions of older schemas, which can wait for everything else.
 OLDER_TICKS = 10
+# And between two looks for threads whose spans nobody asked for since long.
+THREAD_TICKS = 60
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +108,10 @@ class Daemon:
         jobs.append(Job("housekeeping", housekeeping, self._settings.sweep_interval_s, cleaner.run))
         older = OlderPartitions(self._lake, VIEW_SETS.values())
         jobs.append(Job("older partitions", housekeeping, self._settings.tick_s * OLDER_TICKS, older.rewrite))
+        followers = JustInTime(self._lake, math.inf, self._settings.lease_ttl_s)
+        every_s = self._settings.tick_s * THREAD_TICKS
+        states = ThreadStates(self._lake, followers, self._clock, lately_s=10 * every_s)
+        jobs.append(Job("thread states", housekeeping, every_s, states.advance))
         keepers = [*newest.values(), housekeeping]
         self._done.clear()
         # Each job and each lease has a thread, so that long work never makes a lease run out.
@@ -114,17 +123,24 @@ class Daemon:
         finally:
             # A cancelled task must not leave threads behind that go on with the lake.
             self._stopping.set()
-            await asyncio.shield(asyncio.create_task(self._finish(tasks, threads, keepers)))
+            await asyncio.shield(asyncio.create_task(self._finish(tasks, threads, keepers, followers)))
 
     async def stop(self) -> None:
         """Begin nothing new and wait until the steps in progress are through; may be called at any time."""
         self._stopping.set()
         await self._done.wait()
 
-    async def _finish(self, tasks: list[asyncio.Task[None]], threads: ThreadPoolExecutor, keepers: list[Lease]) -> None:
+    async def _finish(
+        self,
+        tasks: list[asyncio.Task[None]],
+        threads: ThreadPoolExecutor,
+        keepers: list[Lease],
+        followers: JustInTime,
+    ) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         # Of cancelled tasks the threads may still be at work, and renew what is to be released.
         await asyncio.to_thread(threads.shutdown)
+        await asyncio.to_thread(followers.close)
         for lease in keepers:
             with contextlib.suppress(LakeError):
                 await asyncio.to_thread(lease.release)

@@ -5,7 +5,6 @@ Must run outside of the engine's callbacks (between the two planning passes), an
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
@@ -89,19 +88,17 @@ class JustInTime:
         return self._settled(
             view_set,
             instance_id,
-            max_wait_s=self._max_wait_s,
             is_wanted=is_wanted,
             look=lambda end, patience: self._rows(view_set, instance_id, events, end, patience, build=build),
         )
 
     def advance(self, view_set: ViewSet, instance_id: str, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Leaves partitions, without rows where there are none, from which the spans of any time of the instance are
-        soon told. For view sets whose rows reach over partitions; raises `QueryError` when it is not wanted any more.
+        soon told. For view sets whose rows reach over partitions. Raises `QueryError` when it is not wanted any more.
         """
         self._settled(
             view_set,
             instance_id,
-            max_wait_s=math.inf,
             is_wanted=is_wanted,
             look=lambda end, patience: self._advanced(view_set, instance_id, NEVER, end, patience),
         )
@@ -114,12 +111,11 @@ class JustInTime:
         view_set: ViewSet,
         instance_id: str,
         *,
-        max_wait_s: float,
         is_wanted: Callable[[], bool],
         look: Callable[[int, _Patience], Result],
     ) -> Result:
         """What `look` says, given where the visible blocks end, once no other builder interferes."""
-        patience = _Patience(f"{view_set.name}/{instance_id}", time.monotonic() + max_wait_s, is_wanted)
+        patience = _Patience(f"{view_set.name}/{instance_id}", time.monotonic() + self._max_wait_s, is_wanted)
         # What becomes visible from here on is not for this query, so it never runs after a process that goes on.
         begun = self._visible_end()
         visible_end = begun

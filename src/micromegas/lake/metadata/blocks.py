@@ -93,6 +93,27 @@ class BlockReads(MetadataPart):
         with self._database.read() as connection:
             return int(connection.execute(statement).scalar_one())
 
+    def count_events(self, **conditions: Unpack[BlockConditions]) -> int:
+        """How many events the visible blocks have that meet the conditions."""
+        events = sa.func.coalesce(sa.func.sum(schema.blocks.c.nb_objects), 0)
+        statement = sa.select(events).select_from(schema.blocks).where(*block_filter(conditions))
+        with self._database.read() as connection:
+            return int(connection.execute(statement).scalar_one())
+
+    def long_streams(self, tag: str, insert_begin: int, min_events: int) -> list[str]:
+        """Ids of the streams of a tag of which a block became visible since (ns), and that have at least so many events
+        by now."""
+        blocks = schema.blocks.c
+        statement = (
+            sa.select(blocks.stream_id)
+            .where(*block_filter({"tag": tag, "insert_begin": insert_begin}))
+            .group_by(blocks.stream_id)
+            .having(sa.func.max(blocks.object_offset + blocks.nb_objects) >= min_events)
+            .order_by(blocks.stream_id)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(statement).scalars())
+
     def blocks_within(
         self, ranges: Sequence[tuple[int, int]], limit: int, **conditions: Unpack[BlockConditions]
     ) -> list[BlockRow]:

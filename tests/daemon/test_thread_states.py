@@ -1,0 +1,96 @@
+"""The daemon follows long threads without making rows, and a look at one begins where it left off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from daemon.telemetry import always
+from senders import START_TIME
+from views.test_spans_over_partitions import HOUR, Thread, hours_of_work, rows_made
+
+from micromegas.config import DaemonSettings, QuerySettings
+from micromegas.daemon import Daemon, thread_states
+from micromegas.daemon.thread_states import ThreadStates
+from micromegas.lake import Lake
+from micromegas.query import QueryEngine
+from micromegas.query.carried_partitions import CarriedLook
+from micromegas.query.just_in_time import JustInTime
+
+
+@pytest.fixture(autouse=True)
+def short_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_states, "MIN_OBJECTS", 20)
+    monkeypatch.setattr(CarriedLook, "max_objects", 8)
+    monkeypatch.setattr(CarriedLook, "small_objects", 0)
+
+
+def advance(lake: Lake, lately_s: float = 3600.0) -> None:
+    just_in_time = JustInTime(lake, 60.0)
+    try:
+        assert ThreadStates(lake, just_in_time, lake.clock, lately_s).advance(always) == 0
+    finally:
+        just_in_time.close()
+
+
+def partition_ids(lake: Lake, thread: Thread) -> list[str]:
+    return [each.partition_id for each in lake.metadata.partitions("thread_spans", thread.stream.stream.stream_id)]
+
+
+def test_long_threads_are_followed_and_their_rows_made_where_somebody_looks(lake: Lake) -> None:
+    long, short, silent = Thread(lake), Thread(lake), Thread(lake)
+    blocks = hours_of_work(long, 24)
+    short.stream.commit(*hours_of_work(short, 4))
+    long.stream.commit(*blocks[:10])
+    advance(lake)
+    assert rows_made(lake, long) == [False] * len(partition_ids(lake, long)) != []
+    assert rows_made(lake, short) == rows_made(lake, silent) == []
+    followed = partition_ids(lake, long)
+    # Too little came since for another step.
+    long.stream.commit(*blocks[10:14])
+    advance(lake)
+    assert partition_ids(lake, long) == followed
+    long.stream.commit(*blocks[14:])
+    advance(lake)
+    assert partition_ids(lake, long)[: len(followed)] == followed
+    states = rows_made(lake, long)
+    assert sum(states) == 0
+    engine = QueryEngine(lake, QuerySettings())
+    try:
+        begin, end = 3 * HOUR + 1, 4 * HOUR - 1
+        everything, _ = long.expected(blocks)
+        expected: Counter[tuple[Any, ...]] = Counter(
+            {row: count for row, count in everything.items() if row[3] <= end and row[4] >= begin}
+        )
+        assert long.in_sql(engine, begin=START_TIME + begin, end=START_TIME + end) == expected
+        # The hour itself (and what touches it), and where the span around it all ended.
+        assert 2 <= sum(rows_made(lake, long)) <= 4
+        assert len(rows_made(lake, long)) == len(states)
+        assert long.in_sql(engine) == everything
+    finally:
+        engine.close()
+
+
+def test_a_thread_that_sent_long_ago_is_left_alone(lake: Lake) -> None:
+    thread = Thread(lake)
+    thread.stream.commit(*hours_of_work(thread, 10))
+    advance(lake, lately_s=-3600.0)
+    assert partition_ids(lake, thread) == []
+
+
+def test_the_daemon_does_it(lake: Lake) -> None:
+    thread = Thread(lake)
+    thread.stream.commit(*hours_of_work(thread, 10))
+
+    async def scenario() -> None:
+        daemon = Daemon(lake, DaemonSettings(tick_s=0.02))
+        work = asyncio.create_task(daemon.run())
+        while not partition_ids(lake, thread):
+            await asyncio.sleep(0.01)
+        await daemon.stop()
+        await work
+
+    asyncio.run(asyncio.wait_for(scenario(), 60.0))
+    assert rows_made(lake, thread)[0] is False
