@@ -17,7 +17,7 @@ from example_lake import IDS, START_NS, example_lake
 
 from micromegas.config import LakeSettings
 
-__all__ = ["IDS", "START_NS", "example_server", "grafana_dashboards"]
+__all__ = ["IDS", "START_NS", "example_lake", "example_server", "grafana_dashboards"]
 
 
 @contextmanager
