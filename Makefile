@@ -166,5 +166,6 @@ bench: setup-test
 	$(PY) bench/perfetto.py
 	$(PY) bench/first_look.py
 	$(PY) bench/live_process.py
+	$(PY) bench/postgres_gateway.py
 	$(PY) bench/service.py
 	$(PY) bench/freshness.py

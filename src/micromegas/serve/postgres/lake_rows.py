@@ -71,6 +71,7 @@ class LakeQuestions:
     async def prepare(self, sql: str, given_oids: list[int], *, administers: bool) -> LakeStatement:
         """Plans a statement. `given_oids`: types that the client says its values have, 0 where it doesn't."""
         statement = engine_sql(sql, self._view_sets)
+        _check_placeholders(statement)
         try:
             description = await asyncio.to_thread(self._engine.describe, statement, administers=administers)
         except QueryError as error:
@@ -109,8 +110,6 @@ class LakeQuestions:
             if token.kind is not Kind.PARAMETER:
                 continue
             number = token.value[1:]
-            if not number.isdecimal() or not 0 < int(number) <= MAX_PARAMETERS:
-                raise PostgresError("42P02", f"there is no parameter {token.value[:20]}: they are $1, $2 and so on")
             count = max(count, int(number))
             before = [each.value for each in all_tokens[max(0, place - 5) : place]]
             if before[-1:] in (["limit"], ["offset"]):
@@ -186,6 +185,13 @@ class LakeRows:
         except QueryError as error:
             raise from_query_error(error) from None
         return pa.RecordBatch.from_pydict({_PLAN_COLUMN: [_COST, *lines]}, schema=_PLAN_SCHEMA) if lines else None
+
+
+def _check_placeholders(statement: str) -> None:
+    for token in tokens(statement):
+        number = token.value[1:]
+        if token.kind is Kind.PARAMETER and not (number.isdecimal() and 0 < int(number) <= MAX_PARAMETERS):
+            raise PostgresError("42P02", f"there is no parameter {token.value[:20]}: they are $1, $2 and so on")
 
 
 def _explains(statement: str) -> bool:

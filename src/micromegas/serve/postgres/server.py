@@ -24,7 +24,7 @@ from micromegas.serve.postgres.messages import Body, Message
 from micromegas.serve.postgres.relay import Relay
 from micromegas.serve.postgres.routing import Routing
 from micromegas.serve.postgres.session import Answering, Session
-from micromegas.serve.postgres.shadow import ShadowPostgres
+from micromegas.serve.postgres.shadow import ShadowError, ShadowPostgres
 from micromegas.views.catalogue import VIEW_SETS
 
 _MAX_STARTUP = 10_000
@@ -235,7 +235,11 @@ class PostgresServer:
         try:
             return await Relay.connect(self._shadow.socket_path, wanted)
         except (OSError, TimeoutError):
-            await asyncio.to_thread(self._shadow.restart)
+            try:
+                await asyncio.to_thread(self._shadow.restart)
+            except ShadowError as error:
+                _log.error("%s", error)
+                raise PostgresError("58000", "the catalogue is not available", severity="FATAL") from None
             return await Relay.connect(self._shadow.socket_path, wanted)
 
     async def _cancel(self, process: int, secret: int) -> None:
