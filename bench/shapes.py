@@ -134,6 +134,9 @@ def recording_shapes() -> dict[str, Shape]:
         "metric.record(float)": Shape(
             "metric.record(x)", {"metric": metric, "x": 1.5}, times_r(1.2, 1.5), call=METHOD, stamps=1
         ),
+        "metric.record_with, one property": Shape(
+            "metric.record_with(x, user=s)", {"metric": metric, "x": 5, "s": "alice"}
+        ),
         "log, literal": Shape("log.info('literal')", {"log": log}, times_r(1.4, 1.65), call=FAST1, stamps=1),
         "log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_r(1.6, 1.8), call=FAST2, stamps=1),
         "log, one str": Shape("log.info('x=%s', x)", {"log": log, "x": text}, times_r(1.6, 1.8), call=FAST2, stamps=1),

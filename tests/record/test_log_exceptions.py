@@ -1,5 +1,11 @@
 """Exceptions in log events: whatever the exception is and does."""
 
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from micromegas.record import exceptions
+
 
 def test_the_message_goes_on_with_the_traceback(run, server):
     run(
@@ -175,3 +181,59 @@ def test_the_text_is_what_the_interpreter_prints(run, server):
         """
     )
     assert server.captured.messages() == ["m\n" + done.stdout.rstrip("\n")]
+
+
+FAILURES = [
+    "raise ValueError(7)",
+    "raise type('Broken', (ValueError,), {'__str__': lambda self: 1 / 0})()",
+    "error = KeyError(1); error.add_note('a note\\nof two lines'); raise error",
+    "raise RuntimeError('x') from KeyError(1)",
+    "try: {}[1]\n    except KeyError: raise RuntimeError('in the other')",
+    "try: {}[1]\n    except KeyError: raise RuntimeError('alone') from None",
+    "raise ExceptionGroup('some', [ValueError(1), KeyError(2)])",
+    "value = 1; print(valeu)",
+    "'x'.uppre",
+    "import no_such_module",
+    "compile('a b', 'x', 'exec')",
+    "raise AssertionError",
+    "(1 +\n        int('x'))",
+    "deep(2)",
+    "deep(3)",
+    "deep(9)",
+    "deep(250)",
+    "first(198)",
+    "first(199)",
+    "first(220)",
+]
+DEEP = """
+def deep(depth):
+    return deep(depth - 1) if depth else int("x")
+
+def first(depth):
+    return second(depth - 1) if depth > 0 else int("x")
+
+def second(depth):
+    return first(depth - 1) if depth > 0 else int("y")
+"""
+
+
+def test_frames_that_were_printed_before(tmp_path):
+    """What was printed of a place in the code is kept: the text is always what the interpreter prints."""
+    fails: list[Callable[[], object]] = []
+    for name in ("one.py", "other.py"):  # the same code twice, and once more without its source
+        text = DEEP + "".join(f"def fail_{number}():\n    {body}\n" for number, body in enumerate(FAILURES))
+        (tmp_path / name).write_text(text)
+        for path in (str(tmp_path / name), "<nowhere>"):
+            scope: dict[str, Any] = {"__name__": "twins"}
+            exec(compile(text, path, "exec"), scope)
+            fails += [scope[f"fail_{number}"] for number in range(len(FAILURES))]
+    for fail in fails * 2:
+        try:
+            fail()
+        except Exception as error:
+            expected = traceback.format_exception(error, limit=-exceptions.MAX_FRAMES)
+            told = exceptions.describe(error)
+            assert told is not None
+            assert told[0] == "".join(expected).rstrip("\n")
+        else:
+            raise AssertionError(fail)

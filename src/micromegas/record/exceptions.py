@@ -4,13 +4,19 @@ Must never raise for what the exception does, and never make more text than `MAX
 """
 
 import sys
-from types import FrameType
+from types import CodeType, FrameType, TracebackType
 
 from micromegas import _core
 
 MAX_CHARACTERS = 64 * 1024
 MAX_FRAMES = 200
 """Of each traceback in a chain: the innermost ones are kept."""
+MAX_REPEATS = 3
+"""Of the same line one after the other, as the interpreter prints them."""
+MAX_KNOWN_FRAMES = 4096
+
+_known_frames: dict[tuple[int, int], tuple[CodeType, str]] = {}
+"""What is printed of a place, by the id of its code and the offset; the code is kept, so that ids stay its own."""
 
 
 def describe(given: object, with_stack: bool = False) -> tuple[str, str | None, str | None] | None:
@@ -48,10 +54,47 @@ def _traceback_text(error: BaseException) -> str:
     import traceback  # here: `import micromegas` shall be quick
 
     try:
+        frames = _frames_text(error)
+        if frames is not None:
+            last = traceback.TracebackException(type(error), error, None, compact=True).format_exception_only()
+            return f"Traceback (most recent call last):\n{frames}{''.join(last)}".rstrip("\n")
         lines = traceback.TracebackException(type(error), error, error.__traceback__, limit=-MAX_FRAMES, compact=True)
         return "".join(lines.format()).rstrip("\n")
     except Exception as failure:
         return f"{type_name(error)}: {_core.text_of(error)} [no traceback: {type(failure).__name__}]"
+
+
+def _frames_text(error: BaseException) -> str | None:
+    """The frames of an exception that stands alone and is printed without a guess of what was meant, each taken from
+    those that were printed before. None: of others, and where lines are left out."""
+    is_alone = error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
+    if not is_alone or isinstance(error, (BaseExceptionGroup, NameError, AttributeError, ImportError, SyntaxError)):
+        return None
+    texts: list[str] = []
+    last_line, repeats = None, 0
+    entry = error.__traceback__
+    while entry is not None:
+        code = entry.tb_frame.f_code
+        line = (code.co_filename, entry.tb_lineno, code.co_name)
+        repeats = repeats + 1 if line == last_line else 1
+        last_line = line
+        if repeats > MAX_REPEATS or len(texts) == MAX_FRAMES:
+            return None
+        known = _known_frames.get((id(code), entry.tb_lasti))
+        texts.append(known[1] if known else _frame_text(entry))
+        entry = entry.tb_next
+    return "".join(texts) or None
+
+
+def _frame_text(entry: TracebackType) -> str:
+    import traceback
+
+    text = "".join(traceback.extract_tb(entry, limit=1).format())
+    code = entry.tb_frame.f_code
+    if len(_known_frames) >= MAX_KNOWN_FRAMES:
+        _known_frames.clear()
+    _known_frames[id(code), entry.tb_lasti] = code, text
+    return text
 
 
 def _stack_text(frame: FrameType) -> str:

@@ -394,7 +394,7 @@ impl LogStream {
         false
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, ns: u64, descriptor: &'static Descriptor, message: Message, set: SetIndex) {
         match &message {
             Message::Literal if self.console.is_some() => {

@@ -124,6 +124,7 @@ impl<'a> Record<'a> {
 
     /// Its properties (name, value, name, value …) in the order of precedence: what comes later wins. They follow the
     /// `values`, of which some may have been taken.
+    #[inline]
     pub fn properties_behind(&self, mut values: Values<'a>) -> Values<'a> {
         let pairs = (word(self.body, 0) >> 48) as usize;
         if pairs > 0 {

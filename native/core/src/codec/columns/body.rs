@@ -12,6 +12,8 @@ pub struct BodyWriter {
     bytes: Vec<u8>,
     /// Where a segment may end.
     cuts: Vec<usize>,
+    /// Memory for what columns are made of, kept from one to the next: large pieces would go back to the system each time.
+    spare: Vec<Vec<u64>>,
 }
 
 impl BodyWriter {
@@ -35,6 +37,16 @@ impl BodyWriter {
 
     pub fn count(&mut self, count: usize) {
         self.varint(count as u64);
+    }
+
+    /// An empty one, to be given back.
+    pub fn numbers(&mut self) -> Vec<u64> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    pub fn give_back(&mut self, mut numbers: Vec<u64>) {
+        numbers.clear();
+        self.spare.push(numbers);
     }
 
     /// A column of `length` bytes, which `fill` appends.

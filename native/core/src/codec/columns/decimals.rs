@@ -100,7 +100,7 @@ impl Choice {
 
 /// `floats` are bits; `ends` those of the groups.
 pub fn write_floats(floats: &[u64], ends: &[usize], body: &mut BodyWriter) {
-    let mut integers = Vec::with_capacity(floats.len());
+    let mut integers = body.numbers();
     let mut start = 0;
     for &end in ends {
         if start < end {
@@ -109,6 +109,7 @@ pub fn write_floats(floats: &[u64], ends: &[usize], body: &mut BodyWriter) {
         start = end;
     }
     Groups::choose(&integers, ends, Sign::Signed).write(body);
+    body.give_back(integers);
 }
 
 /// Gives the bits of the floats of one group.

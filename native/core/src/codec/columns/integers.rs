@@ -52,6 +52,51 @@ impl Sign {
     }
 }
 
+/// What a column in the making is kept as: the fewer bytes, the more of it stays in the processor's caches.
+pub trait Number: Copy {
+    fn wide(self) -> u64;
+
+    /// The smallest and the largest of values of which there are some.
+    fn extremes(values: &[Self], sign: Sign) -> (u64, u64);
+}
+
+macro_rules! narrow_number {
+    ($narrow:ty) => {
+        impl Number for $narrow {
+            #[inline]
+            fn wide(self) -> u64 {
+                self.into()
+            }
+
+            fn extremes(values: &[Self], _: Sign) -> (u64, u64) {
+                let smallest = values
+                    .iter()
+                    .fold(Self::MAX, |smallest, &value| smallest.min(value));
+                let largest = values.iter().fold(0, |largest, &value| largest.max(value));
+                (smallest.into(), largest.into())
+            }
+        }
+    };
+}
+
+narrow_number!(u8);
+narrow_number!(u32);
+
+impl Number for u64 {
+    #[inline]
+    fn wide(self) -> u64 {
+        self
+    }
+
+    fn extremes(values: &[Self], sign: Sign) -> (u64, u64) {
+        let orders = values.iter().map(|&value| sign.order(value));
+        let (smallest, largest) = orders.fold((i64::MAX, i64::MIN), |(smallest, largest), order| {
+            (smallest.min(order), largest.max(order))
+        });
+        (sign.value(smallest), sign.value(largest))
+    }
+}
+
 fn bits(value: u64) -> u64 {
     u64::from(64 - value.leading_zeros())
 }
@@ -66,31 +111,18 @@ fn planes_of(largest: u64) -> usize {
 
 impl Head {
     /// The better of the two predictions for `values`, and about how many bits the group will have.
-    fn choose(values: &[u64], sign: Sign) -> (Self, u64) {
-        let Some((&first, _)) = values.split_first() else {
+    fn choose<N: Number>(values: &[N], sign: Sign) -> (Self, u64) {
+        let Some(first) = values.first().map(|first| first.wide()) else {
             return (Self::default(), 0);
         };
-        // Many columns are all the same: this look takes the fewest instructions.
-        if values.iter().fold(0, |others, value| others | (value ^ first)) == 0 {
+        let (low, high) = N::extremes(values, sign);
+        if low == high {
             let same = Self {
                 base: first,
                 ..Self::default()
             };
             return (same, 16);
         }
-        let (mut smallest, mut largest) = (sign.order(first), sign.order(first));
-        let (mut smallest_step, mut largest_step) = (i64::MAX, i64::MIN);
-        let mut previous = first;
-        for &value in &values[1..] {
-            let order = sign.order(value);
-            smallest = smallest.min(order);
-            largest = largest.max(order);
-            let step = value.wrapping_sub(previous) as i64;
-            smallest_step = smallest_step.min(step);
-            largest_step = largest_step.max(step);
-            previous = value;
-        }
-        let (low, high) = (sign.value(smallest), sign.value(largest));
         // A base that saves no plane would only cost its bytes.
         let is_free = sign.order(low) >= sign.order(0) && planes_of(high) == planes_of(high.wrapping_sub(low));
         let base = if is_free { 0 } else { low };
@@ -100,14 +132,14 @@ impl Head {
             base,
             start: 0,
         };
-        if plain.planes == 0 || values.len() < 3 {
+        if values.len() < 3 {
             return (plain, 8 * (2 + (plain.planes * values.len()) as u64));
         }
         let (mut plain_bits, mut delta_bits, mut looked_at) = (0, 0, 0);
         for stretch in values.chunks(STRETCH) {
             let sample = &stretch[..stretch.len().min(SAMPLE)];
-            let mut previous = sample[0];
-            for &value in sample {
+            let mut previous = sample[0].wide();
+            for value in sample.iter().map(|value| value.wide()) {
                 plain_bits += bits(value.wrapping_sub(base));
                 delta_bits += bits(zigzag(value.wrapping_sub(previous) as i64));
                 previous = value;
@@ -115,35 +147,39 @@ impl Head {
             looked_at += sample.len() as u64;
         }
         let plain_bits = 16 + bits(zigzag(base as i64)) + plain_bits * values.len() as u64 / looked_at;
-        let mut delta_bits = 32 + bits(zigzag(first as i64)) + delta_bits * values.len() as u64 / looked_at;
-        let step_planes = planes_of(largest_step.wrapping_sub(smallest_step) as u64);
-        if step_planes == 0 {
-            delta_bits = 32 + bits(zigzag(first as i64));
-        }
+        let head_bits = 32 + bits(zigzag(first as i64));
+        let delta_bits = head_bits + delta_bits * values.len() as u64 / looked_at;
         if delta_bits >= plain_bits {
             return (plain, plain_bits);
         }
-        let base = centred(smallest_step, largest_step);
+        let steps = values
+            .windows(2)
+            .map(|pair| pair[1].wide().wrapping_sub(pair[0].wide()) as i64);
+        let (smallest, largest) = steps.fold((i64::MAX, i64::MIN), |(smallest, largest), step| {
+            (smallest.min(step), largest.max(step))
+        });
+        let base = centred(smallest, largest);
         let delta = Self {
-            planes: planes_of(largest_step.wrapping_sub(base) as u64),
+            planes: planes_of(largest.wrapping_sub(base) as u64),
             is_delta: true,
             base: base as u64,
             start: first.wrapping_sub(base as u64),
         };
-        (delta, delta_bits)
+        (delta, if delta.planes == 0 { head_bits } else { delta_bits })
     }
 
     /// Appends the residuals of `values`.
-    fn residuals(&self, values: &[u64], to: &mut Vec<u64>) {
+    fn residuals<N: Number>(&self, values: &[N], to: &mut Vec<u64>) {
+        let values = values.iter().map(|value| value.wide());
         if self.is_delta {
             let mut previous = self.start;
-            to.extend(values.iter().map(|&value| {
+            to.extend(values.map(|value| {
                 let residual = value.wrapping_sub(previous).wrapping_sub(self.base);
                 previous = value;
                 residual
             }));
         } else {
-            to.extend(values.iter().map(|&value| value.wrapping_sub(self.base)));
+            to.extend(values.map(|value| value.wrapping_sub(self.base)));
         }
     }
 
@@ -204,17 +240,17 @@ fn centred(smallest: i64, largest: i64) -> i64 {
 }
 
 /// Groups whose predictions are chosen, to be written or to be compared.
-pub struct Groups<'v> {
-    values: &'v [u64],
+pub struct Groups<'v, N> {
+    values: &'v [N],
     ends: &'v [usize],
     heads: Vec<Head>,
     /// About what they will take.
     pub bits: u64,
 }
 
-impl<'v> Groups<'v> {
+impl<'v, N: Number> Groups<'v, N> {
     /// `ends` are those of the groups in `values`, in their order.
-    pub fn choose(values: &'v [u64], ends: &'v [usize], sign: Sign) -> Self {
+    pub fn choose(values: &'v [N], ends: &'v [usize], sign: Sign) -> Self {
         let mut heads = Vec::with_capacity(ends.len());
         let mut all_bits = 0;
         let mut start = 0;
@@ -245,23 +281,37 @@ impl<'v> Groups<'v> {
         for (head, _) in groups() {
             head.write(body);
         }
-        let mut residuals = Vec::new();
+        if let [Head {
+            is_delta: false,
+            base: 0,
+            planes,
+            ..
+        }] = self.heads[..]
+        {
+            return write_planes(planes, self.values, body);
+        }
+        let mut residuals = body.numbers();
         for planes in 1..=MAX_PLANES {
             residuals.clear();
             for (head, values) in groups().filter(|(head, _)| head.planes == planes) {
                 head.residuals(values, &mut residuals);
             }
-            for plane in 0..planes {
-                body.column(residuals.len(), |bytes| {
-                    bytes.extend(residuals.iter().map(|residual| (residual >> (8 * plane)) as u8));
-                });
-            }
+            write_planes(planes, &residuals, body);
         }
+        body.give_back(residuals);
+    }
+}
+
+fn write_planes<N: Number>(planes: usize, residuals: &[N], body: &mut BodyWriter) {
+    for plane in 0..planes {
+        body.column(residuals.len(), |bytes| {
+            bytes.extend(residuals.iter().map(|residual| (residual.wide() >> (8 * plane)) as u8));
+        });
     }
 }
 
 /// A column of one group.
-pub fn write_integers(values: &[u64], sign: Sign, body: &mut BodyWriter) {
+pub fn write_integers<N: Number>(values: &[N], sign: Sign, body: &mut BodyWriter) {
     Groups::choose(values, &[values.len()], sign).write(body);
 }
 

@@ -9,7 +9,7 @@ use super::references::ReferenceColumn;
 use super::texts::{write_empty_texts, write_texts, Dictionary};
 use super::values::{Cell, ValueRows};
 
-const CODEC_UTF8: u64 = 2;
+const CODEC_UTF8: u8 = 2;
 
 /// The types of the stream, by their index: as its layout declares them.
 const LITERAL: usize = 0;
@@ -42,7 +42,7 @@ struct Texts {
 
 #[derive(Default)]
 pub struct LogColumns {
-    kinds: Vec<u64>,
+    kinds: Vec<u8>,
     last_ns: u64,
     literals: Heads,
     texts: Texts,
@@ -56,7 +56,7 @@ pub struct LogColumns {
 impl LogColumns {
     #[inline]
     fn step(&mut self, kind: usize, ns: u64) -> u64 {
-        self.kinds.push(kind as u64);
+        self.kinds.push(kind as u8);
         let step = ns.wrapping_sub(self.last_ns);
         self.last_ns = ns;
         step
@@ -304,7 +304,7 @@ mod tests {
                         let start = messages.len();
                         messages.extend_from_slice(text.as_bytes());
                         columns.text(head, set, start..messages.len());
-                        let mut rest = vec![CODEC_UTF8 as u8];
+                        let mut rest = vec![CODEC_UTF8];
                         rest.extend_from_slice(&(text.len() as u32).to_le_bytes());
                         rest.extend_from_slice(text.as_bytes());
                         match set {

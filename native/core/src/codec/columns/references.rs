@@ -17,7 +17,7 @@ pub struct ReferenceColumn {
     large: HashMap<u64, u32, IdHasher>,
     ids: Vec<u64>,
     /// Into `ids`.
-    indexes: Vec<u64>,
+    indexes: Vec<u32>,
 }
 
 impl ReferenceColumn {
@@ -35,7 +35,7 @@ impl ReferenceColumn {
             Some(&known) if known > 0 => known - 1,
             _ => self.look_up(id),
         };
-        self.indexes.push(u64::from(known));
+        self.indexes.push(known);
     }
 
     #[cold]
@@ -69,7 +69,7 @@ impl ReferenceColumn {
     }
 
     /// Which of the ids each value is.
-    pub fn indexes(&self) -> &[u64] {
+    pub fn indexes(&self) -> &[u32] {
         &self.indexes
     }
 

@@ -27,9 +27,9 @@ pub struct Missing {
 
 pub fn write_texts(texts: &[&[u8]], body: &mut BodyWriter) {
     let mut dictionary = Dictionary::default();
-    let mut indexes = Vec::with_capacity(texts.len());
+    let mut indexes: Vec<u32> = Vec::with_capacity(texts.len());
     for (count, text) in texts.iter().enumerate() {
-        indexes.push(u64::from(dictionary.index(text)));
+        indexes.push(dictionary.index(text));
         if count == SAMPLE && dictionary.count() > SAMPLE * 3 / 4 {
             break;
         }
@@ -52,7 +52,7 @@ pub fn write_empty_texts(count: usize, body: &mut BodyWriter) {
         0 | 1 => write_texts(&[b"" as &[u8]][..count], body),
         _ => {
             body.byte(1);
-            write_integers(&[0], Sign::Unsigned, body);
+            write_integers(&[0_u64], Sign::Unsigned, body);
             body.count(1);
             write_run(1, std::iter::once(b"" as &[u8]), body);
         }
@@ -72,7 +72,7 @@ fn write_run<'t>(count: usize, texts: impl Iterator<Item = &'t [u8]> + Clone, bo
 #[derive(Default)]
 pub struct Dictionary {
     hasher: IdHasher,
-    /// A power of two of places, at most half of them taken: half a hash and one more than the index; 0: free.
+    /// A power of two of places, at most three quarters of them taken: half a hash and one more than the index; 0: free.
     places: Vec<u64>,
     /// Where each text begins and how long it is.
     ranges: Vec<(usize, u32)>,
@@ -106,7 +106,7 @@ impl Dictionary {
     /// The text's index, or what `insert` is to be told.
     #[inline]
     pub fn look_up(&mut self, text: &[u8], hash: TextHash) -> std::result::Result<u32, Missing> {
-        if 2 * self.ranges.len() >= self.places.len() {
+        if 4 * self.ranges.len() >= 3 * self.places.len() {
             self.grow();
         }
         let mask = self.places.len() - 1;

@@ -64,7 +64,7 @@ pub struct Cell {
 
 impl Cell {
     /// `index` gives that of a text, which is UTF-8.
-    #[inline]
+    #[inline(always)]
     pub fn of(value: &Value<'_>, index: impl FnOnce(&[u8]) -> u32) -> Self {
         let (tag, payload) = match value {
             Value::None => (NONE, 0),
@@ -114,7 +114,7 @@ impl Cell {
 /// The values of rows whose texts are in a dictionary.
 #[derive(Default)]
 pub struct ValueRows {
-    counts: Vec<u64>,
+    counts: Vec<u8>,
     tags: Vec<u8>,
     payloads: Vec<u64>,
 }
@@ -132,7 +132,7 @@ impl ValueRows {
     /// At most MAX_VALUES of them.
     #[inline]
     pub fn push(&mut self, row: &[Cell]) {
-        self.counts.push(row.len() as u64);
+        self.counts.push(row.len() as u8);
         for cell in row {
             self.tags.push(cell.tag);
             self.payloads.push(cell.payload);
@@ -146,22 +146,26 @@ impl ValueRows {
     }
 
     /// `sites` tells the call site of each row, of which there are `distinct`.
-    pub fn write(&self, sites: &[u64], distinct: usize, texts: &mut Dictionary, body: &mut BodyWriter) {
+    pub fn write(&self, sites: &[u32], distinct: usize, texts: &mut Dictionary, body: &mut BodyWriter) {
         write_integers(&self.counts, Sign::Unsigned, body);
         let is_grouped = distinct > 1 && sites.len() >= 4 * distinct && distinct * MAX_VALUES <= MAX_GROUPS;
         body.byte(u8::from(is_grouped));
         let site = |row: usize| if is_grouped { sites[row] as usize } else { 0 };
         let ends = self.group_ends(&site, if is_grouped { distinct } else { 1 });
-        let (tags, payloads) = self.by_group(&site, &ends);
-        let all_tags: Vec<u64> = tags.iter().map(|&tag| u64::from(tag)).collect();
-        Groups::choose(&all_tags, &ends, Sign::Unsigned).write(body);
+        let mut payloads = body.numbers();
+        let tags = self.by_group(&site, &ends, &mut payloads);
+        Groups::choose(&tags, &ends, Sign::Unsigned).write(body);
+        let memory = [body.numbers(), body.numbers(), body.numbers()];
         let [(integers, integer_ends), (floats, float_ends), (mut indexes, text_ends)] =
-            by_type(&tags, &payloads, &ends);
+            by_type(&tags, &payloads, &ends, memory);
         Groups::choose(&integers, &integer_ends, Sign::Signed).write(body);
         write_floats(&floats, &float_ends, body);
         let order = texts.renumber(&mut indexes);
         Groups::choose(&indexes, &text_ends, Sign::Unsigned).write(body);
         texts.write(&order, body);
+        for numbers in [payloads, integers, floats, indexes] {
+            body.give_back(numbers);
+        }
     }
 
     /// Where each group's values end when all are put in the order of groups: of a site, then of a place.
@@ -185,12 +189,13 @@ impl ValueRows {
         ends
     }
 
-    /// Tags and payloads in that order.
-    fn by_group(&self, site: &impl Fn(usize) -> usize, ends: &[usize]) -> (Vec<u8>, Vec<u64>) {
+    /// Tags in that order, and into `payloads` these.
+    fn by_group(&self, site: &impl Fn(usize) -> usize, ends: &[usize], payloads: &mut Vec<u64>) -> Vec<u8> {
         let mut next = Vec::with_capacity(ends.len());
         next.push(0);
         next.extend_from_slice(&ends[..ends.len() - 1]);
-        let (mut tags, mut payloads) = (vec![0; self.tags.len()], vec![0; self.tags.len()]);
+        let mut tags = vec![0; self.tags.len()];
+        payloads.resize(self.tags.len(), 0);
         let mut values = self.tags.iter().zip(&self.payloads);
         for (row, &count) in self.counts.iter().enumerate() {
             let first = site(row) * MAX_VALUES;
@@ -200,13 +205,13 @@ impl ValueRows {
                 *next += 1;
             }
         }
-        (tags, payloads)
+        tags
     }
 }
 
-/// The payloads of integers, floats, texts, and where those of each group end.
-fn by_type(tags: &[u8], payloads: &[u64], ends: &[usize]) -> [(Vec<u64>, Vec<usize>); 3] {
-    let mut found = [const { (Vec::new(), Vec::new()) }; 3];
+/// The payloads of integers, floats, texts, in `memory`, and where those of each group end.
+fn by_type(tags: &[u8], payloads: &[u64], ends: &[usize], memory: [Vec<u64>; 3]) -> [(Vec<u64>, Vec<usize>); 3] {
+    let mut found = memory.map(|numbers| (numbers, Vec::new()));
     let mut start = 0;
     for &end in ends {
         let (tags, payloads) = (&tags[start..end], &payloads[start..end]);
@@ -257,7 +262,7 @@ impl ValueColumns {
         if usize::from(count) > MAX_VALUES {
             return None;
         }
-        self.rows.counts.push(u64::from(count));
+        self.rows.counts.push(count);
         for _ in 0..count {
             let (&tag, after) = rest.split_first()?;
             let payload;
@@ -281,7 +286,7 @@ impl ValueColumns {
     }
 
     /// `sites` tells the call site of each row, of which there are `distinct`.
-    pub fn write(&mut self, sites: &[u64], distinct: usize, body: &mut BodyWriter) {
+    pub fn write(&mut self, sites: &[u32], distinct: usize, body: &mut BodyWriter) {
         self.rows.write(sites, distinct, &mut self.texts, body);
     }
 }
