@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from e2e.posting import Sender, assert_all_accepted, post_all, wait_until
 from e2e.recordings import recording
 from e2e.serving import FREE_PORTS, PROGRAM, Service, serving
+from query.traffic import MadeTraffic
 
 from micromegas.config import LakeSettings
 from micromegas.lake import Lake
@@ -391,6 +393,23 @@ def test_orders_are_for_those_whom_the_server_names(tmp_path: Path) -> None:
     assert_one_line_error(bad, "admins are named")
     bad = run("serve", "--lake", str(tmp_path / "lake"), MICROMEGAS_ADMINS='{"ops": 1}')
     assert_one_line_error(bad, "admins: not a JSON array of names")
+
+
+def test_retention_deletes_when_told_to(tmp_path: Path) -> None:
+    settings = LakeSettings(lake_dir=tmp_path / "lake")
+    old = time.time_ns() - 3 * 86_400 * 1_000_000_000
+    with Lake.open(settings, lambda: old) as lake:
+        MadeTraffic(lake).logs("old")
+    command = ("retention", "--lake", str(tmp_path / "lake"), "--retention-days", "1", "--json")
+
+    def expired(*more: str) -> int:
+        done = run(*command, *more)
+        assert done.returncode == 0, done.stderr
+        return next(row["expired"] for row in json.loads(done.stdout) if row["kind"] == "raw")
+
+    assert [expired(), expired("--delete"), expired()] == [1, 1, 0]
+    with Lake.open(settings) as lake:
+        assert lake.metadata.blocks() == []
 
 
 def test_retention_tells_what_policies_would_delete(tmp_path: Path) -> None:

@@ -299,10 +299,11 @@ def retention(
     retention_days: RetentionDays = None,
     retention_policies: RetentionPoliciesFile = None,
     views: Views = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it now, as daemons do by themselves.")] = False,
     format: Format = None,
     as_json: Json = False,
 ) -> None:
-    """Shows what policies would delete now, and deletes nothing. Opens the lake itself, beside its servers."""
+    """Shows what policies would delete now. Opens the lake itself, beside its servers."""
     from micromegas.cli.retention import run_retention
     from micromegas.cli.rows import chosen_format
     from micromegas.cli.settings import ServiceFlags
@@ -315,7 +316,7 @@ def retention(
         retention_policies=retention_policies,
         views=views,
     )
-    run_retention(flags, os.environ, chosen_format(format, as_json))
+    run_retention(flags, os.environ, chosen_format(format, as_json), delete=delete)
 
 
 spool = typer.Typer(help="What recorded processes left that died.", no_args_is_help=True)
@@ -326,11 +327,13 @@ SpoolDir = Annotated[
 
 
 @spool.command("list")
-def spool_list(*, directory: SpoolDir = None) -> None:
+def spool_list(
+    *, directory: SpoolDir = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
     """A line per process: its id, whether it is recording or left, the url of its server."""
     from micromegas.record.spool_command import list_spool
 
-    list_spool(directory)
+    list_spool(directory, as_json=as_json)
 
 
 @spool.command("upload")
@@ -339,11 +342,12 @@ def spool_upload(
     directory: SpoolDir = None,
     url: Annotated[str | None, typer.Option("--url", help="Send everything there, not where it was meant for.")] = None,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds per server.", min=0)] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell in JSON what was sent.")] = False,
 ) -> None:
     """Sends what was left; exit code 1 when something remains."""
     from micromegas.record.spool_command import upload_spool
 
-    upload_spool(directory, url, timeout)
+    upload_spool(directory, url, timeout, as_json=as_json)
 
 
 RangeBegin = Annotated[

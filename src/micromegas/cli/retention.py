@@ -1,4 +1,5 @@
-"""`micromegas retention`: what the policies of a site would delete now, line by line. Changes nothing."""
+"""`micromegas retention`: what the policies of a site would delete now, line by line; and deletes it if told
+to, as the daemons do by themselves."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ from micromegas.cli.rows import write_table
 from micromegas.cli.settings import ServiceFlags, daemon_settings, lake_settings, query_settings
 
 
-def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_name: str) -> None:
-    """Prints a row per policy; `CliError` for whatever goes wrong."""
+def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_name: str, *, delete: bool) -> None:
+    """Prints a row per policy, of before it deletes if that was asked for; `CliError` for whatever goes wrong."""
     if flags.lake is not None and flags.database_url is None and not (flags.lake / "metadata.db").exists():
         raise CliError(f"--lake {flags.lake}: no lake there")
     os.environ.setdefault("TOKIO_WORKER_THREADS", "8")
     import pyarrow as pa
 
+    from micromegas.daemon.housekeeping import Housekeeping
     from micromegas.daemon.retention import Retention
     from micromegas.daemon.selection import PolicyError, Selection
     from micromegas.lake import Lake, LakeError
@@ -30,6 +32,7 @@ def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_na
             try:
                 select = Selection(engine, settings.policies)
                 lines = Retention(lake, settings, lake.clock, select).report()
+                failures = Housekeeping(lake, settings, lake.clock, select).run(lambda: True) if delete else 0
             finally:
                 engine.close()
     except (LakeError, QueryError, PolicyError, ValueError) as error:
@@ -47,3 +50,5 @@ def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_na
     )
     columns = [pa.array([getattr(line, field.name) for line in lines], field.type) for field in schema]
     write_table(pa.Table.from_arrays(columns, schema=schema), format_name)
+    if failures:
+        raise CliError(f"{failures} kinds of deleting failed, see above; what could be deleted is: give it again")

@@ -4,6 +4,7 @@ Needs no extra. Never touches the folder of a process that lives.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -20,24 +21,27 @@ def _folder(chosen: str | None) -> str:
     return folder
 
 
-def list_spool(chosen: str | None = None) -> None:
+def list_spool(chosen: str | None = None, *, as_json: bool = False) -> None:
     """Print a line per session: process id, `recording` or `left`, url of its server."""
     folder = _folder(chosen)
-    if not os.path.isdir(folder):
-        return
     try:
-        sessions = _core.spool_sessions(folder)
+        sessions = _core.spool_sessions(folder) if os.path.isdir(folder) else []
     except OSError as error:
         sys.exit(f"micromegas: {error}")
+    if as_json:
+        print(json.dumps([{"process_id": each, "url": url, "is_left": is_left} for each, url, is_left in sessions]))
+        return
     for process_id, url, is_left in sessions:
         print(process_id, "left     " if is_left else "recording", url)
 
 
-def upload_spool(chosen: str | None = None, url: str | None = None, timeout: float = 60.0) -> None:
+def upload_spool(
+    chosen: str | None = None, url: str | None = None, timeout: float = 60.0, *, as_json: bool = False
+) -> None:
     """Send what was left: each to the server it was meant for, or all to `url`. Exit code 1 when something remains."""
     folder = _folder(chosen)
     if not os.path.isdir(folder):
-        print("nothing was left")
+        print(json.dumps({"processes": 0, "events": 0}) if as_json else "nothing was left")
         return
     try:
         left = [session_url for _, session_url, is_left in _core.spool_sessions(folder) if is_left]
@@ -67,7 +71,8 @@ def upload_spool(chosen: str | None = None, url: str | None = None, timeout: flo
         if not report["complete"] or report["refused_events"] or report["damaged"]:
             refused = f", {report['refused_events']} events refused" if report["refused_events"] else ""
             failures.append(f"{server}: {report['last_error'] or 'not everything was sent'}{refused}")
-    print(f"{processes} processes, {events} events sent")
+    sent = {"processes": processes, "events": events}
+    print(json.dumps(sent) if as_json else f"{processes} processes, {events} events sent")
     if failures:
         sys.exit("\n".join(f"micromegas: {failure}" for failure in failures))
 
@@ -82,8 +87,9 @@ def run(arguments: Sequence[str]) -> None:
         if name == "upload":
             command.add_argument("--url", help="send everything there, not where it was meant for")
             command.add_argument("--timeout", type=float, default=60.0, help="seconds per server (default: 60)")
+        command.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
     if given.command == "list":
-        list_spool(given.dir)
+        list_spool(given.dir, as_json=given.json)
     else:
-        upload_spool(given.dir, given.url, given.timeout)
+        upload_spool(given.dir, given.url, given.timeout, as_json=given.json)
