@@ -42,6 +42,7 @@ __all__ = [
     "capture_warnings",
     "clear_context",
     "connect",
+    "connect_async",
     "connect_with_profile",
     "context",
     "counter",
@@ -83,7 +84,7 @@ __all__ = [
 TYPE_CHECKING = False  # for type checkers, which know the names, without the cost of importing `typing`
 if TYPE_CHECKING:
     from micromegas import testing
-    from micromegas.client.connecting import connect, connect_with_profile
+    from micromegas.client.connecting import connect, connect_async, connect_with_profile
     from micromegas.client.profiles import ProfileError
     from micromegas.record.asgi import AsgiMiddleware
     from micromegas.record.auto_trace import trace_modules, untrace_modules
@@ -103,25 +104,28 @@ else:
         "AsgiMiddleware": "micromegas.record.asgi",
         "ProfileError": "micromegas.client.profiles",
         "WsgiMiddleware": "micromegas.record.wsgi",
+        "admin": "micromegas.admin",
         "auth": "micromegas.auth",
         "capture_warnings": "micromegas.record.warnings_capture",
         "connect": "micromegas.client.connecting",
+        "connect_async": "micromegas.client.connecting",
         "connect_with_profile": "micromegas.client.connecting",
         "flightsql": "micromegas.flightsql",
         "frame": "micromegas.record.frames",
         "gauge": "micromegas.record.gauges",
         "install_logging": "micromegas.record.stdlib_logging",
-        "load_ipython_extension": "micromegas.record.notebook",
+        "load_ipython_extension": "micromegas.notebook",
         "log_calls": "micromegas.record.log_calls",
         "monitor_gc": "micromegas.record.monitors",
         "monitor_loop": "micromegas.record.monitors",
+        "perfetto": "micromegas.perfetto",
         "rebind_logger": "micromegas.record.stdlib_logging",
         "restore_logger": "micromegas.record.stdlib_logging",
         "testing": "micromegas.testing",
         "time": "micromegas.time",
         "trace_modules": "micromegas.record.auto_trace",
         "trace_tasks": "micromegas.record.task_spans",
-        "unload_ipython_extension": "micromegas.record.notebook",
+        "unload_ipython_extension": "micromegas.notebook",
         "uninstall_logging": "micromegas.record.stdlib_logging",
         "untrace_modules": "micromegas.record.auto_trace",
     }

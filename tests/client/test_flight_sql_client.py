@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas
 import polars
@@ -12,6 +13,7 @@ import pytest
 from e2e.recordings import recording
 
 import micromegas
+from micromegas import admin, perfetto
 from micromegas.client import Client, NotOffered, Progress, StatementRefused
 from micromegas.client.frames import to_pandas
 from micromegas.flightsql.client import FlightSQLClient
@@ -178,3 +180,25 @@ def test_a_client_over_a_connection_that_is_there(address: str) -> None:
         assert len(FlightSQLClient(client=connection).query("SELECT 1 AS one")) == 1
     with pytest.warns(DeprecationWarning, match="auth_provider"):
         FlightSQLClient(address, {"authorization": "Bearer x"}).close()
+
+
+def test_traces(client: FlightSQLClient, tmp_path: Path) -> None:
+    process_id, file = process_of("spans"), tmp_path / "trace"
+    perfetto.write_process_trace(client, process_id, BEGIN, END, str(file))
+    assert file.stat().st_size > 1000
+    both = file.read_bytes()
+    perfetto.write_process_trace_from_chunks(client, process_id, BEGIN, END, "thread", str(file))
+    assert 0 < file.stat().st_size <= len(both)
+    with pytest.raises(StatementRefused, match="unknown process"):
+        perfetto.write_process_trace(client, "0" * 32, BEGIN, END, str(tmp_path / "none"))
+    assert [path.name for path in tmp_path.iterdir()] == ["trace"]
+
+
+def test_partitions_of_other_versions(client: FlightSQLClient) -> None:
+    columns = "view_set_name view_instance_id begin_insert_time end_insert_time incompatible_schema_hash"
+    found = admin.list_incompatible_partitions(client)
+    assert list(found.columns) == [*columns.split(), "current_schema_hash", "file_path", "file_size"]
+    assert found.empty
+    retired = admin.retire_incompatible_partitions(client, "it's no view set")
+    assert retired.empty
+    assert "retirement_messages" in retired.columns

@@ -16,6 +16,8 @@ NAMES = {
     "micromegas.flightsql.client": ["FlightSQLClient", "PreparedStatement"],
     "micromegas.time": ["format_datetime", "parse_datetime", "parse_time_delta"],
     "micromegas.auth": ["StaticTokenAuthProvider"],
+    "micromegas.perfetto": ["write_process_trace", "write_process_trace_from_chunks"],
+    "micromegas.admin": ["list_incompatible_partitions", "retire_incompatible_partitions"],
 }
 """By module. Left out: what makes or reads the messages of the protocol inside, and the client of the web server."""
 

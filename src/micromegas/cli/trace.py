@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +16,7 @@ from micromegas.cli.connection import Connection, connected
 from micromegas.cli.errors import CliError
 from micromegas.cli.process_lookup import known_process
 from micromegas.cli.progress import progress
-from micromegas.client.sql_literal import text_literal
-from micromegas.wire import rfc3339_text
+from micromegas.client.traces import replaced, trace_chunks, trace_sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +37,8 @@ def run_trace(connection: Connection, flags: TraceFlags) -> None:
         process = known_process(client, flags.process)
         output = flags.output or Path(f"{process.process_id}.perfetto-trace")
         begin, end = process.range(flags.begin, flags.end)
-        arguments = ", ".join(
-            text_literal(text) for text in (process.process_id, flags.types, rfc3339_text(begin), rfc3339_text(end))
-        )
-        sql = f"SELECT chunk_id, chunk_data FROM perfetto_trace_chunks({arguments})"
-        with client.stream(sql) as chunks, _replaced(output) as file:
+        sql = trace_sql(process.process_id, flags.types, begin, end)
+        with client.stream(sql) as chunks, _output(output) as file:
             size = _write(chunks, file)
     if flags.as_json:
         print(json.dumps({"process_id": process.process_id, "file": str(output), "bytes": size}))
@@ -53,16 +47,12 @@ def run_trace(connection: Connection, flags: TraceFlags) -> None:
 
 
 def _write(chunks: Iterable[pa.RecordBatch], file: BinaryIO) -> int:
-    count = size = 0
+    size = 0
     with progress("trace", is_bytes=True) as advance:
-        for batch in chunks:
-            for number, data in zip(batch["chunk_id"].to_pylist(), batch["chunk_data"].to_pylist(), strict=True):
-                if number != count:
-                    raise CliError(f"the server sent chunk {number} of the trace where {count} was due: try again")
-                file.write(data)
-                count += 1
-                size += len(data)
-                advance(len(data))
+        for data in trace_chunks(chunks):
+            file.write(data)
+            size += len(data)
+            advance(len(data))
     return size
 
 
@@ -71,22 +61,10 @@ def _size(count: int) -> str:
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the path's place once everything was written, and leaves nothing behind otherwise."""
+def _output(path: Path) -> Iterator[BinaryIO]:
+    """The file, whole or not at all."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with replaced(path) as file:
+            yield file
     except OSError as error:
         raise CliError(f"--output {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        # mkstemp makes files that only their owner may read.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException as error:
-        os.unlink(name)
-        if isinstance(error, OSError):
-            raise CliError(f"--output {path}: {error.strerror}") from None
-        raise

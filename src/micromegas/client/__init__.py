@@ -7,8 +7,9 @@
 `FlightSQLClient` is what `connect` gives; `Client` is the plain connection below it, with Arrow only.
 """
 
+from micromegas.client.async_client import AsyncFlightSQLClient
 from micromegas.client.client import Client
-from micromegas.client.connecting import connect, connect_with_profile
+from micromegas.client.connecting import connect, connect_async, connect_with_profile
 from micromegas.client.credentials import AuthProvider, StaticTokenAuthProvider
 from micromegas.client.errors import (
     ClientError,
@@ -22,12 +23,14 @@ from micromegas.client.errors import (
     StatementRefused,
 )
 from micromegas.client.flight_sql_client import FlightSQLClient
+from micromegas.client.notebook import load_ipython_extension
 from micromegas.client.prepared import PreparedStatement
 from micromegas.client.profiles import ProfileError
 from micromegas.client.progress import Progress
 from micromegas.client.result import QueryResult
 
 __all__ = [
+    "AsyncFlightSQLClient",
     "AuthProvider",
     "Client",
     "ClientError",
@@ -46,5 +49,7 @@ __all__ = [
     "StatementRefused",
     "StaticTokenAuthProvider",
     "connect",
+    "connect_async",
     "connect_with_profile",
+    "load_ipython_extension",
 ]

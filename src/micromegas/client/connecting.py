@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from micromegas.client.async_client import AsyncFlightSQLClient
 from micromegas.client.client import DEFAULT_ADDRESS, Client
 from micromegas.client.credentials import AuthProvider
 from micromegas.client.flight_sql_client import FlightSQLClient
@@ -35,6 +36,31 @@ def connect(
         ca_file=ca_file,
     )
     return FlightSQLClient(client=client)
+
+
+def connect_async(
+    uri: str | None = None,
+    preserve_dictionary: bool = False,
+    *,
+    api_key: str | None = None,
+    auth_provider: AuthProvider | None = None,
+    client_entrypoint: str | None = None,
+    retries: int = 3,
+    ca_file: str | Path | None = None,
+    threads: int = 32,
+) -> AsyncFlightSQLClient:
+    """As `connect`, for coroutines: `async with micromegas.connect_async(…) as client: await client.query(…)`. As many
+    calls as there are `threads` run at once."""
+    client = connect(
+        uri,
+        preserve_dictionary,
+        api_key=api_key,
+        auth_provider=auth_provider,
+        client_entrypoint=client_entrypoint,
+        retries=retries,
+        ca_file=ca_file,
+    )
+    return AsyncFlightSQLClient(client.client, threads=threads)
 
 
 def connect_with_profile(

@@ -57,9 +57,13 @@ class QueryResult:
     def read_all(self) -> pa.Table:
         return pa.Table.from_batches(list(self), self.schema)
 
-    def close(self) -> None:
-        """Ends the query, if it still runs. May be called from any thread, and more than once."""
+    def cancel(self) -> None:
+        """Ends the query without waiting, from any thread: who reads its rows gets an error."""
         self._reader.cancel()
+
+    def close(self) -> None:
+        """Ends the query, if it still runs. May be called more than once."""
+        self.cancel()
         release, self._release = self._release, None
         if release is not None:
             release()
