@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import sqlalchemy as sa
 from query.asking import ask, column
 from query.traffic import MadeTraffic
 
-from micromegas.lake import Lake
+from micromegas.lake import Lake, LakeError
+from micromegas.lake.metadata.database import driver_rows
 from micromegas.query import QueryEngine
 
 
@@ -41,3 +43,27 @@ def test_rows_are_listed_in_parts(local_lake: Lake, local_engine: QueryEngine, m
     for seed in range(1, 4):
         MadeTraffic(local_lake, seed)
     assert len(set(column(ask(local_engine, "SELECT stream_id FROM streams")))) == 9
+
+
+def test_what_the_driver_says_while_rows_are_read_is_an_error_of_the_lake(lake: Lake) -> None:
+    missing = sa.select(sa.table("nowhere", sa.column("x")).c.x)
+    with pytest.raises(LakeError, match="nowhere"), lake.metadata._database.read() as connection:
+        list(driver_rows(connection, missing, 10))
+    # The connection is of use to the next reader.
+    assert lake.metadata.count_streams() == 0
+
+
+def test_counting_lists_no_rows(lake: Lake, engine: QueryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(1, 4):
+        MadeTraffic(lake, seed).logs("a")
+    monkeypatch.setattr("micromegas.query.metadata_views._EMPTY_ROWS_PER_PART", 4)
+
+    def listed(*_: object, **__: object) -> None:
+        raise AssertionError("rows were listed")
+
+    monkeypatch.setattr(lake.metadata, "stream_values", listed)
+    monkeypatch.setattr(lake.metadata, "process_values", listed)
+    assert column(ask(engine, "SELECT count(*) FROM streams")) == [9]
+    assert column(ask(engine, "SELECT count(*) FROM processes CROSS JOIN streams")) == [27]
+    assert ask(engine, "SELECT 1 FROM processes").num_rows == 3
+    assert ask(engine, "SELECT 1 FROM processes LIMIT 2").num_rows == 2

@@ -26,6 +26,7 @@ from micromegas.views.processes import PROCESSES
 from micromegas.views.streams import STREAMS
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
 
+_EMPTY_ROWS_PER_PART = 65_536
 _LARGE_BLOCK_COLUMNS = ("streams.dependencies_metadata", "streams.objects_metadata")
 
 
@@ -65,26 +66,41 @@ class _AnnouncementsView(_MetadataView):
 
     def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
         view_set = self._view_set
-        # The request's range is a filter that the plan doesn't show.
-        is_ranged = not preparation.request_range.is_open
-        always = {view_set.min_column, view_set.max_column} if is_ranged else {view_set.min_column}
-        columns = [name for name in self.schema.names if need.columns is None or name in need.columns | always]
         bounds = preparation.within_request(need.bounds)
         if bounds.time.is_empty:
             return
-        places = {name: place for place, name in enumerate(columns)}
+        # The request's range is a filter that the plan doesn't show.
+        is_ranged = not preparation.request_range.is_open
+        wanted = need.columns
+        if wanted is not None and is_ranged:
+            wanted |= {view_set.min_column, view_set.max_column}
+        if wanted is not None and not wanted:
+            yield from self._empty_rows()
+            return
+        columns = [name for name in self.schema.names if wanted is None or name in wanted]
         for part in self._values(columns, bounds):
+            values = dict(zip(columns, part, strict=True))
             arrays = [
-                _column(field, [row[places[field.name]] for row in part])
-                if field.name in places
-                else pa.nulls(len(part), field.type)
+                _column(field, values[field.name]) if field.name in values else pa.nulls(len(part[0]), field.type)
                 for field in self.schema
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
+    def _empty_rows(self) -> Iterator[pa.RecordBatch]:
+        """As many rows as there are, without anything in them: the statement looks at no column."""
+        left = self._count()
+        while left:
+            rows = min(left, _EMPTY_ROWS_PER_PART)
+            left -= rows
+            yield pa.RecordBatch.from_arrays([pa.nulls(rows, field.type) for field in self.schema], schema=self.schema)
+
+    @abstractmethod
+    def _count(self) -> int:
+        """How many rows there are."""
+
     @abstractmethod
     def _values(self, columns: Sequence[str], bounds: Bounds) -> Iterator[Sequence[Sequence[Any]]]:
-        """These columns of the rows within bounds, as the database keeps them."""
+        """Parts of the rows within bounds, as the database keeps them: per column its values."""
 
 
 class ProcessesView(_AnnouncementsView):
@@ -101,6 +117,9 @@ class ProcessesView(_AnnouncementsView):
             update_end=bounds.time.end,
         )
 
+    def _count(self) -> int:
+        return self._lake.metadata.count_processes()
+
 
 class StreamsView(_AnnouncementsView):
     """View `streams`."""
@@ -116,6 +135,9 @@ class StreamsView(_AnnouncementsView):
             update_begin=bounds.time.begin,
             update_end=bounds.time.end,
         )
+
+    def _count(self) -> int:
+        return self._lake.metadata.count_streams()
 
 
 class BlocksView(_MetadataView):

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
+from micromegas.lake.metadata.database import driver_rows
 from micromegas.lake.metadata.part import MetadataPart, chunks
 from micromegas.lake.rows import ProcessRow, StreamRow
 
@@ -87,8 +88,9 @@ class AnnouncementReads(MetadataPart):
 
     def process_values(
         self, columns: Sequence[str], *, process_id: str | None, update_begin: int | None, update_end: int | None
-    ) -> Iterator[Sequence[sa.Row[Any]]]:
-        """Some columns of `ProcessRow` of the processes that `process_rows` would give, in parts and in no order.
+    ) -> Iterator[Sequence[Sequence[Any]]]:
+        """Some columns (at least one) of `ProcessRow` of the processes that `process_rows` would give, in parts and in
+        no order; a part has a sequence of values per column.
 
         Properties leave as JSON texts. Holds a read transaction until exhausted or closed.
         """
@@ -103,24 +105,37 @@ class AnnouncementReads(MetadataPart):
         process_id: str | None,
         update_begin: int | None,
         update_end: int | None,
-    ) -> Iterator[Sequence[sa.Row[Any]]]:
+    ) -> Iterator[Sequence[Sequence[Any]]]:
         """Some columns of `StreamRow`, as `process_values`; tags leave as JSON texts, too."""
         ids = {"stream_id": stream_id, "process_id": process_id}
         return self._values(schema.streams, columns, _updated(schema.streams, ids, update_begin, update_end))
 
+    def count_processes(self) -> int:
+        """How many processes are known."""
+        return self._count(schema.processes)
+
+    def count_streams(self) -> int:
+        """How many streams are known."""
+        return self._count(schema.streams)
+
+    def _count(self, table: sa.Table) -> int:
+        with self._database.read() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
     def _values(
         self, table: sa.Table, columns: Sequence[str], conditions: list[sa.ColumnElement[bool]]
-    ) -> Iterator[Sequence[sa.Row[Any]]]:
+    ) -> Iterator[Sequence[Sequence[Any]]]:
         # The texts as stored spare parsing and printing them again for every row.
+        as_texts: tuple[type[sa.types.TypeEngine[Any]], ...] = (sa.JSON,)
+        if self._database.is_postgres:
+            as_texts += (sa.String, sa.Uuid)
         selected = [
-            sa.cast(table.c[name], sa.Text).label(name) if isinstance(table.c[name].type, sa.JSON) else table.c[name]
+            sa.cast(table.c[name], sa.Text).label(name) if isinstance(table.c[name].type, as_texts) else table.c[name]
             for name in columns
         ]
         with self._database.read() as connection:
-            rows = connection.execution_options(yield_per=_ROWS_PER_PART).execute(
-                sa.select(*selected).where(*conditions)
-            )
-            yield from rows.partitions()
+            for rows in driver_rows(connection, sa.select(*selected).where(*conditions), _ROWS_PER_PART):
+                yield list(zip(*rows, strict=True))
 
     def latest_clock(self, process_ids: Iterable[str]) -> dict[str, tuple[int, int]]:
         """(end_ticks, end_time) of the visible block of greatest `end_ticks` of each process; absent when it has none.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,27 @@ def _database_faults() -> Iterator[None]:
         if error.connection_invalidated or (is_operational and not is_lasting):
             raise LakeUnavailable(text) from error
         raise LakeError(text) from error
+
+
+def driver_rows(
+    connection: sa.Connection, statement: sa.Select[*tuple[Any, ...]], size: int
+) -> Iterator[Sequence[Sequence[Any]]]:
+    """The rows of a statement in parts of at most `size`, with the driver's own values: SQLAlchemy takes as long to
+    make its rows of them as the database takes to find them."""
+    dialect = connection.dialect
+    compiled = statement.compile(dialect=dialect)
+    values = compiled.construct_params()
+    parameters = values if compiled.positiontup is None else [values[name] for name in compiled.positiontup]
+    # PostgreSQL gives rows in parts to cursors with a name only.
+    name = ("driver_rows",) if dialect.name == "postgresql" else ()
+    errors = dialect.loaded_dbapi.Error
+    try:
+        with closing(connection.connection.cursor(*name)) as cursor:
+            cursor.execute(str(compiled), parameters)
+            while rows := cursor.fetchmany(size):
+                yield rows
+    except errors as error:
+        raise exc.DBAPIError.instance(None, None, error, errors, dialect=dialect) from error
 
 
 def open_database(settings: LakeSettings) -> Database:
