@@ -1,4 +1,4 @@
-"""ADBC's Flight SQL driver (Go inside): DB-API queries, parameters, and metadata."""
+"""ADBC's Flight SQL driver (Go inside): DB-API queries, parameters, and metadata; pandas and polars on top of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import adbc_driver_flightsql.dbapi
 import adbc_driver_manager
+import pandas
+import polars
 import pyarrow as pa
 import pytest
 from adbc_driver_flightsql import ConnectionOptions, DatabaseOptions
@@ -150,3 +152,19 @@ def test_a_wrong_token_header_is_no_harm_without_keys(address: str) -> None:
     ):
         cursor.execute("SELECT 1 AS one")
         assert cursor.fetchone() == (1,)
+
+
+def test_pandas(connection: adbc_driver_flightsql.dbapi.Connection) -> None:
+    frame = pandas.read_sql("SELECT time, level, msg FROM log_entries WHERE level <= 4 ORDER BY time", connection)
+    assert list(frame.columns) == ["time", "level", "msg"]
+    assert len(frame) > 0
+    assert frame["time"].dtype.kind == "M"
+    assert frame["level"].max() <= 4
+
+
+def test_polars(connection: adbc_driver_flightsql.dbapi.Connection) -> None:
+    frame = polars.read_database("SELECT * FROM log_entries", connection)
+    assert {"time", "level", "msg", "properties"} <= set(frame.columns)
+    # nanoseconds as they are, in UTC
+    assert frame.schema["time"] == polars.Datetime("ns", "UTC")
+    assert frame.height > 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from micromegas.serve.audit import Caller
 from micromegas.serve.flight.errors import invalid
 from micromegas.wire import rfc3339_ns
 
@@ -14,16 +15,14 @@ from micromegas.wire import rfc3339_ns
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """`begin` and `end`: event times in ns since the epoch, both inclusive, each None when not given. `limit`: rows, or
-    None. `client` is what the caller says of itself. `administers` and `user` are no header's business: the server says
-    who the caller is."""
+    None. `administers` and `caller` are no header's business alone: the server says who the caller is."""
 
     begin: int | None = None
     end: int | None = None
     limit: int | None = None
     preserve_dictionary: bool = False
     administers: bool = False
-    user: str = ""
-    client: str = ""
+    caller: Caller = field(default_factory=Caller)
 
 
 def read_options(metadata: Iterable[tuple[str, str | bytes]]) -> CallOptions:
@@ -41,12 +40,10 @@ def read_options(metadata: Iterable[tuple[str, str | bytes]]) -> CallOptions:
         end=end,
         limit=None if limit is None else min(int(limit), 2**63 - 1),
         preserve_dictionary=values.get("preserve_dictionary", "").lower() == "true",
-        client=values.get("x-client-type", "")[:_MAX_CLIENT],
     )
 
 
-_NAMES = frozenset({"query_range_begin", "query_range_end", "limit", "preserve_dictionary", "x-client-type"})
-_MAX_CLIENT = 100
+_NAMES = frozenset({"query_range_begin", "query_range_end", "limit", "preserve_dictionary"})
 
 
 def parse_time(name: str, text: str) -> int:

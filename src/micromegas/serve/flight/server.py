@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -19,6 +20,7 @@ from micromegas.config import FlightSettings
 from micromegas.lake import Replication
 from micromegas.query.errors import QueryError
 from micromegas.serve.api_keys import ApiKeys, presented_key
+from micromegas.serve.audit import caller_of
 from micromegas.serve.flight.errors import FlightError, from_query_error
 from micromegas.serve.flight.headers import CallOptions, read_options
 from micromegas.serve.flight.health import HEALTH_SERVICE, Health, is_health_path
@@ -165,8 +167,10 @@ class FlightServer:
         def read() -> CallOptions:
             _, name = self._signed_in(context)
             administers = not self._settings.admins or name in self._settings.admins
-            options = read_options(context.invocation_metadata() or ())
-            return replace(options, administers=administers, user=name or "")
+            headers = context.invocation_metadata() or ()
+            texts = [(key, value) for key, value in headers if isinstance(value, str)]
+            caller = caller_of(texts, _ip_of(context.peer()), name)
+            return replace(read_options(headers), administers=administers, caller=caller)
 
         return await self._boundary(context, _returns(read))
 
@@ -243,6 +247,12 @@ def _require_free(host: str, port: int) -> None:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+
+
+def _ip_of(peer: str) -> str:
+    """Of a gRPC peer: `ipv4:127.0.0.1:1234`, `ipv6:%5B::1%5D:1234`."""
+    address = unquote(peer).partition(":")[2].rpartition(":")[0]
+    return address.strip("[]") or "unknown"
 
 
 def _bracketed(host: str) -> str:

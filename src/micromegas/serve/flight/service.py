@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import Protocol
 
 import pyarrow as pa
 
 from micromegas.lake import Replication
-from micromegas.query import QueryRequest, QueryStream, StatementDescription, TableDescription
+from micromegas.query import QueryError, QueryRequest, QueryStream, StatementDescription, TableDescription
+from micromegas.serve.audit import QueryAudit
 from micromegas.serve.flight import messages
 from micromegas.serve.flight.bulk_ingest import BulkTable
 from micromegas.serve.flight.catalog import catalog_answer, catalog_schema, is_catalog_command
@@ -108,18 +110,27 @@ class FlightSqlService:
                 yield frame
             return
         sql, parameters = self._statement_of(command)
-        request_ = QueryRequest(
+        caller = options.caller
+        query = QueryRequest(
             sql,
             options.begin,
             options.end,
             options.limit,
             parameters,
             options.administers,
-            user=options.user,
-            client=options.client,
+            user=caller.service_account_name or "",
+            client=caller.client,
         )
-        stream = await self._engine.execute(request_)
+        audit = QueryAudit(caller, sql, options.begin, options.end, options.limit)
+        with audit.told():
+            async with aclosing(self._rows(query, options, audit)) as frames:
+                async for frame in frames:
+                    yield frame
+
+    async def _rows(self, query: QueryRequest, options: CallOptions, audit: QueryAudit) -> AsyncGenerator[bytes, None]:
+        stream = await self._engine.execute(query)
         try:
+            audit.planned()
             converter = EdgeConverter(stream.schema, options.preserve_dictionary)
             writer = FlightDataWriter(converter.schema)
             yield writer.schema_frame()
@@ -127,9 +138,11 @@ class FlightSqlService:
                 try:
                     for part in converter.convert(batch):
                         for frame in writer.batch_frames(part):
+                            audit.bytes_sent += len(frame)
                             yield frame
+                        audit.rows += part.num_rows
                 except pa.ArrowException as error:
-                    raise invalid(f"the result can't be sent: {error}") from None
+                    raise QueryError("invalid", f"the result can't be sent: {error}") from None
         finally:
             await stream.aclose()
 

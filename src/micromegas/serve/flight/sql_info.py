@@ -84,7 +84,6 @@ _BIGINTS = {
 }
 
 _BITMASKS = {
-    517: 0,  # conversions
     522: 3,  # group by: columns and expressions
     525: 3,  # grammar: minimum and core
     526: 1,  # ansi 92 entry level
@@ -141,7 +140,9 @@ _LISTS = {
     512: _DATETIME_FUNCTIONS.split(),
 }
 
-_CONVERSIONS: dict[int, dict[int, list[int]]] = {}
+_CONVERSIONS: dict[int, dict[int, list[int]]] = {
+    517: {},  # CONVERT between types: none
+}
 
 
 def sql_info(version: str, wanted: Iterable[int] = ()) -> pa.RecordBatch:
