@@ -6,10 +6,12 @@ Its ids are below; SQL of an example names them as `$process`, `$log`, `$metrics
 (the block of the log), see `with_ids`. It holds six log entries (two of them JSON, one with a property), ninety
 measures (`frame_time` in ms, `queue_length`), the call trees of three frames of the thread `main`, the second of them
 slow, and two asynchronous spans that overlap, of which one has a child. The log is in a partition, the rest is not.
+Two more processes, `gateway` and `payment`, sent a trace of three spans by OTLP.
 """
 
 from __future__ import annotations
 
+import json
 import string
 import struct
 import sys
@@ -25,9 +27,11 @@ from e2e import made_traffic as made
 from query.traffic import materialize
 
 from micromegas.config import LakeSettings
+from micromegas.ingest.otlp import otlp_batch
 from micromegas.lake import Lake
 from micromegas.views.log_entries import LOG_ENTRIES
 from micromegas.wire import Batch, Block, Process, Stream
+from micromegas.wire.otlp import decode_otlp
 
 IDS = {
     "process": "11111111-1111-4111-8111-111111111111",
@@ -64,6 +68,14 @@ TASKS = (
 )  # fmt: skip
 
 
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACE = (
+    # service, id, parent, name, kind (2: server, 3: client), begin and end in ms, status (1: ok, 2: error)
+    ("gateway", 1, 0, "POST /orders", 2, 110, 490, 2), ("gateway", 2, 1, "POST /payments", 3, 130, 480, 2),
+    ("payment", 3, 2, "POST /payments", 2, 135, 470, 2),
+)  # fmt: skip
+
+
 def with_ids(sql: str) -> str:
     """The SQL with the ids in place of their names."""
     return string.Template(sql).safe_substitute(IDS)
@@ -74,6 +86,7 @@ def example_lake(folder: Path) -> Iterator[Lake]:
     """An open lake below an empty folder that holds what the module's description says."""
     with Lake.open(LakeSettings(lake_dir=folder)) as lake:
         lake.commit(_shop())
+        lake.commit(_traced())
         materialize(lake, LOG_ENTRIES)
         yield lake
 
@@ -99,6 +112,32 @@ def _shop() -> Batch:
     ]
     blocks = [_log(), _metrics(), _thread(), _tasks()]
     return Batch([Process.decode(process.request().body)], streams, blocks)
+
+
+def _traced() -> Batch:
+    """What the SDKs of two services post to `/ingestion/otlp/v1/traces`."""
+    body = {"resourceSpans": [_resource_spans(service) for service in dict.fromkeys(span[0] for span in TRACE)]}
+    resources = decode_otlp("traces", json.dumps(body).encode(), is_json=True, max_bytes=1 << 20)
+    return otlp_batch("traces", resources, lambda: START_NS)
+
+
+def _resource_spans(service: str) -> dict[str, Any]:
+    spans = [
+        {
+            "traceId": TRACE_ID,
+            "spanId": f"{number:016x}",
+            "parentSpanId": f"{parent:016x}" if parent else "",
+            "name": name,
+            "kind": kind,
+            "startTimeUnixNano": str(START_NS + begin * MS),
+            "endTimeUnixNano": str(START_NS + end * MS),
+            "status": {"code": status},
+        }
+        for owner, number, parent, name, kind, begin, end, status in TRACE
+        if owner == service
+    ]
+    attributes = [{"key": "service.name", "value": {"stringValue": service}}]
+    return {"resource": {"attributes": attributes}, "scopeSpans": [{"scope": {"name": "http"}, "spans": spans}]}
 
 
 _ASYNC_EVENTS = [

@@ -100,7 +100,7 @@ ABOUT = {
     ),
 }
 
-NO_EXAMPLE_ROWS = frozenset({"images", "net_spans", "otel_spans"})
+NO_EXAMPLE_ROWS = frozenset({"images", "net_spans"})
 
 HEAD = """# Views
 
