@@ -213,9 +213,10 @@ class BlockSource(Protocol):
     """A block to be read: its row, its stream, its process and its stored payload.
 
     Times are ns since the epoch, block ticks relative to `start_ticks`, `frequency` is in ticks per second and must be
-    known (more than 0): estimating it is the caller's business. An optional attribute `format` is the stream's format;
-    without it the payload holds records as they are (`micromegas-transit`). One that can't be read is a problem of the
-    block.
+    known (more than 0): estimating it is the caller's business. An optional attribute `later_rates` tells where it was
+    estimated better: (relative ticks, ns since the epoch, ticks per second) from there to the next, by ticks. A further
+    one, `format`, is the stream's format; without it the payload holds records as they are (`micromegas-transit`). One
+    that can't be read is a problem of the block.
     """
 
     @property

@@ -120,7 +120,7 @@ def test_41_images(asked: Asked) -> None:
     sql = f"SELECT time, name, format, payload_size FROM view_instance('images','{process.process_id}') ORDER BY time"
     expected = [
         (
-            process.time_of(event["time"], process.frequency),
+            process.time_of(event["time"]),
             event["name"],
             event["format"],
             event["data"]["$bytes"],

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 from e2e.reference import EventRows, ProcessReference, Properties, Row, comparable_double, in_seconds
 
+from micromegas.lake import Metadata, clock_of
+
 LOG_COLUMNS = (
     "process_id, stream_id, block_id, exe, username, computer, time, target, level, msg, properties, process_properties"
 )
@@ -89,14 +91,8 @@ def assert_event_rows(
     processes: Mapping[str, ProcessReference],
     tag: str,
     rows_of_block: EventRows,
-    *,
-    final_clock: bool,
 ) -> None:
-    """`actual` holds exactly the rows of all events of the processes' streams with a tag.
-
-    The times of a block must all come from one frequency: from the final one with `final_clock`, else from any that may
-    have been in force when the block was decoded.
-    """
+    """`actual` holds exactly the rows of all events of the processes' streams with a tag."""
     by_block: dict[str, list[Row]] = {}
     for row in actual:
         by_block.setdefault(row[block_column], []).append(row)
@@ -104,15 +100,17 @@ def assert_event_rows(
         for block in process.blocks_tagged(tag):
             block_id = block.header["block_id"]
             found = Counter(by_block.pop(block_id, []))
-            expected = Counter(rows_of_block(process, block, process.frequency))
-            if found != expected and not final_clock:
-                for frequency in process.frequencies[1:]:
-                    other = Counter(rows_of_block(process, block, frequency))
-                    if found == other:
-                        expected = other
-                        break
+            expected = Counter(rows_of_block(process, block))
             assert_same_rows(found.elements(), expected, f"block {block_id} of process {process.process_id}")
     assert not by_block, f"rows of blocks that nobody sent: {list(by_block)[:SHOWN_DIFFERENCES]}"
+
+
+def know_clocks(metadata: Metadata, processes: Mapping[str, ProcessReference]) -> None:
+    """Tells the references what a lake measured while their blocks came in."""
+    for process_id, row in metadata.processes(processes).items():
+        clock = clock_of(row)
+        assert clock is not None, f"no clock of process {process_id}"
+        processes[process_id].know_clock(clock.frequency, clock.later_rates)
 
 
 def records(table: pa.Table) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The rows that a recording must give in SQL, made from what the sender's own parser read in it.
 
-Plain Python over `recordings`; it must never import the product. Times stay ticks until a frequency is chosen: for a
-process that does not know its own, it is estimated from its newest block at the time of decoding.
+Plain Python over `recordings`; it must never import the product. For a process that does not know its frequency, a lake
+that got all blocks at once estimates it from the newest; of others the clock has to be told (`know_clock`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 from e2e.call_tree import Scope, ThreadBlock, ThreadEvent, scope_hash, span_rows
@@ -23,6 +22,7 @@ Row = tuple[Any, ...]
 Properties = frozenset[tuple[str, str]]
 LEVELS = {"fatal": 1, "error": 2, "warning": 3, "info": 4, "debug": 5, "trace": 6}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CLOCK_ERROR = 1_000_000
 
 
 def nanoseconds(text: str) -> int:
@@ -60,29 +60,43 @@ class ProcessReference:
         self.start_ticks: int = self.facts["start_ticks"]
         self.properties: Properties = frozenset(self.facts["properties"].items())
 
-    @cached_property
-    def frequency(self) -> int:
-        """Ticks per second once all blocks are there."""
+        self.frequency = self._frequency()
+        self._later_rates: list[tuple[int, int, int]] = []
+
+    def _frequency(self) -> int:
+        """Ticks per second, as announced or as all blocks tell."""
         if self.facts["tsc_frequency"] > 0:
             return int(self.facts["tsc_frequency"])
+        ticks, time = self._newest
+        return rounded_quotient(ticks * 1_000_000_000, time - self.start_time)
+
+    @property
+    def _newest(self) -> tuple[int, int]:
         latest = max(self.blocks, key=lambda block: block.header["end_ticks"])
-        return self._estimate(latest)
+        return latest.header["end_ticks"], nanoseconds(latest.header["end_time"])
 
-    @cached_property
-    def frequencies(self) -> list[int]:
-        """Every frequency that may have been in force while the blocks came in, the final one first."""
-        if self.facts["tsc_frequency"] > 0:
-            return [self.frequency]
-        estimates = {self._estimate(block) for block in self.blocks}
-        return [self.frequency, *sorted(estimate for estimate in estimates - {self.frequency} if estimate > 0)]
+    def know_clock(self, frequency: int, later_rates: Iterable[tuple[int, int, int]]) -> None:
+        """What a lake measured while blocks came in: the first frequency, and (ticks since the start, time in ns,
+        frequency) from where on it counts with another. Must be near to what all blocks tell."""
+        self.frequency, self._later_rates = frequency, list(later_rates)
+        ticks, time = self._newest
+        assert abs(self.time_of(self.start_ticks + ticks) - time) < CLOCK_ERROR, f"clock of {self.process_id}"
 
-    def _estimate(self, block: RecordedBlock) -> int:
-        elapsed = nanoseconds(block.header["end_time"]) - self.start_time
-        return rounded_quotient(block.header["end_ticks"] * 1_000_000_000, elapsed) if elapsed > 0 else 0
+    def _rate_at(self, ticks: int) -> tuple[int, int, int]:
+        rate = (0, self.start_time, self.frequency)
+        for later in self._later_rates:
+            if ticks - self.start_ticks >= later[0]:
+                rate = later
+        return rate
 
-    def time_of(self, ticks: int, frequency: int) -> int:
+    def frequency_at(self, ticks: int) -> int:
+        """Ticks per second at an absolute counter value."""
+        return self._rate_at(ticks)[2]
+
+    def time_of(self, ticks: int) -> int:
         """ns since the epoch of an absolute counter value."""
-        return self.start_time + rounded_quotient((ticks - self.start_ticks) * 1_000_000_000, frequency)
+        origin, time, frequency = self._rate_at(ticks)
+        return time + rounded_quotient((ticks - self.start_ticks - origin) * 1_000_000_000, frequency)
 
     def thread_name(self, stream_id: str) -> str:
         properties = self.streams[stream_id]["properties"]
@@ -102,10 +116,10 @@ def processes_of(recordings: Iterable[Recording]) -> dict[str, ProcessReference]
     }
 
 
-EventRows = Callable[[ProcessReference, RecordedBlock, int], Iterator[Row]]
+EventRows = Callable[[ProcessReference, RecordedBlock], Iterator[Row]]
 
 
-def log_rows(process: ProcessReference, block: RecordedBlock, frequency: int) -> Iterator[Row]:
+def log_rows(process: ProcessReference, block: RecordedBlock) -> Iterator[Row]:
     """(process_id, stream_id, block_id, exe, username, computer, time, target, level, msg, properties,
     process_properties) of each event of a block."""
     before = _origin(process, block)
@@ -115,11 +129,11 @@ def log_rows(process: ProcessReference, block: RecordedBlock, frequency: int) ->
         level = LEVELS.get(properties.get("level", ""), described["level"]) if "desc" in event else described["level"]
         target = properties.get("target", described["target"]) if "desc" in event else described["target"]
         message = event["desc"]["fmt_str"] if event["$type"] == "LogStaticStrEvent" else event["msg"]
-        time = process.time_of(event["time"], frequency)
+        time = process.time_of(event["time"])
         yield (*before, time, target, level, message, frozenset(properties.items()), process.properties)
 
 
-def measure_rows(process: ProcessReference, block: RecordedBlock, frequency: int) -> Iterator[Row]:
+def measure_rows(process: ProcessReference, block: RecordedBlock) -> Iterator[Row]:
     """(process_id, stream_id, block_id, exe, username, computer, time, target, name, unit, value, properties,
     process_properties) of each event of a block."""
     before = _origin(process, block)
@@ -129,10 +143,10 @@ def measure_rows(process: ProcessReference, block: RecordedBlock, frequency: int
         value: bytes | str = comparable_double(_double(event["value"]))
         if "Integer" in event["$type"] and named["unit"] == "ticks":
             named["unit"] = "seconds"
-            value = in_seconds(event["value"] / frequency)
+            value = in_seconds(event["value"] / process.frequency_at(event["time"]))
         elif named["unit"] == "seconds":
             value = in_seconds(_double(event["value"]))
-        time = process.time_of(event["time"], frequency)
+        time = process.time_of(event["time"])
         yield (
             *before,
             time,
@@ -143,7 +157,7 @@ def measure_rows(process: ProcessReference, block: RecordedBlock, frequency: int
         )
 
 
-def async_event_rows(process: ProcessReference, block: RecordedBlock, frequency: int) -> Iterator[Row]:
+def async_event_rows(process: ProcessReference, block: RecordedBlock) -> Iterator[Row]:
     """(stream_id, block_id, time, event_type, span_id, parent_span_id, depth, hash, name, filename, target, line)."""
     for event in block.events:
         if "Async" not in event["$type"]:
@@ -152,7 +166,7 @@ def async_event_rows(process: ProcessReference, block: RecordedBlock, frequency:
         yield (
             block.header["stream_id"],
             block.header["block_id"],
-            process.time_of(event["time"], frequency),
+            process.time_of(event["time"]),
             "begin" if event["$type"].startswith("Begin") else "end",
             event["span_id"],
             # Senders before 0.12 say neither.
@@ -186,7 +200,7 @@ def thread_span_rows(process: ProcessReference, stream_id: str) -> Counter[Row]:
         blocks.append(ThreadBlock(begin, end, events))
     rows: Counter[Row] = Counter()
     for row in span_rows(process.thread_name(stream_id), blocks):
-        begin, end = (process.time_of(ticks, process.frequency) for ticks in (row.begin, row.end))
+        begin, end = (process.time_of(ticks) for ticks in (row.begin, row.end))
         times = (begin, end, end - begin)
         rows[(row.id, row.parent, row.depth, scope_hash(row.scope), *times, *row.scope)] += 1
     return rows

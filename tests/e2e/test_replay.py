@@ -18,6 +18,7 @@ from e2e.answers import (
     SPAN_COLUMNS,
     assert_event_rows,
     assert_same_rows,
+    know_clocks,
     properties_of,
     records,
     rows_of,
@@ -37,6 +38,7 @@ from e2e.reference import (
 from e2e.serving import Service, serving, uncovered_blocks, wait_until_materialized
 
 from micromegas.config import LakeSettings
+from micromegas.lake import Lake
 
 SEED = 20261122
 SMALL = [name for name in SCENARIOS if name != "service"]
@@ -94,14 +96,17 @@ def replay(module_lake: LakeSettings) -> Iterator[Replay]:
             recordings += some
         fresh = {view: service.query(f"SELECT {columns} FROM {view}") for view, (columns, _, _) in GLOBAL_VIEWS.items()}
         wait_until_materialized(service)
-        yield Replay(service, processes_of(recordings), fresh)
+        processes = processes_of(recordings)
+        with Lake.open(module_lake) as lake:
+            know_clocks(lake.metadata, processes)
+        yield Replay(service, processes, fresh)
 
 
 @pytest.mark.parametrize("view", GLOBAL_VIEWS)
 def test_global_view_is_complete_right_after_the_last_answer(replay: Replay, view: str) -> None:
     _, tag, rows_of_block = GLOBAL_VIEWS[view]
     rows = rows_of(replay.fresh[view])
-    assert_event_rows(rows, BLOCK_COLUMN, replay.processes, tag, rows_of_block, final_clock=False)
+    assert_event_rows(rows, BLOCK_COLUMN, replay.processes, tag, rows_of_block)
 
 
 @pytest.mark.parametrize("view", GLOBAL_VIEWS)
@@ -109,7 +114,7 @@ def test_global_view_is_the_same_from_partitions(replay: Replay, view: str) -> N
     columns, tag, rows_of_block = GLOBAL_VIEWS[view]
     assert not uncovered_blocks(replay.service, view, tag)
     rows = rows_of(replay.service.query(f"SELECT {columns} FROM {view}"))
-    assert_event_rows(rows, BLOCK_COLUMN, replay.processes, tag, rows_of_block, final_clock=False)
+    assert_event_rows(rows, BLOCK_COLUMN, replay.processes, tag, rows_of_block)
 
 
 @pytest.mark.parametrize("view", GLOBAL_VIEWS)
@@ -118,7 +123,7 @@ def test_process_instances_hold_what_the_global_view_holds(replay: Replay, view:
     for process in replay.processes.values():
         rows = rows_of(replay.service.query(f"SELECT {columns} FROM view_instance('{view}', '{process.process_id}')"))
         only = {process.process_id: process}
-        assert_event_rows(rows, BLOCK_COLUMN, only, tag, rows_of_block, final_clock=True)
+        assert_event_rows(rows, BLOCK_COLUMN, only, tag, rows_of_block)
 
 
 def test_async_events(replay: Replay) -> None:
@@ -127,7 +132,7 @@ def test_async_events(replay: Replay) -> None:
             f"SELECT {ASYNC_COLUMNS} FROM view_instance('async_events', '{process.process_id}')"
         )
         only = {process.process_id: process}
-        assert_event_rows(rows_of(table), 1, only, "cpu", async_event_rows, final_clock=True)
+        assert_event_rows(rows_of(table), 1, only, "cpu", async_event_rows)
 
 
 def test_thread_spans(replay: Replay) -> None:
@@ -257,14 +262,15 @@ def test_tail_alone_without_a_daemon(folder_lake: LakeSettings) -> None:
                 assert logs >= seen
                 seen = logs
         processes = processes_of(recordings)
+        with Lake.open(folder_lake) as lake:
+            know_clocks(lake.metadata, processes)
         for view, (columns, tag, rows_of_block) in GLOBAL_VIEWS.items():
             rows = rows_of(queries.query(f"SELECT {columns} FROM {view}"))
-            # Nothing was decoded before the last block was there, but by queries that kept nothing.
-            assert_event_rows(rows, BLOCK_COLUMN, processes, tag, rows_of_block, final_clock=True)
+            assert_event_rows(rows, BLOCK_COLUMN, processes, tag, rows_of_block)
         kept = records(queries.query("SELECT view_set_name FROM list_partitions()"))
         assert Counter(row["view_set_name"] for row in kept) == Counter()
         with serving(folder_lake, "daemon"):
             wait_until_materialized(queries)
         for view, (columns, tag, rows_of_block) in GLOBAL_VIEWS.items():
             rows = rows_of(queries.query(f"SELECT {columns} FROM {view}"))
-            assert_event_rows(rows, BLOCK_COLUMN, processes, tag, rows_of_block, final_clock=True)
+            assert_event_rows(rows, BLOCK_COLUMN, processes, tag, rows_of_block)

@@ -138,7 +138,7 @@ def columns(batch: pa.RecordBatch) -> dict[str, list[Any]]:
 
 
 def expected_rows(rows: EventRows, blocks: Iterable[tuple[ProcessReference, RecordedBlock]]) -> list[Row]:
-    return [row for process, block in blocks for row in rows(process, block, process.frequency)]
+    return [row for process, block in blocks for row in rows(process, block)]
 
 
 def with_jsonb(rows: Iterable[Row]) -> Iterator[Row]:

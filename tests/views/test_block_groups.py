@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from micromegas.lake import BlockRow, Partition
-from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups
+from micromegas.lake import STAMP_MARGIN, BlockRow, Partition
+from micromegas.views.block_groups import DAY, BlockGroup, block_groups
 from micromegas.views.carried import in_tick_order
 from micromegas.views.coverage import uncovered
 from micromegas.views.partition_writer import InsertRange, source_hash, sum_source_hashes
@@ -29,6 +29,8 @@ def block(number: int, insert_time: int, nb_objects: int = 10) -> BlockRow:
         insert_time=insert_time,
         object_key="key",
         payload_offset=0,
+        min_event_time=number * 1000,
+        max_event_time=number * 1000 + 999,
     )
 
 
@@ -42,7 +44,10 @@ def test_groups_are_full_and_in_order() -> None:
         InsertRange(MORNING + 4, MORNING + 8),
         InsertRange(MORNING + 8, MORNING + 10),
     ]
-    assert groups[0].event_bounds == (-EVENT_TIME_MARGIN, 399 + EVENT_TIME_MARGIN)
+    assert groups[0].event_bounds == (-STAMP_MARGIN, 3999 + STAMP_MARGIN)
+    of_no_clock = replace(blocks[0], min_event_time=None, max_event_time=None)
+    (group,) = block_groups([of_no_clock, *blocks[1:]])
+    assert group.event_bounds == (-(2**63), 2**63 - 1)
 
 
 def test_one_insert_time_is_never_parted() -> None:

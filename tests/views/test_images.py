@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from codec.block_maker import ANSI, UTF8, WIDE, text, udt
-from e2e.answers import assert_same_rows
+from e2e.answers import assert_same_rows, know_clocks
 from e2e.recordings import recording
 from e2e.reference import processes_of
 from query.asking import ask, column
@@ -35,7 +35,9 @@ def image(time: int, name: str, form: str, data: bytes, codec: int = UTF8) -> by
 def test_recorded_images(lake: Lake, engine: QueryEngine, name: str) -> None:
     recorded = recording(name)
     commit_recording(lake, recorded, seed=len(name))
-    for process in processes_of([recorded]).values():
+    processes = processes_of([recorded])
+    know_clocks(lake.metadata, processes)
+    for process in processes.values():
         facts = process.facts
         expected = Counter(
             (
@@ -43,7 +45,7 @@ def test_recorded_images(lake: Lake, engine: QueryEngine, name: str) -> None:
                 block.header["stream_id"],
                 block.header["block_id"],
                 *(facts[key] for key in ("exe", "username", "computer")),
-                process.time_of(event["time"], process.frequency),
+                process.time_of(event["time"]),
                 event["name"],
                 event["format"],
                 event["data"]["$bytes"],

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from codec.block_maker import BlockMaker, member, reference, udt
-from e2e.answers import assert_same_rows
+from e2e.answers import assert_same_rows, know_clocks
 from e2e.recordings import recording
 from e2e.reference import processes_of
 from query.asking import ask, column
@@ -94,7 +94,9 @@ def in_nanoseconds(span: NetSpan) -> NetSpan:
 def test_recorded_session(lake: Lake, engine: QueryEngine) -> None:
     recorded = recording("unreal_synth")
     commit_recording(lake, recorded, seed=3)
-    (process,) = processes_of([recorded]).values()
+    processes = processes_of([recorded])
+    know_clocks(lake.metadata, processes)
+    (process,) = processes.values()
     blocks = sorted(process.blocks_tagged("net"), key=lambda block: int(block.header["begin_ticks"]))
     (stream_id,) = {block.header["stream_id"] for block in blocks}
     events = [
@@ -104,7 +106,7 @@ def test_recorded_session(lake: Lake, engine: QueryEngine) -> None:
     ]
     expected = net_spans(events)
     assert {span.kind for span in expected} == {"connection", "object", "property", "rpc"}
-    times = [[process.time_of(ticks, process.frequency) for ticks in (span.begin, span.end)] for span in expected]
+    times = [[process.time_of(ticks) for ticks in (span.begin, span.end)] for span in expected]
     rows = Counter(
         (process.process_id, stream_id, *list(vars(span).values())[:-2], *time)
         for span, time in zip(expected, times, strict=True)

@@ -9,7 +9,8 @@ use pyo3::pybacked::PyBackedBytes;
 
 use crate::clock::Clock;
 
-/// Times in ns since the epoch, block ticks relative to `start_ticks`, `frequency` in ticks per second.
+/// Times in ns since the epoch, block ticks relative to `start_ticks`, `frequency` in ticks per second. `later_rates` are
+/// those of [`Clock::with_later_rates`].
 #[derive(FromPyObject)]
 pub struct BlockSource {
     pub process_id: String,
@@ -23,6 +24,8 @@ pub struct BlockSource {
     pub start_time: i64,
     pub start_ticks: i64,
     pub frequency: i64,
+    #[pyo3(attribute, default)]
+    pub later_rates: Vec<(i64, i64, i64)>,
     pub begin_ticks: i64,
     pub end_ticks: i64,
     pub object_offset: i64,
@@ -35,6 +38,6 @@ pub struct BlockSource {
 
 impl BlockSource {
     pub fn clock(&self) -> Result<Clock, String> {
-        Clock::new(self.start_time, self.start_ticks, self.frequency)
+        Clock::new(self.start_time, self.start_ticks, self.frequency)?.with_later_rates(&self.later_rates)
     }
 }

@@ -201,6 +201,12 @@ impl CallTreeBuilder {
                 enclosing: Vec::new(),
             });
         }
+        if !reader.is_at_end() {
+            let rates = (0..reader.count()?)
+                .map(|_| Ok((reader.wide()?, reader.wide()?, reader.wide()?)))
+                .collect::<Result<Vec<_>, String>>()?;
+            builder.clock = builder.clock.with_later_rates(&rates)?;
+        }
         reader.end()?;
         Ok(builder)
     }
@@ -226,6 +232,14 @@ impl CallTreeBuilder {
         self.scopes.push(scope);
         self.scope_ids.insert(scope, id);
         id
+    }
+
+    /// The clock as the block that follows knows it. It may have got better rates behind the blocks so far; a block
+    /// that ends before those knows less.
+    pub fn know_clock(&mut self, clock: Clock) {
+        if clock.later_rates().len() > self.clock.later_rates().len() {
+            self.clock = clock;
+        }
     }
 
     /// A block follows. It starts a new chain, and so a new tree, if it begins after all blocks before it have ended.
@@ -373,6 +387,15 @@ impl CallTreeBuilder {
                 writer.wide(self.rows.ids[*row]);
                 writer.wide(self.rows.begins[*row]);
                 writer.narrow(indices[&self.rows.scopes[*row]]);
+            }
+        }
+        // behind all else and only where there are any, so that states of before there were rates are read, too
+        if self.clock.later_rates().len() > 0 {
+            writer.count(self.clock.later_rates().len());
+            for (ticks, time, frequency) in self.clock.later_rates() {
+                for value in [ticks, time, frequency] {
+                    writer.wide(value);
+                }
             }
         }
         writer.into_bytes()

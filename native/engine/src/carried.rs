@@ -87,6 +87,10 @@ impl<'s> StateReader<'s> {
         self.take(length)
     }
 
+    pub fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// All must have been read.
     pub fn end(self) -> Result<(), String> {
         match self.rest.len() {

@@ -257,12 +257,13 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
             PlaceKind::I64 => value_field.i64(record.body) as f64,
             _ => value_field.u64(record.body) as f64,
         };
+        let ticks = time.i64(record.body);
         if unit.is_ticks && !matches!(value_field.kind, PlaceKind::F64) {
-            value /= self.clock.frequency() as f64;
+            value /= self.clock.frequency_at(ticks) as f64;
             unit = Unit::of(SECONDS, &mut self.rows.unit);
         }
-        let time = self.clock.time_of(time.i64(record.body));
-        self.rows.push(time, target, name, unit.key, value, key);
+        self.rows
+            .push(self.clock.time_of(ticks), target, name, unit.key, value, key);
         Ok(Seen::Known)
     }
 }

@@ -66,7 +66,7 @@ impl Plan {
 pub struct ThreadSpansBuilder {
     thread_name: String,
     layouts: LayoutCache,
-    /// Made with the clock of the first block.
+    /// Made when the first block tells the clock.
     tree: Option<CallTreeBuilder>,
     /// What the tree said when it was finished.
     finished: Option<Finished>,
@@ -87,10 +87,15 @@ impl ThreadSpansBuilder {
         let plans: Vec<Plan> = layout.objects.iter().map(Plan::of).collect();
         let mut scopes: BlockScopes<ScopeId> = BlockScopes::new(&dependencies);
         let thread_name = &self.thread_name;
-        let tree = self
-            .tree
-            .get_or_insert_with(|| CallTreeBuilder::new(thread_name, clock));
-        tree.begin_block(clock.absolute(source.begin_ticks), clock.absolute(source.end_ticks));
+        let (begin, end) = (clock.absolute(source.begin_ticks), clock.absolute(source.end_ticks));
+        let tree = match &mut self.tree {
+            Some(tree) => {
+                tree.know_clock(clock);
+                tree
+            }
+            None => self.tree.insert(CallTreeBuilder::new(thread_name, clock)),
+        };
+        tree.begin_block(begin, end);
         for_each_event(&layout, &buffers.objects, problems, |index, record| {
             let event_id = source.object_offset.saturating_add(index as i64);
             let (scope_plan, time, is_begin) = match &plans[usize::from(record.index)] {

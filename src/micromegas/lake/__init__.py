@@ -13,10 +13,11 @@ from micromegas.lake.errors import (
     UnknownPartitions,
 )
 from micromegas.lake.lake import Lake
-from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, BlockConditions, Metadata, ViewSetConditions
+from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, STAMP_MARGIN, BlockConditions, Metadata, ViewSetConditions
 from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_objects
 from micromegas.lake.partition import Partition, PartitionRange, new_partition_id
 from micromegas.lake.partition_index import ChosenPartitions, PartitionIndex, TooManyPartitions
+from micromegas.lake.process_clock import ProcessClock, Rate, clock_of
 from micromegas.lake.replication import ReplicaMismatch, Replication
 from micromegas.lake.rows import (
     BlockError,
@@ -33,6 +34,7 @@ from micromegas.lake.scratch import Scratch
 
 __all__ = [
     "BLOCK_RECORD_SCHEMA",
+    "STAMP_MARGIN",
     "BlockConditions",
     "BlockError",
     "BlockHeader",
@@ -54,8 +56,10 @@ __all__ = [
     "PartitionConflict",
     "PartitionIndex",
     "PartitionRange",
+    "ProcessClock",
     "ProcessRow",
     "QueryDenial",
+    "Rate",
     "ReplicaMismatch",
     "Replication",
     "Scratch",
@@ -64,6 +68,7 @@ __all__ = [
     "TooManyPartitions",
     "UnknownPartitions",
     "ViewSetConditions",
+    "clock_of",
     "new_partition_id",
     "open_objects",
 ]

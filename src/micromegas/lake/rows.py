@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +12,7 @@ class ProcessRow:
 
     `last_update_time` is the insert time of its newest visible block (its own insert time while it has none);
     `last_block_end_ticks` and `last_block_end_time` are the maxima over its visible blocks, None while it has none.
+    `clock` is a `MeasuredClock` as JSON, None where `tsc_frequency` tells, or nothing does.
     """
 
     process_id: str
@@ -29,6 +31,7 @@ class ProcessRow:
     last_update_time: int
     last_block_end_ticks: int | None
     last_block_end_time: int | None
+    clock: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class BlockHeader(BlockIds):
 
 @dataclass(frozen=True, slots=True)
 class BlockRow:
-    """A visible block: its ranges, its insert time, and where its payload is (object key, offset and size in bytes)."""
+    """A visible block: its ranges, its insert time, where its payload is (object key, offset and size in bytes), and
+    between which times (ns) its events are by the clock of its process; None when nothing tells."""
 
     block_id: str
     stream_id: str
@@ -90,6 +94,8 @@ class BlockRow:
     insert_time: int
     object_key: str
     payload_offset: int
+    min_event_time: int | None = None
+    max_event_time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

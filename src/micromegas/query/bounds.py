@@ -64,12 +64,6 @@ class TimeRange:
             return False
         return (self.end is None or lowest <= self.end) and (self.begin is None or highest >= self.begin)
 
-    def widened(self, margin: int) -> TimeRange:
-        """The range with a margin (ns) on both sides; what leaves the 64 bits of a time is open."""
-        begin = None if self.begin is None or self.begin - margin < MIN_TIME else self.begin - margin
-        end = None if self.end is None or self.end + margin > MAX_TIME else self.end + margin
-        return TimeRange(begin, end)
-
 
 EVERYTHING = TimeRange()
 

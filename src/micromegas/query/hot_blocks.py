@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from micromegas.lake import BlockRow, Lake
 from micromegas.views.block_decoding import ROW_GROUP_BYTES, ROW_GROUP_ROWS, DecodedBlocks, decoded_from
-from micromegas.views.block_source import clock_frequency
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
 
 # Each kept block costs at least this, rows or not.
@@ -24,14 +22,13 @@ _ENTRY_BYTES = 512
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """A block's rows in a view, as the code of `schema_hash` makes them with a clock of this frequency.
+    """A block's rows in a view, as the code of `schema_hash` makes them.
 
-    All else that they depend on (payload, stream, process) never changes.
+    What they are made of (payload, stream, process, and the clock as far as the block goes) never changes.
     """
 
     block_id: str
     schema_hash: bytes
-    frequency: int
 
 
 class HotBlocks:
@@ -49,19 +46,16 @@ class HotBlocks:
         yield from _grouped(self._each(view_set, blocks))
 
     def _each(self, view_set: ViewSet, blocks: Sequence[BlockRow]) -> Iterator[pa.RecordBatch]:
-        keys = self._keys(view_set, blocks)
         unknown = []
         for block in blocks:
-            batch = self._get(keys.get(block.block_id))
+            batch = self._get(_Key(block.block_id, view_set.schema_hash))
             if batch is None:
                 unknown.append(block)
             elif batch.num_rows:
                 yield batch
-        yield from self._decode(view_set, unknown, keys)
+        yield from self._decode(view_set, unknown)
 
-    def _decode(
-        self, view_set: ViewSet, blocks: Sequence[BlockRow], keys: Mapping[str, _Key]
-    ) -> Iterator[pa.RecordBatch]:
+    def _decode(self, view_set: ViewSet, blocks: Sequence[BlockRow]) -> Iterator[pa.RecordBatch]:
         # A batch per block, to be kept each by itself; what is wrong with a block is known before its batch comes.
         decoded = DecodedBlocks(self._lake, view_set, GLOBAL_INSTANCE, blocks, row_group_rows=1)
         rowless = {block.block_id for block in blocks}
@@ -69,10 +63,10 @@ class HotBlocks:
             block_id = batch.column("block_id")[0].as_py()
             rowless.discard(block_id)
             if not decoded.failures or decoded.failures[-1].block_id != block_id:
-                self._keep(keys.get(block_id), batch)
+                self._keep(_Key(block_id, view_set.schema_hash), batch)
             yield batch
         for block_id in rowless.difference(failure.block_id for failure in decoded.failures):
-            self._keep(keys.get(block_id), _no_rows(view_set))
+            self._keep(_Key(block_id, view_set.schema_hash), _no_rows(view_set))
         if decoded.failures:
             self._lake.metadata.record_block_errors(
                 view_set.name,
@@ -80,34 +74,16 @@ class HotBlocks:
                 decoded_from(view_set).decoder_version,
             )
 
-    def _keys(self, view_set: ViewSet, blocks: Sequence[BlockRow]) -> dict[str, _Key]:
-        """By block id; without those whose clock depends on which blocks are decoded with them."""
-        metadata = self._lake.metadata
-        processes = metadata.processes(block.process_id for block in blocks)
-        unclear = [process_id for process_id, process in processes.items() if process.tsc_frequency <= 0]
-        clocks = metadata.latest_clock(unclear) if unclear else {}
-        frequencies: dict[str, int] = {}
-        for process_id, process in processes.items():
-            with suppress(ValueError):
-                frequencies[process_id] = clock_frequency(process, clocks.get(process_id))
-        return {
-            block.block_id: _Key(block.block_id, view_set.schema_hash, frequencies[block.process_id])
-            for block in blocks
-            if block.process_id in frequencies
-        }
-
-    def _get(self, key: _Key | None) -> pa.RecordBatch | None:
-        if key is None:
-            return None
+    def _get(self, key: _Key) -> pa.RecordBatch | None:
         with self._guard:
             batch = self._kept.get(key)
             if batch is not None:
                 self._kept.move_to_end(key)
             return batch
 
-    def _keep(self, key: _Key | None, batch: pa.RecordBatch) -> None:
+    def _keep(self, key: _Key, batch: pa.RecordBatch) -> None:
         size = batch.nbytes + _ENTRY_BYTES
-        if key is None or size > self._max_bytes:
+        if size > self._max_bytes:
             return
         with self._guard:
             if key in self._kept:

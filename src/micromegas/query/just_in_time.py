@@ -24,7 +24,7 @@ from micromegas.query.errors import QueryError
 from micromegas.query.good_partitions import is_good
 from micromegas.query.outliving_partitions import between, outliving
 from micromegas.views.block_decoding import decoded_from
-from micromegas.views.block_groups import DAY, EVENT_TIME_MARGIN, BlockGroup, block_groups
+from micromegas.views.block_groups import DAY, BlockGroup, block_groups
 from micromegas.views.block_rows import CarryingRows, RowsRequest
 from micromegas.views.carried import CarriedIn
 from micromegas.views.partition_writer import PartitionSlot, build_partition
@@ -232,9 +232,8 @@ class JustInTime:
         source = _blocks_of(view_set, instance_id)
         if events.is_open:
             return metadata.blocks(**source | {"insert_end": end})
-        wide = events.widened(EVENT_TIME_MARGIN)
         in_range = metadata.blocks(
-            **source | {"insert_end": end, "event_begin": wide.begin, "event_end": wide.end},
+            **source | {"insert_end": end, "event_begin": events.begin, "event_end": events.end},
         )
         if not in_range:
             return []

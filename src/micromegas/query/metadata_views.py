@@ -19,7 +19,6 @@ from micromegas.query.bounds import MAX_TIME, Bounds, TimeRange
 from micromegas.query.scans import FilterColumns, ScanNeed
 from micromegas.query.tables import Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import DICT_JSONB, TAGS
-from micromegas.views.block_groups import EVENT_TIME_MARGIN
 from micromegas.views.blocks import BLOCKS
 from micromegas.views.partition_writer import InsertRange
 from micromegas.views.processes import PROCESSES
@@ -157,9 +156,8 @@ class BlocksView(_MetadataView):
 
     def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
         request = preparation.request_range
-        # begin_time <= e and insert_time >= b, as the row filter of this view says. A sender's clock may be set back
-        # within a block, which then ends before it begins: bounds of one of its times tell little of the other.
-        events = need.bounds.time.widened(EVENT_TIME_MARGIN).intersect(TimeRange(None, request.end))
+        # begin_time <= e and insert_time >= b, as the row filter of this view says.
+        times = need.bounds.time.intersect(TimeRange(None, request.end))
         inserted = need.inserted.intersect(TimeRange(request.begin, None))
         dropped = [name for name in _LARGE_BLOCK_COLUMNS if need.columns is not None and name not in need.columns]
         for batch in self._lake.metadata.block_record_batches(
@@ -167,8 +165,8 @@ class BlocksView(_MetadataView):
             stream_id=need.bounds.only_id("stream_id"),
             insert_begin=inserted.begin,
             insert_end=None if inserted.end is None or inserted.end == MAX_TIME else inserted.end + 1,
-            event_begin=events.begin,
-            event_end=events.end,
+            time_begin=times.begin,
+            time_end=times.end,
         ):
             yield self._in_view_types(batch, dropped)
 

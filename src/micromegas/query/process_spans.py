@@ -22,7 +22,6 @@ from micromegas.query.table_function import Parameter, TableFunction
 from micromegas.query.tables import InstanceView, LakeAccess, Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import DICT_STRING, required
 from micromegas.views.async_spans import ASYNC_SPANS
-from micromegas.views.block_groups import EVENT_TIME_MARGIN
 from micromegas.views.thread_spans import THREAD_SPANS, thread_name
 
 SCHEMA = pa.schema([required("stream_id", DICT_STRING), required("thread_name", DICT_STRING), *THREAD_SPANS.schema])
@@ -127,11 +126,11 @@ class SpansOfProcess(QueryTable):
 
     def _streams(self, bounds: Bounds) -> Sequence[StreamRow]:
         metadata = self._access.lake.metadata
-        tag = "cpu"
-        events = bounds.time.widened(EVENT_TIME_MARGIN)
         if bounds.time.is_empty:
             return []
-        blocks = metadata.blocks(tag=tag, process_id=self._process_id, event_begin=events.begin, event_end=events.end)
+        blocks = metadata.blocks(
+            tag="cpu", process_id=self._process_id, event_begin=bounds.time.begin, event_end=bounds.time.end
+        )
         ids = dict.fromkeys(block.stream_id for block in blocks)
         if len(ids) > _MAX_STREAMS:
             raise QueryError(

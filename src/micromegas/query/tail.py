@@ -11,7 +11,6 @@ from micromegas.lake import BlockRow, Lake
 from micromegas.query.bounds import Bounds
 from micromegas.query.errors import QueryError
 from micromegas.views.block_decoding import decoded_from
-from micromegas.views.block_groups import EVENT_TIME_MARGIN
 from micromegas.views.view_set import ViewSet
 
 MAX_TAIL_BLOCKS = 50_000
@@ -25,14 +24,13 @@ def tail_blocks(
     """
     if not gaps or bounds.time.is_empty:
         return []
-    events = bounds.time.widened(EVENT_TIME_MARGIN)
     blocks = lake.metadata.blocks_within(
         gaps,
         MAX_TAIL_BLOCKS + 1,
         tag=decoded_from(view_set).stream_tag,
         process_id=bounds.only_id("process_id"),
-        event_begin=events.begin,
-        event_end=events.end,
+        event_begin=bounds.time.begin,
+        event_end=bounds.time.end,
     )
     if len(blocks) > MAX_TAIL_BLOCKS:
         raise _too_much(view_set, f"more than {MAX_TAIL_BLOCKS} blocks")

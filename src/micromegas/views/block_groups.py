@@ -8,17 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
-from micromegas.lake import BlockRow, Partition
+from micromegas.lake import STAMP_MARGIN, BlockRow, Partition
 from micromegas.views.carried import CarriedIn, TickOrder, in_tick_order
 from micromegas.views.partition_writer import InsertRange, source_hash
 
 MAX_GROUP_OBJECTS = 4_000_000
 DAY = 86_400_000_000_000
-
-# Times of events come from ticks and a frequency, times of blocks from the sender's wall clock. They drift apart by
-# some ppm and by corrections of the clock, so a block may hold events this far outside of its own times.
-EVENT_TIME_MARGIN = 300_000_000_000
-
+_ANY_TIME = -(2**63), 2**63 - 1
 
 # A partition of no more events than this is made anew when blocks come, which takes some hundredths of a second; one of
 # more only when as many came. So an event is decoded a few times in all, and few partitions are small.
@@ -48,8 +44,12 @@ class BlockGroup:
 
 def event_bounds(blocks: Iterable[BlockRow]) -> tuple[int, int]:
     """Earliest and latest event time (ns) that at least one block may hold."""
-    begins, ends = zip(*((block.begin_time, block.end_time) for block in blocks), strict=True)
-    return min(begins) - EVENT_TIME_MARGIN, max(ends) + EVENT_TIME_MARGIN
+    lowest, highest = _ANY_TIME[1], _ANY_TIME[0]
+    for block in blocks:
+        if block.min_event_time is None or block.max_event_time is None:
+            return _ANY_TIME
+        lowest, highest = min(lowest, block.min_event_time), max(highest, block.max_event_time)
+    return lowest - STAMP_MARGIN, highest + STAMP_MARGIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from micromegas.lake import BlockRow, Metadata, ProcessRow, StreamRow
+from micromegas.lake import BlockRow, Metadata, ProcessClock, ProcessRow, Rate, StreamRow, clock_of
 from micromegas.wire import READABLE_FORMATS
-
-SECOND = 1_000_000_000
-
-Clock = tuple[int, int]
-"""`(end_ticks, end_time)` of the newest block of a process: relative ticks, ns since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +14,8 @@ class BlockSource:
     """One block as the native builders read it.
 
     Times are ns since the epoch. `begin_ticks` and `end_ticks` are relative to `start_ticks`, events carry the absolute
-    counter. `frequency` is in ticks per second and positive. `format` says how the payload is encoded. In blocks of
-    OTLP all ticks are ns since the epoch.
+    counter. `frequency` is in ticks per second and positive, `later_rates` are those of the clock of the process.
+    `format` says how the payload is encoded. In blocks of OTLP all ticks are ns since the epoch.
     """
 
     process_id: str
@@ -34,6 +29,7 @@ class BlockSource:
     start_time: int
     start_ticks: int
     frequency: int
+    later_rates: tuple[Rate, ...]
     begin_ticks: int
     end_ticks: int
     begin_time: int
@@ -46,53 +42,23 @@ class BlockSource:
     payload: bytes
 
 
-def clock_frequency(process: ProcessRow, latest: Clock | None, widest: BlockRow | None = None) -> int:
-    """Ticks per second of a process's counter: as announced, or estimated once per build from its newest block, so that
-    all views of a process agree. As long as that block tells nothing (the first one of a process may end before the
-    process has looked at its clock), from the begin and end of `widest`. Raises `ValueError` when nothing gives a
-    positive number."""
-    if process.tsc_frequency > 0:
-        return process.tsc_frequency
-    if latest is None:
-        raise ValueError(f"process {process.process_id}: clock frequency unknown and no block to estimate it from")
-    end_ticks, end_time = latest
-    frequency = _estimate(end_ticks, end_time - process.start_time)
-    if frequency <= 0 and widest is not None:
-        frequency = _estimate(widest.end_ticks - widest.begin_ticks, widest.end_time - widest.begin_time)
-    if frequency <= 0:
-        raise ValueError(
-            f"process {process.process_id}: no frequency can be estimated "
-            f"from {end_ticks} ticks in {end_time - process.start_time} nanoseconds"
-        )
-    return frequency
-
-
-def _estimate(ticks: int, elapsed: int) -> int:
-    """round(ticks / seconds), halves up, without going through doubles; 0 or less when it can't be."""
-    return (2 * ticks * SECOND + elapsed) // (2 * elapsed) if elapsed > 0 else 0
-
-
 @dataclass(frozen=True, slots=True)
 class BlockContext:
     """The processes, streams and clocks behind a set of blocks, read once for all of them."""
 
     processes: Mapping[str, ProcessRow]
     streams: Mapping[str, StreamRow]
-    clocks: Mapping[str, Clock]
-    widest: Mapping[str, BlockRow]
-    """By process, the block of the set with most ticks from begin to end."""
+    clocks: Mapping[str, ProcessClock]
+    """Without those of processes whose frequency nothing tells."""
 
     @staticmethod
     def read(metadata: Metadata, blocks: Sequence[BlockRow]) -> BlockContext:
         processes = metadata.processes(_distinct(block.process_id for block in blocks))
         streams = metadata.streams(_distinct(block.stream_id for block in blocks))
-        unknown = [process_id for process_id, process in processes.items() if process.tsc_frequency <= 0]
-        widest: dict[str, BlockRow] = {}
-        for block in blocks:
-            known = widest.setdefault(block.process_id, block)
-            if block.end_ticks - block.begin_ticks > known.end_ticks - known.begin_ticks:
-                widest[block.process_id] = block
-        return BlockContext(processes, streams, metadata.latest_clock(unknown) if unknown else {}, widest)
+        clocks = {process_id: clock_of(process) for process_id, process in processes.items()}
+        return BlockContext(
+            processes, streams, {process_id: clock for process_id, clock in clocks.items() if clock is not None}
+        )
 
     def source(self, block: BlockRow, payload: bytes) -> BlockSource:
         """The block with its surroundings; `ValueError` when it can't be decoded for want of them."""
@@ -104,6 +70,10 @@ class BlockContext:
             raise ValueError(
                 f"block {block.block_id} of stream {block.stream_id}: format {stream.format!r} is not known"
             )
+        clock = self.clocks.get(block.process_id)
+        if clock is None:
+            raise ValueError(f"process {block.process_id}: its blocks don't tell the frequency of its clock")
+        clock = clock.of_block(block)
         return BlockSource(
             process_id=block.process_id,
             stream_id=block.stream_id,
@@ -115,7 +85,8 @@ class BlockContext:
             process_properties=process.properties,
             start_time=process.start_time,
             start_ticks=process.start_ticks,
-            frequency=clock_frequency(process, self.clocks.get(block.process_id), self.widest.get(block.process_id)),
+            frequency=clock.frequency,
+            later_rates=clock.later_rates,
             begin_ticks=block.begin_ticks,
             end_ticks=block.end_ticks,
             begin_time=block.begin_time,

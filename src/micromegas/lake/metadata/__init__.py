@@ -4,8 +4,8 @@ SQLite on one machine, PostgreSQL beyond; one schema, one history of migrations.
 """
 
 from micromegas.lake.metadata.block_records import BLOCK_RECORD_SCHEMA
-from micromegas.lake.metadata.blocks import BlockConditions
+from micromegas.lake.metadata.blocks import STAMP_MARGIN, BlockConditions
 from micromegas.lake.metadata.metadata import Metadata
 from micromegas.lake.metadata.partitions import ViewSetConditions
 
-__all__ = ["BLOCK_RECORD_SCHEMA", "BlockConditions", "Metadata", "ViewSetConditions"]
+__all__ = ["BLOCK_RECORD_SCHEMA", "STAMP_MARGIN", "BlockConditions", "Metadata", "ViewSetConditions"]

@@ -137,21 +137,6 @@ class AnnouncementReads(MetadataPart):
             for rows in driver_rows(connection, sa.select(*selected).where(*conditions), _ROWS_PER_PART):
                 yield list(zip(*rows, strict=True))
 
-    def latest_clock(self, process_ids: Iterable[str]) -> dict[str, tuple[int, int]]:
-        """(end_ticks, end_time) of the visible block of greatest `end_ticks` of each process; absent when it has none.
-
-        With the process's start this is the best estimate of an unknown counter frequency.
-        """
-        processes = schema.processes.c
-        found: dict[str, tuple[int, int]] = {}
-        with self._database.read() as connection:
-            for chunk in chunks(dict.fromkeys(process_ids)):
-                statement = sa.select(
-                    processes.process_id, processes.last_block_end_ticks, processes.clock_end_time
-                ).where(processes.process_id.in_(chunk), processes.last_block_end_ticks.is_not(None))
-                found.update((row[0], (row[1], row[2])) for row in connection.execute(statement))
-        return found
-
 
 def _updated(
     table: sa.Table, ids: dict[str, str | None], update_begin: int | None, update_end: int | None

@@ -17,12 +17,18 @@ BlockOrder = Literal["insert", "event"]
 
 _RANGES_PER_STATEMENT = 50
 
+# A thread reads the clock before it gets at the stream, so its event may be in the block behind the one that it was
+# made in: earlier than that begins, by as long as the thread had to wait.
+STAMP_MARGIN = 10_000_000_000
+
 
 class BlockConditions(TypedDict, total=False):
     """Which visible blocks are meant: those that meet every condition given (None is none).
 
     * `insert_begin`, `insert_end`: half-open range of insert time (ns).
-    * `event_begin`, `event_end`: the block's `[begin_time, end_time]` meets this inclusive range (ns).
+    * `event_begin`, `event_end`: the block may hold events within this inclusive range (ns).
+    * `time_begin`, `time_end`: the times between the block's `begin_time` and `end_time`, whichever is earlier, meet
+      this inclusive range (ns).
     * `tag`: a tag of the block's stream.
     """
 
@@ -33,6 +39,8 @@ class BlockConditions(TypedDict, total=False):
     insert_end: int | None
     event_begin: int | None
     event_end: int | None
+    time_begin: int | None
+    time_end: int | None
 
 
 def block_filter(conditions: BlockConditions) -> list[sa.ColumnElement[bool]]:
@@ -54,10 +62,20 @@ def block_filter(conditions: BlockConditions) -> list[sa.ColumnElement[bool]]:
     if (insert_end := conditions.get("insert_end")) is not None:
         filters.append(blocks.insert_time < insert_end)
     if (event_begin := conditions.get("event_begin")) is not None:
-        filters.append(blocks.end_time >= event_begin)
+        filters.append(_is_unknown_or(blocks.max_event_time >= max(event_begin - STAMP_MARGIN, -(2**63))))
     if (event_end := conditions.get("event_end")) is not None:
-        filters.append(blocks.begin_time <= event_end)
+        filters.append(_is_unknown_or(blocks.min_event_time <= min(event_end + STAMP_MARGIN, 2**63 - 1)))
+    # The sender's clock may be set back within a block; an index holds the few of that kind.
+    is_set_back = blocks.begin_time > blocks.end_time
+    if (time_begin := conditions.get("time_begin")) is not None:
+        filters.append(sa.or_(blocks.end_time >= time_begin, is_set_back & (blocks.begin_time >= time_begin)))
+    if (time_end := conditions.get("time_end")) is not None:
+        filters.append(sa.or_(blocks.begin_time <= time_end, is_set_back & (blocks.end_time <= time_end)))
     return filters
+
+
+def _is_unknown_or(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.or_(condition, schema.blocks.c.max_event_time.is_(None))
 
 
 def block_order(order: BlockOrder) -> list[sa.ColumnElement[object]]:

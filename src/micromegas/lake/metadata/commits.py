@@ -7,14 +7,15 @@ process is unknown: such a block is pending until the announcement comes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema, statements
-from micromegas.lake.metadata.part import MetadataPart, chunks
+from micromegas.lake.metadata.block_times import ArrivingBlock, BlockTimes, EventTimes
+from micromegas.lake.metadata.part import chunks
 from micromegas.wire import Block, Process, Stream
 
 TEXT_LIMIT = 255
@@ -34,7 +35,10 @@ PLACED_COLUMNS = [
     "payload_size",
     "object_key",
     "payload_offset",
+    "min_event_time",
+    "max_event_time",
 ]
+STAMPED_COLUMNS = ["block_id", "stream_id", "process_id", "begin_ticks", "end_ticks", "begin_time", "end_time"]
 UPDATE_PROCESSES = sa.text(statements.UPDATE_PROCESSES)
 UPDATE_STREAMS = sa.text(statements.UPDATE_STREAMS)
 
@@ -69,7 +73,7 @@ def _clean_properties(properties: dict[str, str]) -> dict[str, str]:
     return {_clean(key): _clean(value) for key, value in properties.items()}
 
 
-class Commits(MetadataPart):
+class Commits(BlockTimes):
     """The writing half of ingestion."""
 
     def watermark(self) -> int:
@@ -103,11 +107,14 @@ class Commits(MetadataPart):
             insert_time = self._advance_commit_clock(connection)
             new_processes = self._insert_processes(connection, processes, insert_time)
             new_streams = self._insert_streams(connection, streams, insert_time)
-            inserted = self._insert_blocks(connection, placed, insert_time)
+            stamped: list[ArrivingBlock] = []
             if new_processes:
-                self._stamp_pending(connection, schema.blocks.c.process_id, new_processes, insert_time)
+                stamped += self._stamp_pending(connection, schema.blocks.c.process_id, new_processes, insert_time)
             if new_streams:
-                self._stamp_pending(connection, schema.blocks.c.stream_id, new_streams, insert_time)
+                stamped += self._stamp_pending(connection, schema.blocks.c.stream_id, new_streams, insert_time)
+            times = self._event_times(connection, [*(each.block for each in placed), *stamped])
+            self._set_event_times(connection, stamped, times)
+            inserted = self._insert_blocks(connection, placed, times, insert_time)
             if inserted or new_processes or new_streams:
                 connection.execute(UPDATE_PROCESSES, {"insert_time": insert_time})
                 connection.execute(UPDATE_STREAMS, {"insert_time": insert_time})
@@ -197,7 +204,13 @@ class Commits(MetadataPart):
                 new.extend(row[id_column.name] for row in fresh)
         return new
 
-    def _insert_blocks(self, connection: sa.Connection, placed: Sequence[PlacedBlock], insert_time: int) -> int:
+    def _insert_blocks(
+        self,
+        connection: sa.Connection,
+        placed: Sequence[PlacedBlock],
+        times: Mapping[str, EventTimes],
+        insert_time: int,
+    ) -> int:
         """Insert the blocks whose ids are not there yet; returns how many."""
         if not placed:
             return 0
@@ -215,6 +228,7 @@ class Commits(MetadataPart):
                 len(each.block.payload),
                 each.object_key,
                 each.payload_offset,
+                *times.get(each.block.block_id, (None, None)),
             )
             for each in placed
         ]
@@ -229,14 +243,31 @@ class Commits(MetadataPart):
 
     def _stamp_pending(
         self, connection: sa.Connection, column: sa.Column[str], announced: Sequence[str], insert_time: int
-    ) -> None:
+    ) -> list[ArrivingBlock]:
         """Make visible the blocks that were only waiting for one of the ids announced in this transaction."""
         blocks = schema.blocks
         stream_known = sa.exists().where(schema.streams.c.stream_id == blocks.c.stream_id)
         process_known = sa.exists().where(schema.processes.c.process_id == blocks.c.process_id)
+        stamped: list[Any] = []
         for chunk in chunks(announced):
-            connection.execute(
+            stamped += connection.execute(
                 sa.update(blocks)
                 .where(column.in_(chunk), blocks.c.insert_time.is_(None), stream_known, process_known)
                 .values(insert_time=insert_time)
+                .returning(*(blocks.c[name] for name in STAMPED_COLUMNS))
+            )
+        return stamped
+
+    def _set_event_times(
+        self, connection: sa.Connection, stamped: Sequence[ArrivingBlock], times: Mapping[str, EventTimes]
+    ) -> None:
+        """Note the event times of blocks that became visible."""
+        known = [(block.block_id, *times[block.block_id]) for block in stamped if block.block_id in times]
+        if known:
+            blocks = schema.blocks.c
+            connection.execute(
+                sa.update(schema.blocks)
+                .where(blocks.block_id == sa.bindparam("id"))
+                .values(min_event_time=sa.bindparam("earliest"), max_event_time=sa.bindparam("latest")),
+                [{"id": block_id, "earliest": earliest, "latest": latest} for block_id, earliest, latest in known],
             )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-GENERATION = 7
+GENERATION = 8
 """Number of this schema. Raised by every migration."""
 
-MIN_COMPATIBLE_GENERATION = 1
+MIN_COMPATIBLE_GENERATION = 8
 """The oldest program generation that may still use a database of this schema. Raised by breaking migrations only."""
 
 NAMES = {
@@ -47,10 +47,11 @@ processes = sa.Table(
     sa.Column("last_update_time", sa.BigInteger, nullable=False),
     sa.Column("last_block_end_ticks", sa.BigInteger),
     sa.Column("last_block_end_time", sa.BigInteger),
-    sa.Column("clock_end_time", sa.BigInteger),
+    # NULL: the process told its frequency, or nothing tells it yet.
+    sa.Column("clock", sa.JSON(none_as_null=True)),
     sa.Index(None, "parent_process_id"),
 )
-"""`clock_end_time` is the end time of the visible block of greatest `end_ticks` (`last_block_end_ticks`)."""
+"""`clock` is a `MeasuredClock`."""
 
 streams = sa.Table(
     "streams",
@@ -94,11 +95,21 @@ blocks = sa.Table(
     sa.Column("payload_offset", sa.BigInteger, nullable=False),
     # NULL: pending, the stream or the process was not announced yet.
     sa.Column("insert_time", sa.BigInteger),
+    # Between which times the events are, by the clock of the process. NULL: nothing tells, they may be at any.
+    sa.Column("min_event_time", sa.BigInteger),
+    sa.Column("max_event_time", sa.BigInteger),
     sa.Column("received", sa.BigInteger, nullable=False),
     sa.Index("ix_blocks_insert_time", "insert_time"),
     sa.Index("ix_blocks_process_insert", "process_id", "insert_time"),
     sa.Index("ix_blocks_stream_insert", "stream_id", "insert_time"),
     sa.Index("ix_blocks_end_time", "end_time"),
+    sa.Index("ix_blocks_max_event_time", "max_event_time"),
+    sa.Index(
+        "ix_blocks_set_back",
+        "begin_time",
+        sqlite_where=sa.text("begin_time > end_time"),
+        postgresql_where=sa.text("begin_time > end_time"),
+    ),
     sa.Index("ix_blocks_object_key", "object_key"),
 )
 
