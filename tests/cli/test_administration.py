@@ -1,8 +1,12 @@
-"""keys, replicate and doctor, over two servers: one that anybody may use, and one that wants keys of a file."""
+"""keys, replicate and doctor, over two servers: one on a folder that anybody may use, and one on PostgreSQL and S3 that
+wants keys of a file."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import stat
 import subprocess
 import urllib.parse
@@ -14,7 +18,9 @@ import pytest
 from cli.test_commands import assert_one_line_error, run
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
-from e2e.serving import Service, serving
+from e2e.serving import PROGRAM, Service, serving
+from servers.postgres import PostgresServer
+from servers.s3 import S3Server
 
 from micromegas.config import LakeSettings
 
@@ -53,11 +59,15 @@ def key(keys_file: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def keyed_server(tmp_path_factory: pytest.TempPathFactory, keys_file: Path, key: str) -> Iterator[Service]:
+def keyed_server(postgres_server: PostgresServer, s3_server: S3Server, keys_file: Path, key: str) -> Iterator[Service]:
     environment = {"MICROMEGAS_API_KEYS_FILE": str(keys_file), "MICROMEGAS_ADMINS": '["ops"]'}
-    settings = LakeSettings(lake_dir=tmp_path_factory.mktemp("keyed") / "lake")
+    database, bucket = postgres_server.create_database(), s3_server.create_bucket()
+    settings = LakeSettings(
+        database_url=postgres_server.url(database), object_store=bucket.url, object_store_options=bucket.options
+    )
     with serving(settings, environment=environment, api_key=key) as service:
         yield service
+    postgres_server.drop_database(database)
 
 
 def test_keys_are_made_listed_and_removed(tmp_path: Path) -> None:
@@ -125,6 +135,49 @@ def test_a_lake_is_copied_piece_by_piece(open_server: Service, keyed_server: Ser
     assert (again["blocks"], again["present"], again["processes"]) == (0, every["n"], 0)
     nothing = done("replicate", address(open_server), address(keyed_server), "--to-key", key, "--end", "2001-01-01")
     assert nothing.stdout.startswith(b"0 blocks")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ("processes", "--begin", "100000d"),
+        ("logs", PROCESS, "--last", "100"),
+        ("metrics", PROCESS),
+        ("spans", PROCESS, "--limit", "100"),
+        ("views",),
+        ("views", "measures"),
+        ("query", COUNTS),
+    ],
+    ids=lambda question: "-".join(question[:1]),
+)
+def test_the_copy_answers_alike(
+    open_server: Service, keyed_server: Service, key: str, question: tuple[str, ...]
+) -> None:
+    replicated(open_server, keyed_server, key)
+
+    def answer(service: Service, **environment: str) -> list[str]:
+        rows = json.loads(done(*question, "--json", "--server", address(service), **environment).stdout)
+        # blocks came at another time, and so in another order
+        return sorted(json.dumps({**row, "last_update_time": None}) for row in rows)
+
+    assert answer(keyed_server, MICROMEGAS_API_KEY=key) == answer(open_server) != []
+
+
+def test_work_on_a_terminal_shows_how_far_it_is(open_server: Service) -> None:
+    terminal, end = pty.openpty()
+    command = [str(PROGRAM), "materialize", "log_entries", "--begin", "210m", "--end", "now"]
+    with subprocess.Popen([*command, "--server", address(open_server)], stdout=subprocess.PIPE, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # which tells the end of a terminal
+            while part := os.read(terminal, 4096):
+                shown += part
+        assert process.stdout is not None
+        steps = process.stdout.read().splitlines()
+        assert process.wait(60) == 0, shown
+    os.close(terminal)
+    assert [b"log_entries [" in step for step in steps] == [True] * 3
+    assert b"orders" in shown
 
 
 def findings(*arguments: str, code: int = 0, **environment: str) -> dict[str, dict[str, str]]:

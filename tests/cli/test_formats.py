@@ -124,3 +124,17 @@ def test_no_rows(format_name: str) -> None:
             assert pa.ipc.open_stream(data).read_all().schema == BATCH.schema
         case _:
             assert pyarrow.parquet.read_table(io.BytesIO(data)).num_rows == 0
+
+
+def test_what_strangers_wrote_does_not_steer_a_terminal() -> None:
+    table = pa.table({"a\x1b[2J": ["\x1b]0;title\x07bell", "tab\tline\nend", "ümlaut", "\u202eright to left"]})
+    sink = io.BytesIO()
+    writer = writer_for("table", sink, table.schema)
+    for batch in table.to_batches():
+        writer.write(batch)
+    writer.close()
+    shown = sink.getvalue().decode()
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert r"\x1b]0;title\x07bell" in shown
+    assert "ümlaut" in shown

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet
 
+from micromegas.cli.printable import printable
 from micromegas.wire.row_formats import ArrowWriter, CsvWriter, JsonLinesWriter, JsonWriter, RowWriter, as_text
 
 FORMATS = ("table", "json", "jsonl", "csv", "arrow", "parquet")
@@ -58,7 +59,7 @@ class TableWriter:
         if self._digits_left_out and text and pa.types.is_timestamp(value.type):
             zone = "Z" if text.endswith("Z") else ""
             return text[: len(text) - len(zone) - self._digits_left_out].removesuffix(".") + zone
-        return text
+        return printable(text)
 
     def close(self) -> None:
         import rich.box
@@ -69,7 +70,9 @@ class TableWriter:
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         for field in self._schema:
             right = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-            table.add_column(rich.text.Text(field.name), justify="right" if right else "left", overflow="fold")
+            table.add_column(
+                rich.text.Text(printable(field.name)), justify="right" if right else "left", overflow="fold"
+            )
         for row in self._rows:
             # as Text, because values may hold what rich would take for markup
             table.add_row(*(rich.text.Text(cell) for cell in row))

@@ -19,6 +19,7 @@ from micromegas.cli.errors import CliError
 from micromegas.cli.formats import writer_for
 from micromegas.cli.levels import level_name, level_number, level_style
 from micromegas.cli.literals import all_of, containing, time_literal
+from micromegas.cli.printable import printable
 from micromegas.cli.process_lookup import KnownProcess, known_process
 from micromegas.cli.rows import chosen_format, write_table
 from micromegas.cli.times import parse_time
@@ -175,18 +176,14 @@ def _parts(row: dict[str, Any], process: KnownProcess | None) -> list[tuple[str,
     parts = [(f"{iso_time(row['time'].value, utc=False)[:26]}Z ", "dim"), (f"{level_name(level):<5} ", style)]
     if process is None:
         exe = row["exe"].as_py().replace("\\", "/").rpartition("/")[2]
-        parts.append((f"{_printable(exe)}[{row['process_id'].as_py()[:8]}] ", "cyan"))
-    parts += [(f"{_printable(row['target'].as_py())}: ", "blue"), (_printable(row["msg"].as_py()), style)]
+        parts.append((f"{_indented(exe)}[{row['process_id'].as_py()[:8]}] ", "cyan"))
+    parts += [(f"{_indented(row['target'].as_py())}: ", "blue"), (_indented(row["msg"].as_py()), style)]
     properties = row["properties"].as_py()
     if properties not in (None, "{}"):
-        parts.append((f" {_printable(properties)}", "dim"))
+        parts.append((f" {_indented(properties)}", "dim"))
     return parts
 
 
-def _printable(text: str) -> str:
-    """Without what would make a terminal do something else than show it. Further lines are indented."""
-    lines = text.rstrip("\n").split("\n")
-    shown = (
-        "".join(char if char == "\t" or char.isprintable() else ascii(char)[1:-1] for char in line) for line in lines
-    )
-    return "\n    ".join(shown)
+def _indented(text: str) -> str:
+    """Further lines begin with blanks, so that they are told from events."""
+    return printable(text.rstrip("\n")).replace("\n", "\n    ")

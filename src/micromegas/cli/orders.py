@@ -26,9 +26,13 @@ def run_materialize(
     """Prints the log of the order; raises `CliError` for whatever goes wrong."""
     first, last = _range(begin, end)
     name = "regenerate_partitions" if again else "materialize_partitions"
-    # what is made again is checked as a whole before anything is done
-    longest = last - first if again else -(-_PIECE_SECONDS // delta) * delta * 1_000_000_000
-    pieces = [(piece, min(piece + longest, last)) for piece in range(first, last, max(longest, 1))] or [(first, last)]
+    pieces = [(first, last)]
+    if not again:  # what is made again is checked as a whole before anything is done
+        step = delta * 1_000_000_000
+        longest = -(-_PIECE_SECONDS // delta) * step
+        # a rest that is shorter than a partition is ignored, as it is of a whole range
+        whole = first + (last - first) // step * step
+        pieces = [(piece, min(piece + longest, whole)) for piece in range(first, whole, longest)] or pieces
     calls = [f"{name}({text_literal(view_set)}, {_times(*piece)}, {delta})" for piece in pieces]
     _print_log(connection, calls, as_json)
 

@@ -20,6 +20,9 @@ def progress(what: str, total: int | None = None, *, is_bytes: bool = False) -> 
     columns = [shown.SpinnerColumn(), shown.TextColumn("{task.description}", markup=False), counter]
     if total is not None:
         columns += [shown.BarColumn(), shown.TimeRemainingColumn()]
-    with shown.Progress(*columns, console=rich.console.Console(stderr=True), transient=True) as bar:
+    console = rich.console.Console(stderr=True)
+    # what is printed meanwhile goes above the bar where both are on the terminal, and else where it was going anyway
+    is_shared = sys.stdout.isatty()
+    with shown.Progress(*columns, console=console, transient=True, redirect_stdout=is_shared) as bar:
         task = bar.add_task(what, total=total)
         yield lambda amount: bar.advance(task, amount)
