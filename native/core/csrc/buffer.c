@@ -179,24 +179,21 @@ static void release_block(mm_block *block)
 }
 
 /* A change of blocks comes seldom, and finds all that it needs far away in the memory: its own instructions, the pool, the
- * first lines of the next block, which were last another processor's. So it is done in three short steps. With so many
- * bytes left, what the next step needs is asked for, and arrives while events are recorded; with so many, the next block is
- * taken from the pool, and its first lines are asked for by writing to them; then it changes hands without a wait. */
-#define MM_AHEAD_FAR (4u << 10)
-#define MM_AHEAD_NEAR (2u << 10)
+ * first lines of the next block, which were last another processor's. So it is done in short steps, each with so many bytes
+ * left: these instructions are asked for by whoever records (MM_AHEAD_CODE), then the data, which arrive while events are
+ * recorded; then the next block is taken from the pool, and its first lines are asked for by writing to them; at the end it
+ * changes hands without a wait. */
+#define MM_AHEAD_SPARE (2u << 10)
 
 static void open_block(mm_block *block)
 {
-    size_t ahead = (size_t)(block->end - block->cursor) > MM_AHEAD_FAR ? MM_AHEAD_FAR : MM_AHEAD_NEAR;
+    size_t left = (size_t)(block->end - block->cursor);
+    size_t ahead = left > MM_AHEAD_CODE ? MM_AHEAD_CODE : left > MM_AHEAD_DATA ? MM_AHEAD_DATA : MM_AHEAD_SPARE;
     uint8_t *limit = block->thread->spare ? block->end : block->end - ahead;
     block->limit = mm_clock_is_short() ? limit : MM_BLOCK_DATA(block);
 }
 
-#define MM_LINE 64
-/* Of mm_make_room, about. */
-#define MM_CODE_BYTES 1024
-
-static inline void look_ahead(const mm_block *block)
+static void fetch_data(const mm_block *block)
 {
     const char *const data[] = {(const char *)&pool_pushed, (const char *)&pool_popped, (const char *)&generation,
                                 (const char *)block->thread, (const char *)block->extent};
@@ -205,9 +202,6 @@ static inline void look_ahead(const mm_block *block)
     }
     for (size_t line = 0; line < sizeof pool; line += MM_LINE) {
         __builtin_prefetch((const char *)pool + line);
-    }
-    for (size_t line = 0; line < MM_CODE_BYTES; line += MM_LINE) {
-        __builtin_prefetch((const char *)(uintptr_t)mm_make_room + line);
     }
 }
 
@@ -436,9 +430,9 @@ mm_block *mm_make_room(size_t size, enum mm_kind kind)
 {
     mm_block *block = mm_current;
     size_t left = (size_t)(block->end - block->cursor);
-    if (mm_recording == MM_ON && block->limit == block->end - MM_AHEAD_FAR && left >= size) {
-        look_ahead(block);
-        block->limit = block->end - MM_AHEAD_NEAR;
+    if (mm_recording == MM_ON && block->limit == block->end - MM_AHEAD_DATA && left >= size) {
+        fetch_data(block);
+        block->limit = block->end - MM_AHEAD_SPARE;
         return block;
     }
     if (mm_recording != MM_ON) {
@@ -452,7 +446,7 @@ mm_block *mm_make_room(size_t size, enum mm_kind kind)
     }
     else {
         int is_of_another_session = block->extent->generation != generation;
-        if (!is_of_another_session && !block->thread->spare && (size_t)(block->end - block->cursor) < MM_AHEAD_NEAR) {
+        if (!is_of_another_session && !block->thread->spare && (size_t)(block->end - block->cursor) < MM_AHEAD_SPARE) {
             take_spare(block->thread);
         }
         open_block(block); /* recording may have been off when the limit was set */

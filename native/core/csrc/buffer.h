@@ -67,10 +67,28 @@ static inline int mm_is_ready(const mm_block *block, size_t size)
     return __builtin_expect((uintptr_t)block->cursor + size <= (uintptr_t)block->limit, 1);
 }
 
+/* The first step of a change of blocks (see buffer.c): so many bytes before the end, the instructions of the others are asked
+ * for. Here, where the instructions of the caller are near; mm_make_room itself has not run for a long time. */
+#define MM_AHEAD_CODE (6u << 10)
+#define MM_AHEAD_DATA (4u << 10)
+#define MM_LINE 64
+/* Of mm_make_room, about. */
+#define MM_CODE_BYTES 1024
+
 static inline mm_block *mm_reserve(size_t size, enum mm_kind kind)
 {
     mm_block *block = mm_current;
-    return mm_is_ready(block, size) ? block : mm_make_room(size, kind);
+    if (mm_is_ready(block, size)) {
+        return block;
+    }
+    if (block->limit == block->end - MM_AHEAD_CODE && (size_t)(block->end - block->cursor) >= size && mm_recording == MM_ON) {
+        for (size_t line = 0; line < MM_CODE_BYTES; line += MM_LINE) {
+            __builtin_prefetch((const char *)(uintptr_t)mm_make_room + line);
+        }
+        block->limit = block->end - MM_AHEAD_DATA;
+        return block;
+    }
+    return mm_make_room(size, kind);
 }
 
 static inline void mm_commit(mm_block *block, size_t size)
