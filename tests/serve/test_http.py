@@ -7,6 +7,7 @@ import csv
 import http.client
 import io
 import json
+import logging
 import socket
 import threading
 import time
@@ -98,17 +99,15 @@ def post(api: RunningApi, document: Any, path: str = "/api/query", **headers: st
     return call(api, "POST", path, body, **{"content_type": "application/json", **headers})
 
 
-def connected(api: RunningApi, document: Any, *, window: int | None = None) -> socket.socket:
+def connected(api: RunningApi, document: Any, *, window: int | None = None, more: bytes = b"") -> socket.socket:
     """A raw connection over which a query was sent."""
     raw = socket.socket()
     if window is not None:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
     raw.connect(("127.0.0.1", api.port))
     body = json.dumps(document).encode()
-    head = (
-        f"POST /api/query HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    raw.sendall(head.encode() + body)
+    head = HEAD.replace(b"host: x\r\n", b"host: x\r\n" + more)
+    raw.sendall(head + f"{len(body)}\r\n\r\n".encode() + body)
     return raw
 
 
@@ -371,3 +370,28 @@ def test_a_connection_serves_many_requests(api: RunningApi) -> None:
         assert json.loads(connection.getresponse().read()) == [{"n": number}]
     connection.close()
     assert isinstance(api.engine, TableEngine)
+
+
+def test_every_query_is_told_with_its_caller(start_api: StartApi, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "flightsql_query_audit")
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(each.getMessage()) for each in caplog.records if each.name == "flightsql_query_audit"]
+
+    api = start_api(api_keys=(ApiKey("ann", "k-1"),))
+    key = {"authorization": "Bearer k-1"}
+    reply = post(api, {"sql": "SELECT n FROM wide", "limit": 3, "begin": 5}, x_client_type="report", **key)
+    post(api, {"sql": "SELECT 'fail_exhausted_3'"}, x_user_id="b%C3%A9", **key)
+    post(api, {"sql": "SELECT 1"})
+    raw = connected(api, {"sql": "SELECT 'wait_for_ever'"}, more=b"authorization: Bearer k-1\r\n")
+    wait_until(api.engine.waiting.is_set)
+    raw.close()
+    wait_until(lambda: len(lines()) == 3)
+    ok, failed, left = lines()
+    told = {"client": "report", "client_ip": "127.0.0.1", "service_account_name": "ann", "status": "ok"}
+    assert (
+        ok.items() >= {**told, "output_rows": 3, "output_bytes": len(reply.body), "limit": 3, "range_begin": 5}.items()
+    )
+    assert failed.items() >= {"client": "http", "user": "bé", "status": "error", "error_class": "resource"}.items()
+    assert left["status"] == "incomplete"
+    assert {(each.user, each.client) for each in api.engine.requests} == {("ann", "report"), ("ann", "http")}

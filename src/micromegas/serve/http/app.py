@@ -11,6 +11,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -20,6 +21,7 @@ import pyarrow as pa
 from micromegas.config import HttpSettings
 from micromegas.query import QueryError, QueryRequest, QueryStream
 from micromegas.serve.api_keys import ApiKeys, presented_key
+from micromegas.serve.audit import Caller, QueryAudit, caller_of
 from micromegas.serve.flight.edge_types import EdgeConverter
 from micromegas.serve.http.answer_formats import JSON, AnswerFormat, Buffer, format_for
 from micromegas.serve.http.problem import Header, Problem, invalid
@@ -82,34 +84,60 @@ class QueryApi:
             await exchange.send_whole(json.dumps({"status": "healthy", "timestamp": now}).encode(), JSON.media_type)
         elif path == "/api/query":
             exchange.require("POST")
-            administers = self._signed_in(exchange)
+            caller = self._signed_in(exchange)
             form = format_for(exchange.header("accept"))
-            request = read_query(await exchange.json_body(), self._clock(), administers)
-            await self._send_rows(exchange, request, form)
+            request = read_query(await exchange.json_body(), self._clock())
+            await self._send_rows(exchange, caller, request, form)
         elif path == "/gateway/query":
             exchange.is_gateway = True
             exchange.require("POST")
-            administers = self._signed_in(exchange)
-            await self._send_rows(exchange, read_gateway_query(await exchange.json_body(), administers), JSON)
+            caller = self._signed_in(exchange)
+            await self._send_rows(exchange, caller, read_gateway_query(await exchange.json_body()), JSON)
         elif path.startswith("/api/perfetto/"):
             exchange.require("GET")
-            self._signed_in(exchange)
+            caller = self._signed_in(exchange)
             trace = TraceFile.of(path.removeprefix("/api/perfetto/"), exchange.parameters(), self._clock())
-            await self._send_trace(exchange, trace)
+            await self._send_trace(exchange, caller, trace)
         else:
             raise Problem(404, "not_found", "no such path: there are /api/query, /api/perfetto/PROCESS and /health")
 
-    def _signed_in(self, exchange: _Exchange) -> bool:
-        """Whether the caller administers; a `Problem` for who may not ask at all."""
+    def _signed_in(self, exchange: _Exchange) -> Caller:
+        """Who asks; a `Problem` for who may not."""
         name = self._keys.name_of(presented_key(exchange.header("authorization") or ""))
         if self._keys and name is None:
             text = "a valid api key is needed: authorization: Bearer <key>"
             raise Problem(401, "unauthenticated", text, (b"www-authenticate", b"Bearer"))
-        return not self._settings.admins or name in self._settings.admins
+        return exchange.caller(name)
 
-    async def _send_rows(self, exchange: _Exchange, request: QueryRequest, form: AnswerFormat) -> None:
-        async def pieces() -> AsyncGenerator[bytes, None]:
-            stream = await self._engine.execute(request)
+    def _rows(self, caller: Caller, request: QueryRequest) -> _Rows:
+        """The rows of a request, on its caller's behalf."""
+        name = caller.service_account_name
+        administers = not self._settings.admins or name in self._settings.admins
+        return _Rows(
+            self._engine, replace(request, administers=administers, user=name or "", client=caller.client), caller
+        )
+
+    async def _send_rows(self, exchange: _Exchange, caller: Caller, request: QueryRequest, form: AnswerFormat) -> None:
+        await exchange.send_pieces(self._rows(caller, request).written(form), form.media_type)
+
+    async def _send_trace(self, exchange: _Exchange, caller: Caller, trace: TraceFile) -> None:
+        name = f'attachment; filename="{trace.process_id}.perfetto-trace"'
+        chunks = self._rows(caller, trace.request()).joined("chunk_data")
+        await exchange.send_pieces(chunks, "application/octet-stream", (b"content-disposition", name.encode()))
+
+
+class _Rows:
+    """The rows of one query as bytes, and the line of the audit about it."""
+
+    def __init__(self, engine: Engine, request: QueryRequest, caller: Caller) -> None:
+        self._engine = engine
+        self._request = request
+        self._audit = QueryAudit(caller, request.sql, request.begin, request.end, request.limit)
+
+    async def written(self, form: AnswerFormat) -> AsyncGenerator[bytes, None]:
+        """In an answer's form, as they come."""
+        with self._audit.told():
+            stream = await self._begun()
             try:
                 converter = EdgeConverter(stream.schema, preserve_dictionary=False)
                 buffer = Buffer()
@@ -118,28 +146,34 @@ class QueryApi:
                     for part in converter.convert(batch):
                         # takes milliseconds, in which the event loop would serve nobody
                         await asyncio.to_thread(writer.write, part)
-                        yield buffer.take()
+                        yield self._sent(buffer.take(), part.num_rows)
                 writer.close()
-                yield buffer.take()
+                yield self._sent(buffer.take(), 0)
             except pa.ArrowException as error:
-                raise invalid(f"the result can't be sent: {error}") from None
+                raise QueryError("invalid", f"the result can't be sent: {error}") from None
             finally:
                 await stream.aclose()
 
-        await exchange.send_pieces(pieces(), form.media_type)
-
-    async def _send_trace(self, exchange: _Exchange, trace: TraceFile) -> None:
-        async def pieces() -> AsyncGenerator[bytes, None]:
-            stream = await self._engine.execute(trace.request())
+    async def joined(self, column: str) -> AsyncGenerator[bytes, None]:
+        """The values of a column of bytes, one after the other."""
+        with self._audit.told():
+            stream = await self._begun()
             try:
                 async for batch in stream:
-                    for chunk in batch.column("chunk_data"):
-                        yield chunk.as_py()
+                    for value in batch.column(column):
+                        yield self._sent(value.as_py(), 1)
             finally:
                 await stream.aclose()
 
-        name = f'attachment; filename="{trace.process_id}.perfetto-trace"'
-        await exchange.send_pieces(pieces(), "application/octet-stream", (b"content-disposition", name.encode()))
+    async def _begun(self) -> QueryStream:
+        stream = await self._engine.execute(self._request)
+        self._audit.planned()
+        return stream
+
+    def _sent(self, data: bytes, rows: int) -> bytes:
+        self._audit.rows += rows
+        self._audit.bytes_sent += len(data)
+        return data
 
 
 class _Exchange:
@@ -156,6 +190,12 @@ class _Exchange:
         self._has_begun = False
         # of a repeated header the last counts
         self._headers = dict(scope["headers"])
+
+    def caller(self, key_name: str | None) -> Caller:
+        """Who asks, by the name of their key and what the headers say."""
+        texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers.items()]
+        found = caller_of(texts, self._scope["client"][0] if self._scope["client"] else "unknown", key_name)
+        return found if b"x-client-type" in self._headers else replace(found, client="http")
 
     def header(self, name: str) -> str | None:
         value = self._headers.get(name.encode())

@@ -17,7 +17,7 @@ from micromegas.wire import rfc3339_ns, typed_time_ns
 _MAX_LIMIT = 2**63 - 1
 
 
-def read_query(body: bytes, now: int, administers: bool) -> QueryRequest:
+def read_query(body: bytes, now: int) -> QueryRequest:
     """`{"sql", "begin", "end", "limit", "parameters"}`, all but the first optional. Raises `Problem`.
 
     Times are texts (RFC 3339, or as people type them, such as `-1h`) or ns since the epoch; `parameters` are an array
@@ -35,10 +35,10 @@ def read_query(body: bytes, now: int, administers: bool) -> QueryRequest:
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= _MAX_LIMIT):
         raise invalid("limit: not a number of rows")
     sql, parameters = _bound(_sql(document), document.get("parameters"))
-    return QueryRequest(sql, moment("begin"), moment("end"), limit, parameters, administers)
+    return QueryRequest(sql, moment("begin"), moment("end"), limit, parameters)
 
 
-def read_gateway_query(body: bytes, administers: bool) -> QueryRequest:
+def read_gateway_query(body: bytes) -> QueryRequest:
     """What the original's HTTP gateway takes: `{"sql", "time_range_begin", "time_range_end"}`, RFC 3339 times, both or
     none. Raises `Problem`."""
     document = _object(body, {"sql", "time_range_begin", "time_range_end"})
@@ -49,7 +49,7 @@ def read_gateway_query(body: bytes, administers: bool) -> QueryRequest:
         raise invalid("time_range_begin and time_range_end: give both, or none")
     if begin is not None and end is not None and begin > end:
         raise invalid("time_range_begin lies after time_range_end")
-    return QueryRequest(_sql(document), begin, end, administers=administers)
+    return QueryRequest(_sql(document), begin, end)
 
 
 def _object(body: bytes, known: set[str]) -> dict[str, Any]:
