@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from micromegas.cli.connection import Connection, connected
 from micromegas.cli.errors import CliError
 from micromegas.cli.rows import chosen_format, write_rows
 from micromegas.cli.times import parse_time
+from micromegas.client.progress import ProgressLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,11 @@ def run_query(connection: Connection, flags: QueryFlags) -> None:
     now = time.time_ns()
     begin = None if flags.begin is None else parse_time("--begin", flags.begin, now)
     end = None if flags.end is None else parse_time("--end", flags.end, now)
-    with connected(connection) as client, client.stream(sql, begin, end, flags.limit) as result:
+    with ExitStack() as stack:
+        client = stack.enter_context(connected(connection))
+        to_file = flags.output is not None and sys.stderr.isatty()
+        progress = stack.enter_context(ProgressLine()) if to_file else None
+        result = stack.enter_context(client.stream(sql, begin, end, flags.limit, progress=progress))
         # the file is made only now that the statement is known to be good
         write_rows(result, result.schema, format_name, flags.output)
 
