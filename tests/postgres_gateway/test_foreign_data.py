@@ -22,7 +22,8 @@ def federated(asked: Asked, postgres_server: PostgresServer) -> Iterator[psycopg
         connection.execute("CREATE EXTENSION postgres_fdw")
         connection.execute(
             "CREATE SERVER lake FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', "
-            f"port '{asked.gateway.port}', dbname 'micromegas', fetch_size '3')"
+            f"port '{asked.gateway.port}', dbname 'micromegas', fetch_size '3', "
+            "options '-c micromegas.default_lookback=off')"
         )
         connection.execute("CREATE USER MAPPING FOR CURRENT_USER SERVER lake OPTIONS (user 'anybody')")
         connection.execute("CREATE SCHEMA lake")
@@ -82,7 +83,7 @@ def test_parameters_transactions_and_estimates(asked: Asked, federated: psycopg.
 
 def test_a_range_and_an_instance_by_options(asked: Asked, federated: psycopg.Connection[Any]) -> None:
     run = federated.execute
-    run("ALTER SERVER lake OPTIONS (ADD options '-c micromegas.range_end=2000-01-01')")
+    run("ALTER SERVER lake OPTIONS (SET options '-c micromegas.range_end=2000-01-01')")
     assert run("SELECT count(*) FROM lake.log_entries WHERE time < now() + interval '9 years'").fetchone() == (0,)
     run("ALTER SERVER lake OPTIONS (DROP options)")
     run("IMPORT FOREIGN SCHEMA instances LIMIT TO (thread_spans, async_events) FROM SERVER lake INTO lake")
@@ -91,3 +92,16 @@ def test_a_range_and_an_instance_by_options(asked: Asked, federated: psycopg.Con
     # the instance's name in the lake is what an option of the foreign table says
     run(f"ALTER FOREIGN TABLE lake.thread_spans OPTIONS (SET table_name 'thread_spans:{asked.thread_id}')")
     assert run("SELECT count(*) FROM lake.thread_spans WHERE \"begin\" > '2000-01-01'").fetchone() == (0,)
+
+
+def test_what_lost_its_time_on_the_way_goes_back_a_little(asked: Asked, federated: psycopg.Connection[Any]) -> None:
+    run = federated.execute
+    old = "SELECT count(*) FROM lake.log_entries WHERE process_id <> %s"
+    (everything,) = run(old, [asked.process_id]).fetchone() or (0,)
+    assert everything > 0
+    run("ALTER SERVER lake OPTIONS (SET options '-c micromegas.default_lookback=1s')")
+    assert run(old, [asked.process_id]).fetchone() == (0,)
+    # now() stays with the one that asks; a constant doesn't
+    assert run(f"{old} AND time > now() - interval '1000 weeks'", [asked.process_id]).fetchone() == (0,)
+    assert run(f"{old} AND time > '2000-01-01'", [asked.process_id]).fetchone() == (everything,)
+    assert run("SELECT count(*) > 1 FROM lake.processes").fetchone() == (True,)

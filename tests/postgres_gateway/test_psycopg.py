@@ -347,3 +347,22 @@ def test_properties_are_jsonb(connection: psycopg.Connection[Any]) -> None:
         for (properties,) in rows:
             assert isinstance(properties, dict)
             json.dumps(properties)
+
+
+def test_a_default_range_is_told(asked: Asked, connection: psycopg.Connection[Any]) -> None:
+    told: list[str] = []
+    connection.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+    count = f"SELECT count(*) FROM log_entries WHERE process_id <> '{asked.process_id}'"
+    (everything,) = connection.execute(count).fetchone() or (0,)
+    assert everything > 0
+    assert told == []
+    connection.execute("SET micromegas.default_lookback = '1s'")
+    assert connection.execute(count).fetchone() == (0,)
+    assert len(told) == 1
+    assert "micromegas.default_lookback" in told[0]
+    assert connection.execute(f"{count} AND time > '2000-01-01'").fetchone() == (everything,)
+    with pytest.raises(errors.InvalidParameterValue):
+        connection.execute("SET micromegas.default_lookback = 'a while'")
+    connection.execute("SET micromegas.default_lookback = 'off'")
+    assert connection.execute(count).fetchone() == (everything,)
+    assert len(told) == 1

@@ -185,6 +185,7 @@ class QueryEngine:
             max_rows=self._settings.max_result_rows,
             deadline=deadline,
             timeout_s=self._settings.statement_timeout_s,
+            assumes_begin=planned.assumes_begin,
         )
 
 

@@ -54,6 +54,7 @@ class PlannedStatement:
     frame: DataFrame
     context: SessionContext
     explain_only: bool
+    assumes_begin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +289,13 @@ class Planner:
         statement, first, optimized = draft.statement, draft.first, draft.plan
         explain_only = is_explain(optimized)
         _refuse_huge_digests(optimized)
+        needs = scan_needs(optimized, {name: table.filter_columns for name, table in first.tables.items()})
+        assumes = request.assumed_begin is not None and request_range.is_open and _reads_all_time(first.tables, needs)
+        if assumes:
+            request_range = TimeRange(request.assumed_begin, None)
         preparation = Preparation(
             request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes, is_wanted, place, request.user
         )
-        needs = scan_needs(optimized, {name: table.filter_columns for name, table in first.tables.items()})
         files = {name: first.tables[name].files(need, preparation) for name, need in needs.items()}
         if not files:
             # No table of the lake is read: what was planned can be run.
@@ -310,7 +314,7 @@ class Planner:
         second = PlanningPass(context, catalogue, frame_of, administers=request.administers, earlier=first)
         frame = second.sql(statement, request.parameters)
         _refuse_unresolved(frame)
-        return PlannedStatement(frame, second.context, explain_only)
+        return PlannedStatement(frame, second.context, explain_only, assumes)
 
     def _drafted(
         self,
@@ -357,6 +361,15 @@ class Planner:
     def _first_pass(self, administers: bool, place: Place | None) -> PlanningPass:
         context = self._sessions.derive(self._catalogue.placeholders, place)
         return PlanningPass(context, self._catalogue, self._catalogue.placeholder, administers=administers)
+
+
+def _reads_all_time(tables: Mapping[str, QueryTable], needs: Mapping[str, ScanNeed]) -> bool:
+    """Whether events of some view are wanted whenever they were."""
+    for name, need in needs.items():
+        view_set = tables[name].view_set
+        if view_set is not None and (view_set.decoded or view_set.reduced) and need.bounds.time.is_open:
+            return True
+    return False
 
 
 def _refuse_huge_digests(optimized: LogicalPlan) -> None:

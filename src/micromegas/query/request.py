@@ -16,7 +16,8 @@ class QueryRequest:
     rows of every view of the statement. `limit` caps the rows of the result, whatever the statement's own LIMIT says.
     `parameters` bind `$1`, `$2` … (keys `"1"`, `"2"` …) or `$name`. `administers`: functions for administrators exist.
     `user` and `client` say who asks with what, as far as the protocol knows. `is_internal`: the server itself asks, and
-    no rule of administrators refuses it.
+    no rule of administrators refuses it. `assumed_begin` is the begin for a request without a range where the statement
+    reads events and bounds their time by nothing; the stream then tells that it was taken.
     """
 
     sql: str
@@ -28,6 +29,7 @@ class QueryRequest:
     user: str = ""
     client: str = ""
     is_internal: bool = False
+    assumed_begin: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

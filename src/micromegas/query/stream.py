@@ -30,8 +30,11 @@ class QueryStream(AsyncIterator[pa.RecordBatch]):
         max_rows: int | None,
         deadline: float,
         timeout_s: float,
+        assumes_begin: bool = False,
     ) -> None:
         self.schema = schema
+        self.assumes_begin = assumes_begin
+        """Whether the request's assumed begin was taken: the rows may be fewer than the statement says."""
         self._stream: Any = stream
         self._keep_alive: object = keep_alive
         self._release = release

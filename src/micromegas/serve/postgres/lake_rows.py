@@ -51,11 +51,16 @@ class LakeStatement:
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """Event times in ns since the epoch that a session's questions are about, either end open."""
+class Asker:
+    """Who asks in a session, and about which event times (ns since the epoch; None is open). `assumed_begin` is for
+    statements that say nothing about time."""
 
+    user: str = ""
+    client: str = ""
+    administers: bool = False
     begin: int | None = None
     end: int | None = None
+    assumed_begin: int | None = None
 
 
 class LakeQuestions:
@@ -81,11 +86,19 @@ class LakeQuestions:
         oids = self._parameter_oids(statement, description.parameter_schema, given_oids)
         return LakeStatement(statement, schema, tuple(result_column(field) for field in schema), oids, explains)
 
-    async def start(
-        self, statement: LakeStatement, parameters: Mapping[str, pa.Scalar], within: Range, *, administers: bool
-    ) -> LakeRows:
+    async def start(self, statement: LakeStatement, parameters: Mapping[str, pa.Scalar], asker: Asker) -> LakeRows:
         """Runs a statement."""
-        request = QueryRequest(statement.sql, within.begin, within.end, None, parameters, administers)
+        request = QueryRequest(
+            statement.sql,
+            asker.begin,
+            asker.end,
+            None,
+            parameters,
+            asker.administers,
+            asker.user,
+            asker.client,
+            assumed_begin=asker.assumed_begin,
+        )
         try:
             stream = await self._engine.execute(request)
         except QueryError as error:
@@ -133,6 +146,7 @@ class LakeRows:
         self.columns = statement.columns
         self._schema = statement.schema
         self._explains = statement.explains
+        self.assumes_begin = stream.assumes_begin
         self._stream = stream
         self._rest: pa.RecordBatch | None = None
 

@@ -139,6 +139,7 @@ class PostgresServer:
             output.write,
             relay,
             administers=administers,
+            user=name or "",
             application=parameters.get("application_name", ""),
         )
         connection = _Connection(self._new_process(), secrets.randbits(32), session)

@@ -35,15 +35,16 @@ from micromegas.serve.postgres.errors import (
     RelayedError,
     from_query_error,
     not_offered,
+    notice,
     protocol_violation,
     warning,
 )
-from micromegas.serve.postgres.lake_rows import LakeQuestions, LakeRows, LakeStatement, Range
+from micromegas.serve.postgres.lake_rows import Asker, LakeQuestions, LakeRows, LakeStatement
 from micromegas.serve.postgres.messages import Body, Column, Message
 from micromegas.serve.postgres.parameters import bound_scalars
 from micromegas.serve.postgres.relay import Relay
 from micromegas.serve.postgres.routing import UNKNOWN_TO_POSTGRES, Routing
-from micromegas.serve.postgres.session_range import RESET_TIMES, SETTINGS_QUERY, SessionRange
+from micromegas.serve.postgres.session_range import DEFAULT_LOOKBACK, RESET_TIMES, SETTINGS_QUERY, SessionRange
 from micromegas.serve.postgres.types import RowEncoder, encodable, unsendable
 
 IDLE, IN_TRANSACTION, FAILED = b"I", b"T", b"E"
@@ -105,6 +106,7 @@ class Session:
         relay: Relay,
         *,
         administers: bool,
+        user: str,
         application: str,
     ) -> None:
         self._questions = answering.questions
@@ -112,6 +114,8 @@ class Session:
         self._write = write
         self._relay = relay
         self._administers = administers
+        self._user = user
+        self._client = f"postgresql {application}".strip()
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._state = IDLE
@@ -525,14 +529,20 @@ class Session:
     async def _start(self, statement: LakeStatement, parameters: dict[str, pa.Scalar]) -> LakeRows:
         self._check_settings()
         within = self._range.now()
-        timeout_s = self._range.statement_timeout_s
+        asker = Asker(self._user, self._client, self._administers, within.begin, within.end, within.assumed_begin)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._questions.start(
-                    statement, parameters, Range(within.begin, within.end), administers=self._administers
-                )
+            async with asyncio.timeout(self._range.statement_timeout_s):
+                rows = await self._questions.start(statement, parameters, asker)
         except TimeoutError:
             raise _timed_out() from None
+        if rows.assumes_begin:
+            self._put(
+                notice(
+                    "nothing bounds the time of this statement: it is about what is not older than "
+                    f"{DEFAULT_LOOKBACK} ({self._range.lookback}); bound its time, or set that to off"
+                )
+            )
+        return rows
 
     async def _send_rows(self, rows: LakeRows, encoder: RowEncoder, limit: int | None) -> tuple[int, bool]:
         """Rows sent, and whether these were the last."""

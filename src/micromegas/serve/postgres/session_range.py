@@ -14,7 +14,11 @@ from datetime import UTC, datetime
 from micromegas.serve.postgres.errors import PostgresError
 
 BEGIN, END = "micromegas.range_begin", "micromegas.range_end"
-_NAMES = (BEGIN, END)
+DEFAULT_LOOKBACK = "micromegas.default_lookback"
+_NAMES = (BEGIN, END, DEFAULT_LOOKBACK)
+# Filters by now() never leave another PostgreSQL: what it asks for without a time would be everything that there is.
+_LOOKBACKS = {"postgres_fdw": "7d"}
+_NO_LOOKBACK = frozenset(["", "off", "0"])
 SETTINGS_QUERY = (
     "SELECT "
     + ", ".join(f"coalesce(pg_catalog.current_setting('{name}', true), '')" for name in _NAMES)
@@ -33,6 +37,7 @@ class Moments:
 
     begin: int | None
     end: int | None
+    assumed_begin: int | None
 
 
 class SessionRange:
@@ -40,7 +45,7 @@ class SessionRange:
 
     def __init__(self, application: str) -> None:
         self._application = application
-        self._begin = self._end = ""
+        self._begin = self._end = self._lookback = ""
         self.statement_timeout_s: float | None = None
 
     @staticmethod
@@ -49,16 +54,35 @@ class SessionRange:
 
     def read(self, values: list[str]) -> None:
         """The row of `SETTINGS_QUERY`; `PostgresError` for a time that is none."""
-        begin, end, timeout_ms, timeout_source = values
+        begin, end, lookback, timeout_ms, timeout_source = values
         for name, value in ((BEGIN, begin), (END, end)):
             _moment(name, value, 0)
-        self._begin, self._end = begin, end
+        _assumed(lookback, 0)
+        self._begin, self._end, self._lookback = begin, end, lookback
         is_own = timeout_source in ("session", "client", "user", "database")
         self.statement_timeout_s = int(timeout_ms) / 1000 if is_own and int(timeout_ms) > 0 else None
 
     def now(self) -> Moments:
         now = time.time_ns()
-        return Moments(_moment(BEGIN, self._begin, now), _moment(END, self._end, now))
+        return Moments(_moment(BEGIN, self._begin, now), _moment(END, self._end, now), _assumed(self.lookback, now))
+
+    @property
+    def lookback(self) -> str:
+        """How far back statements go that say nothing about time."""
+        return self._lookback.strip() or _LOOKBACKS.get(self._application, "off")
+
+
+def _assumed(lookback: str, now_ns: int) -> int | None:
+    if lookback.strip().lower() in _NO_LOOKBACK:
+        return None
+    relative = _RELATIVE.fullmatch(f"-{lookback.strip().lower()}")
+    if relative is None:
+        raise PostgresError(
+            "22023",
+            f'invalid value for parameter "{DEFAULT_LOOKBACK}": "{lookback[:100]}"',
+            hint="how far back, as 15m, 6h, 7d, 2w, or off",
+        )
+    return now_ns - int(relative[1]) * _UNIT_NS[relative[2]]
 
 
 def _moment(name: str, text: str, now_ns: int) -> int | None:
