@@ -82,6 +82,8 @@ def test_go(service: Service) -> None:
     ]
     assert answers["infos"] == "true"
     assert answers["session errors"] == "0"
+    assert answers["cancel"] == "CANCEL_STATUS_CANCELLED"
+    assert "cancelled on request" in answers["cancelled"]
     assert "nothing" in answers["wrong"]
     assert "read-only" in answers["update"]
 

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import pyarrow as pa
 import pytest
 from pyarrow import flight
+from servers.authority import Authority
 
 from micromegas.config import ApiKey, FlightSettings
 from micromegas.serve.flight import messages
@@ -408,3 +410,20 @@ def test_without_keys_everybody_administers_and_nobody_can_be_named(start_server
     assert server.engine.requests[-1].administers
     with pytest.raises(ValueError, match="nobody can be told apart"):
         FlightSettings(admins=frozenset({"ops"}))
+
+
+def test_tls(start_server, tmp_path):
+    authority = Authority(tmp_path)
+    both, other = authority.issue("localhost"), authority.issue("other.example")
+    server = start_server(tls_certificate=both, tls_key=both)
+    roots = Path(authority.file).read_bytes()
+    with flight.connect(f"grpc+tls://localhost:{server.server.port}", tls_root_certs=roots) as client:
+        assert client.do_get(ticket("SELECT 1 AS one")).read_all().to_pydict() == {"one": [1]}
+    with flight.connect(f"grpc+tls://localhost:{server.server.port}") as client, pytest.raises(pa.ArrowException):
+        client.do_get(ticket("SELECT 1 AS one"), flight.FlightCallOptions(timeout=20)).read_all()
+    with flight.connect(server.uri) as client, pytest.raises(pa.ArrowException):
+        client.do_get(ticket("SELECT 1 AS one"), flight.FlightCallOptions(timeout=20)).read_all()
+    with pytest.raises(OSError, match=rf"{both.name}.*can't be used"):
+        start_server(tls_certificate=both, tls_key=other)
+    with pytest.raises(ValueError, match="both a certificate and its key"):
+        FlightSettings(tls_certificate=both)

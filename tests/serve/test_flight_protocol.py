@@ -3,10 +3,12 @@ errors."""
 
 import datetime
 
+import grpc
 import pyarrow as pa
 import pytest
 from pyarrow import flight
 
+from micromegas.config import ApiKey
 from micromegas.serve.flight import messages
 from micromegas.serve.flight.catalog import TABLES_WITH_SCHEMA_SCHEMA
 from micromegas.serve.flight.edge_types import MAX_BATCH_BYTES
@@ -437,3 +439,108 @@ def test_our_own_faults_tell_nothing_of_the_inside(client, sql):
 def test_datetime_of_now_survives(client):
     now = datetime.datetime.now(datetime.UTC).isoformat()
     assert client.do_get(ticket("SELECT 1 AS one"), options(query_range_begin=now)).read_all().num_rows == 1
+
+
+# compression
+
+
+@pytest.mark.parametrize("codec", ["lz4", "ZSTD"])
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_bodies_are_compressed_on_request(client, server, codec, keep):
+    sql = "SELECT pad, n FROM wide"
+    plain = client.do_get(ticket(sql)).read_all()
+    asked = options(body_compression=codec, preserve_dictionary=keep)
+    assert client.do_get(ticket(sql), asked).read_all() == plain
+    assert client.do_get(ticket("SELECT * FROM events"), asked).read_all().num_rows == 5
+    body = messages.new("Ticket", ticket=messages.pack("TicketStatementQuery", statement_handle=sql.encode()))
+    sizes = []
+    with grpc.insecure_channel(f"127.0.0.1:{server.server.port}") as channel:
+        for metadata in ([], [("body_compression", codec)]):
+            call = channel.unary_stream("/arrow.flight.protocol.FlightService/DoGet")
+            sizes.append(sum(map(len, call(body.SerializeToString(), timeout=60, metadata=metadata))))
+    assert sizes[1] < sizes[0] / 3
+
+
+def test_an_unknown_compression_is_refused(client):
+    with pytest.raises(pa.ArrowInvalid, match="body_compression: 'brotli'"):
+        client.do_get(ticket("SELECT 1"), options(body_compression="brotli")).read_all()
+
+
+# cancelling by name
+
+
+def asked(client, sql, *, prepared=False):
+    """The info of a statement, as the server gives it, and its parsed form."""
+    command = {"prepared_statement_handle": sql.encode()} if prepared else {"query": sql}
+    name = "CommandPreparedStatementQuery" if prepared else "CommandStatementQuery"
+    return client.get_flight_info(descriptor(name, **command))
+
+
+def cancel(client, info, *, action="CancelFlightInfo", key=None):
+    parsed = messages.parse("FlightInfo", info.serialize())
+    headers = flight.FlightCallOptions(headers=[] if key is None else [(b"authorization", f"Bearer {key}".encode())])
+    if action == "CancelFlightInfo":
+        body = messages.new("CancelFlightInfoRequest", info=parsed).SerializeToString()
+    else:
+        body = messages.pack("ActionCancelQueryRequest", info=info.serialize())
+    (result,) = client.do_action(flight.Action(action, body), headers)
+    answer = result.body.to_pybytes()
+    if action == "CancelFlightInfo":
+        return messages.parse("CancelFlightInfoResult", answer).status
+    return messages.parse("ActionCancelQueryResult", messages.parse("Any", answer).value).result
+
+
+@pytest.mark.parametrize("action", ["CancelFlightInfo", "CancelQuery"])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_query_is_cancelled_by_its_info(client, engine, action, prepared):
+    info = asked(client, "SELECT n FROM wide -- wait_for_ever", prepared=prepared)
+    assert cancel(client, info, action=action) == messages.NOT_CANCELLABLE
+    reader = client.do_get(info.endpoints[0].ticket)
+    assert engine.waiting.wait(30)
+    other = asked(client, "SELECT n FROM wide -- wait_for_ever", prepared=prepared)
+    assert cancel(client, other, action=action) == messages.NOT_CANCELLABLE
+    assert not engine.closed.is_set()
+    assert cancel(client, info, action=action) == messages.CANCELLED
+    with pytest.raises(pa.ArrowException, match="cancelled on request"):
+        reader.read_all()
+    assert engine.closed.wait(30)
+    assert client.do_get(ticket("SELECT 1 AS one")).read_all().num_rows == 1
+
+
+def test_a_reader_that_stalls_is_cancelled_too(client, engine):
+    sql = "SELECT a.n, a.pad, b.pad AS more FROM wide a CROSS JOIN (SELECT pad FROM wide LIMIT 50) b"
+    info = asked(client, sql)
+    reader = client.do_get(info.endpoints[0].ticket)
+    reader.read_chunk()
+    assert cancel(client, info) == messages.CANCELLED
+    assert engine.closed.wait(30)
+    with pytest.raises(pa.ArrowException):
+        reader.read_all()
+
+
+def test_only_the_same_key_or_an_administrator_cancels(start_server):
+    keys = (ApiKey("one", "k1"), ApiKey("other", "k2"), ApiKey("ops", "k3"))
+    server = start_server(api_keys=keys, admins=frozenset({"ops"}))
+    with flight.connect(server.uri) as client:
+        mine = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer k1")])
+        command = messages.pack("CommandStatementQuery", query="SELECT n FROM wide -- wait_for_ever")
+        info = client.get_flight_info(flight.FlightDescriptor.for_command(command), mine)
+        for key in ("k1", "k3"):
+            server.engine.waiting.clear()
+            reader = client.do_get(info.endpoints[0].ticket, mine)
+            assert server.engine.waiting.wait(30)
+            with pytest.raises(flight.FlightUnauthorizedError, match="another key"):
+                cancel(client, info, key="k2")
+            assert not server.engine.closed.is_set()
+            assert cancel(client, info, key=key) == messages.CANCELLED
+            with pytest.raises(pa.ArrowException, match="cancelled on request"):
+                reader.read_all()
+            assert server.engine.closed.wait(30)
+
+
+def test_infos_that_are_not_ours_cant_be_cancelled(client):
+    catalogue = client.get_flight_info(descriptor("CommandGetTables"))
+    assert cancel(client, catalogue) == messages.NOT_CANCELLABLE
+    for body in (b"", b"\xff", messages.new("CancelFlightInfoRequest").SerializeToString()):
+        with pytest.raises(pa.ArrowInvalid):
+            list(client.do_action(flight.Action("CancelFlightInfo", body)))

@@ -38,6 +38,21 @@ TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="PEM file of the 
 ApiPort = Annotated[
     int, typer.Option("--api-port", help="Port of queries over HTTP; 0 takes a free one.", min=0, max=65535)
 ]
+FlightTlsCertificate = Annotated[
+    Path | None, typer.Option("--flight-tls-certificate", help="PEM file: Flight SQL speaks TLS, and nothing else.")
+]
+FlightTlsKey = Annotated[
+    Path | None, typer.Option("--flight-tls-key", help="PEM file of the key of --flight-tls-certificate.")
+]
+SelfTelemetry = Annotated[
+    bool,
+    typer.Option(
+        "--self-telemetry",
+        envvar="MICROMEGAS_SELF_TELEMETRY",
+        help="Record this server itself: its log, the audit of queries, and its measures. Into its own lake where it "
+        "ingests, else to MICROMEGAS_TELEMETRY_URL.",
+    ),
+]
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -157,6 +172,9 @@ def serve(
     pg_port: PgPort = None,
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
+    flight_tls_certificate: FlightTlsCertificate = None,
+    flight_tls_key: FlightTlsKey = None,
+    self_telemetry: SelfTelemetry = False,
 ) -> None:
     """Ingestion, queries by Flight SQL and HTTP, and daemon in one process; --pg-port adds the PostgreSQL gateway."""
     from micromegas.cli.services import ServiceFlags, run_services
@@ -178,6 +196,9 @@ def serve(
         pg_port=pg_port,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
+        flight_tls_certificate=flight_tls_certificate,
+        flight_tls_key=flight_tls_key,
+        self_telemetry=self_telemetry,
     )
     run_services(flags, os.environ)
 
@@ -209,6 +230,9 @@ def query_server(
     memory_limit_mb: MemoryLimit = None,
     query_memory_limit_mb: QueryMemoryLimit = None,
     views: Views = None,
+    flight_tls_certificate: FlightTlsCertificate = None,
+    flight_tls_key: FlightTlsKey = None,
+    self_telemetry: SelfTelemetry = False,
 ) -> None:
     """Queries only: answers them by Flight SQL and HTTP."""
     from micromegas.cli.services import ServiceFlags, run_services
@@ -223,6 +247,9 @@ def query_server(
         memory_limit_mb=memory_limit_mb,
         query_memory_limit_mb=query_memory_limit_mb,
         views=views,
+        flight_tls_certificate=flight_tls_certificate,
+        flight_tls_key=flight_tls_key,
+        self_telemetry=self_telemetry,
     )
     run_services(flags, os.environ)
 

@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import micromegas
 from micromegas.cli.errors import CliError
 from micromegas.cli.settings import ServiceFlags, node_settings
 
@@ -33,7 +35,9 @@ def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
 
     settings = node_settings(flags, environment)
     try:
-        asyncio.run(_run(Node(settings, version("micromegas"))))
+        keys = () if settings.ingest is None else settings.ingest.api_keys
+        recorder = _Recorder(keys[0].key if keys else None) if flags.self_telemetry else None
+        asyncio.run(_run(Node(settings, version("micromegas")), recorder))
     except LakeError as error:
         raise CliError(f"{_one_line(error)}; check --lake, --database-url and --object-store") from None
     except ListenError as error:
@@ -43,7 +47,28 @@ def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
         raise CliError(_one_line(error)) from None
 
 
-async def _run(node: Node) -> None:
+@dataclass(frozen=True, slots=True)
+class _Recorder:
+    """The server as a recorded program; `api_key` for its own ingestion, where that asks for one."""
+
+    api_key: str | None
+
+    def start(self, ingestion: str | None) -> None:
+        """`ingestion`: address of this server's own, None without: then the recorder's own variables count."""
+        micromegas.init(
+            url=ingestion,
+            api_key=self.api_key,
+            process_name="micromegas",
+            level="info",
+            capture_logging=True,
+            hooks=False,
+        )
+
+    def stop(self) -> None:
+        micromegas.shutdown()
+
+
+async def _run(node: Node, recorder: _Recorder | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -64,6 +89,8 @@ async def _run(node: Node) -> None:
         return
     for role, address in starting.result().items():
         print(f"{role:<10} {address}")
+    if recorder is not None:
+        recorder.start(starting.result().get("ingestion"))
     print("ready", flush=True)
     failing = asyncio.create_task(node.failed())
     try:
@@ -73,6 +100,9 @@ async def _run(node: Node) -> None:
     finally:
         failing.cancel()
         waiting.cancel()
+        if recorder is not None:
+            # while ingestion still takes it
+            await asyncio.to_thread(recorder.stop)
         await node.stop()
 
 

@@ -59,6 +59,9 @@ class ServiceFlags:
     pg_port: int | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    flight_tls_certificate: Path | None = None
+    flight_tls_key: Path | None = None
+    self_telemetry: bool = False
 
 
 def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSettings:
@@ -75,7 +78,14 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
             ingest = IngestSettings(host=flags.host, port=flags.http_port, api_keys=keys)
         flight = None
         if flags.flight_port is not None:
-            flight = FlightSettings(host=flags.host, port=flags.flight_port, api_keys=keys, admins=admins)
+            flight = FlightSettings(
+                host=flags.host,
+                port=flags.flight_port,
+                api_keys=keys,
+                admins=admins,
+                tls_certificate=flags.flight_tls_certificate,
+                tls_key=flags.flight_tls_key,
+            )
         postgres = None
         if flags.pg_port is not None:
             postgres = PostgresSettings(

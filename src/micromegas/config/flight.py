@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from micromegas.config.ingest import ApiKey
 
@@ -19,6 +20,7 @@ class FlightSettings:
     * `max_message_bytes`: largest message that a caller may send.
     * `max_calls`: calls at once; beyond, callers get RESOURCE_EXHAUSTED.
     * `api_keys`: with at least one, every call but health checks must present one.
+    * `tls_certificate`, `tls_key`: files in PEM form; with them the port speaks TLS only.
     * `admins`: names of the keys whose holders administer, with functions that change partitions; without any, all do.
     """
 
@@ -31,6 +33,8 @@ class FlightSettings:
     drain_timeout_s: float = 25.0
     api_keys: tuple[ApiKey, ...] = ()
     admins: frozenset[str] = frozenset()
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -41,5 +45,7 @@ class FlightSettings:
             or self.drain_timeout_s < 0
         ):
             raise ValueError("flight sql limits must be positive")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls needs both a certificate and its key")
         if self.admins and not self.api_keys:
             raise ValueError("admins are named, but nobody can be told apart without api keys")

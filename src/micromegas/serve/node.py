@@ -107,7 +107,8 @@ class Node:
         if settings.flight is not None:
             flight = FlightServer(engine, settings.flight, self._version, time.monotonic, Replication(lake))
             await self._listen("flight sql", settings.flight, flight)
-            addresses["queries"] = f"grpc://{settings.flight.host}:{flight.port}"
+            scheme = "grpc" if settings.flight.tls_certificate is None else "grpc+tls"
+            addresses["queries"] = f"{scheme}://{settings.flight.host}:{flight.port}"
         if settings.http is not None:
             http = Listener(QueryApi(engine, settings.http, lake.clock), settings.http)
             await self._listen("http", settings.http, http)

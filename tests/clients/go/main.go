@@ -96,6 +96,15 @@ func main() {
 	tell("session errors", len(answered.GetErrors()))
 	must(client.CloseSession(ctx, &flight.CloseSessionRequest{}))
 
+	info := must(client.Execute(ctx, "SELECT value FROM generate_series(1, 100000000000)"))
+	reader := must(client.DoGet(ctx, info.Endpoint[0].Ticket))
+	reader.Next()
+	cancelled := must(client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: info}))
+	tell("cancel", cancelled.GetStatus())
+	for reader.Next() {
+	}
+	tell("cancelled", strings.ReplaceAll(fmt.Sprint(reader.Err()), "\n", " "))
+
 	_, err := client.Execute(ctx, "SELECT nothing FROM log_entries")
 	tell("wrong", strings.ReplaceAll(fmt.Sprint(err), "\n", " "))
 	_, err = client.ExecuteUpdate(ctx, "DELETE FROM log_entries")

@@ -43,12 +43,16 @@ def schema_stream(schema: pa.Schema) -> bytes:
 class FlightDataWriter:
     """Serializes the batches of one stream. `schema_frame()` comes first, once."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, compression: str | None = None) -> None:
+        """`compression` of bodies: `lz4`, `zstd` or None."""
         self._schema = schema
         self._sink = _Chunks()
-        # Only dictionaries need the memory of a stream writer: plain batches are serialized on their own,
-        # which is cheaper.
-        self._writer = pa.ipc.new_stream(self._sink.file, schema) if any(map(_has_dictionary, schema.types)) else None
+        # Only dictionaries need the memory of a stream writer, and only it compresses: plain batches are serialized on
+        # their own, which is cheaper.
+        self._writer: Any = None
+        if compression is not None or any(map(_has_dictionary, schema.types)):
+            options = pa.ipc.IpcWriteOptions(compression=compression)
+            self._writer = pa.ipc.new_stream(self._sink.file, schema, options=options)
 
     def schema_frame(self) -> bytes:
         return frame(*_split(memoryview(self._schema.serialize())))

@@ -15,12 +15,14 @@ from micromegas.wire import rfc3339_ns
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """`begin` and `end`: event times in ns since the epoch, both inclusive, each None when not given. `limit`: rows, or
-    None. `administers` and `caller` are no header's business alone: the server says who the caller is."""
+    None. `body_compression` is `lz4`, `zstd` or None. `administers` and `caller` are no header's business alone: the
+    server says who the caller is."""
 
     begin: int | None = None
     end: int | None = None
     limit: int | None = None
     preserve_dictionary: bool = False
+    body_compression: str | None = None
     administers: bool = False
     caller: Caller = field(default_factory=Caller)
 
@@ -35,15 +37,20 @@ def read_options(metadata: Iterable[tuple[str, str | bytes]]) -> CallOptions:
     limit = values.get("limit") or None
     if limit is not None and not re.fullmatch(r"[0-9]{1,19}", limit):
         raise invalid(f"header limit: {limit[:100]!r} is no number of rows")
+    compression = values.get("body_compression", "").lower() or None
+    if compression not in _COMPRESSIONS:
+        raise invalid(f"header body_compression: {compression[:100]!r} is neither lz4 nor zstd")
     return CallOptions(
         begin=begin,
         end=end,
         limit=None if limit is None else min(int(limit), 2**63 - 1),
         preserve_dictionary=values.get("preserve_dictionary", "").lower() == "true",
+        body_compression=compression,
     )
 
 
-_NAMES = frozenset({"query_range_begin", "query_range_end", "limit", "preserve_dictionary"})
+_NAMES = frozenset({"query_range_begin", "query_range_end", "limit", "preserve_dictionary", "body_compression"})
+_COMPRESSIONS = ("lz4", "zstd", None)
 
 
 def parse_time(name: str, text: str) -> int:

@@ -20,6 +20,8 @@ TYPE_URL_PREFIX = "type.googleapis.com/"
 
 DESCRIPTOR_TYPE_CMD = 2
 SESSION_CLOSED = 1
+CANCELLED = 1
+NOT_CANCELLABLE = 3
 SESSION_OPTION_INVALID_NAME = 1
 
 _FLIGHT = {
@@ -38,6 +40,8 @@ _FLIGHT = {
         "schema:bytes=1 flight_descriptor:FlightDescriptor=2 endpoint:*FlightEndpoint=3 total_records:int64=4"
         " total_bytes:int64=5 ordered:bool=6 app_metadata:bytes=7"
     ),
+    "CancelFlightInfoRequest": "info:FlightInfo=1",
+    "CancelFlightInfoResult": "status:int32=1",
     "FlightData": "flight_descriptor:FlightDescriptor=1 data_header:bytes=2 app_metadata:bytes=3 data_body:bytes=1000",
     "PutResult": "app_metadata:bytes=1",
     "SessionStringList": "values:*string=1",
@@ -77,8 +81,9 @@ _SQL = {
     ),
     "CommandStatementQuery": "query:string=1 transaction_id:?bytes=2",
     "CommandStatementSubstraitPlan": "transaction_id:?bytes=2",
-    "TicketStatementQuery": "statement_handle:bytes=1",
-    "CommandPreparedStatementQuery": "prepared_statement_handle:bytes=1",
+    # `query_id` is a field of ours in tickets that we hand out, by which a query is cancelled
+    "TicketStatementQuery": "statement_handle:bytes=1 query_id:string=15000",
+    "CommandPreparedStatementQuery": "prepared_statement_handle:bytes=1 query_id:string=15000",
     "CommandStatementUpdate": "query:string=1 transaction_id:?bytes=2",
     "CommandPreparedStatementUpdate": "prepared_statement_handle:bytes=1",
     "CommandStatementIngest": (
@@ -89,6 +94,8 @@ _SQL = {
         "prepared_statement_handle:bytes=1 dataset_schema:bytes=2 parameter_schema:bytes=3"
     ),
     "ActionClosePreparedStatementRequest": "prepared_statement_handle:bytes=1",
+    "ActionCancelQueryRequest": "info:bytes=1",
+    "ActionCancelQueryResult": "result:int32=1",
     "DoPutUpdateResult": "record_count:int64=1",
     "DoPutPreparedStatementResult": "prepared_statement_handle:?bytes=1",
 }

@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -69,8 +71,12 @@ class FlightServer:
             maximum_concurrent_rpcs=settings.max_calls,
         )
         server.add_generic_rpc_handlers((_Router(self),))
+        address = f"{_bracketed(settings.host)}:{settings.port}"
         try:
-            self.port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")
+            if settings.tls_certificate is None or settings.tls_key is None:
+                self.port = server.add_insecure_port(address)
+            else:
+                self.port = server.add_secure_port(address, _credentials(settings.tls_certificate, settings.tls_key))
         except RuntimeError:
             self.port = 0
         if self.port == 0:
@@ -103,7 +109,13 @@ class FlightServer:
 
     async def do_get(self, request: bytes, context: Any) -> None:
         options = await self._options(context)
-        await self._boundary(context, self._send_rows(request, options, context))
+        try:
+            await self._boundary(context, self._send_rows(request, options, context))
+        except asyncio.CancelledError:
+            if not self._service.running.was_cancelled():
+                raise
+            # Not CANCELLED: whoever reads with pyarrow in the main thread would get a KeyboardInterrupt.
+            await context.abort(grpc.StatusCode.ABORTED, "the query was cancelled on request")
 
     async def do_put(self, requests: AsyncIterable[bytes], context: Any) -> None:
         options = await self._options(context)
@@ -247,6 +259,16 @@ def _require_free(host: str, port: int) -> None:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+
+
+def _credentials(certificate: Path, key: Path) -> Any:
+    """What gRPC needs for TLS; `OSError` for files that don't fit, of which gRPC itself says nothing."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"the certificate {certificate.name} or its key can't be used: {reason}") from None
+    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
 
 
 def _ip_of(peer: str) -> str:

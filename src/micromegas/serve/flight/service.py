@@ -4,6 +4,7 @@ logic."""
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Protocol
@@ -22,7 +23,10 @@ from micromegas.serve.flight.errors import FlightError, invalid, unimplemented
 from micromegas.serve.flight.flight_data import FlightDataWriter, IncomingBatches, schema_message, schema_stream
 from micromegas.serve.flight.headers import CallOptions
 from micromegas.serve.flight.messages import Message
+from micromegas.serve.flight.running import RunningQueries
 from micromegas.serve.flight.statements import MAX_BOUND_BYTES, PreparedStatements
+
+MAX_QUERY_ID = 64
 
 _ACTIONS = {
     "CreatePreparedStatement": "plans a statement; ActionCreatePreparedStatementRequest in, its result out",
@@ -30,6 +34,8 @@ _ACTIONS = {
     "SetSessionOptions": "accepts catalog and schema; there is one of each",
     "GetSessionOptions": "the options of a session: none",
     "CloseSession": "answers that the session is closed",
+    "CancelFlightInfo": "ends the query whose FlightInfo is given; CancelFlightInfoRequest in, its result out",
+    "CancelQuery": "the same by ActionCancelQueryRequest",
 }
 _ACTIONS_NOT_OFFERED = frozenset(
     {
@@ -37,8 +43,6 @@ _ACTIONS_NOT_OFFERED = frozenset(
         "EndTransaction",
         "BeginSavepoint",
         "EndSavepoint",
-        "CancelQuery",
-        "CancelFlightInfo",
         "RenewFlightEndpoint",
         "CreatePreparedSubstraitPlan",
     }
@@ -73,15 +77,20 @@ class FlightSqlService:
         self._replication = replication
         self._version = version
         self._statements = PreparedStatements(clock)
+        self.running = RunningQueries()
 
     async def get_flight_info(self, request: bytes, options: CallOptions) -> bytes:
         """FlightInfo with the true schema of the rows and exactly one endpoint, without a location."""
         descriptor = parse("FlightDescriptor", request)
         command = _command_of(descriptor)
         schema = await self._schema_of(command, options)
-        ticket = descriptor.cmd
+        ticket, query_id = descriptor.cmd, str(uuid.uuid4())
         if command.name == "CommandStatementQuery":
-            ticket = messages.pack("TicketStatementQuery", statement_handle=command.body.query.encode())
+            handle = command.body.query.encode()
+            ticket = messages.pack("TicketStatementQuery", statement_handle=handle, query_id=query_id)
+        elif command.name == "CommandPreparedStatementQuery":
+            handle = command.body.prepared_statement_handle
+            ticket = messages.pack(command.name, prepared_statement_handle=handle, query_id=query_id)
         info = messages.new(
             "FlightInfo",
             schema=schema_message(schema),
@@ -121,8 +130,10 @@ class FlightSqlService:
             user=caller.service_account_name or "",
             client=caller.client,
         )
-        audit = QueryAudit(caller, sql, options.begin, options.end, options.limit)
-        with audit.told():
+        # tickets that clients make themselves carry no id
+        query_id = command.body.query_id[:MAX_QUERY_ID] or str(uuid.uuid4())
+        audit = QueryAudit(caller, sql, options.begin, options.end, options.limit, query_id)
+        with self.running.entered(query_id, caller.service_account_name), audit.told():
             async with aclosing(self._rows(query, options, audit)) as frames:
                 async for frame in frames:
                     yield frame
@@ -132,7 +143,7 @@ class FlightSqlService:
         try:
             audit.planned()
             converter = EdgeConverter(stream.schema, options.preserve_dictionary)
-            writer = FlightDataWriter(converter.schema)
+            writer = FlightDataWriter(converter.schema, options.body_compression)
             yield writer.schema_frame()
             async for batch in stream:
                 try:
@@ -164,6 +175,12 @@ class FlightSqlService:
         if action.type == "CloseSession":
             parse("CloseSessionRequest", action.body)
             return [_result(_bytes(messages.new("CloseSessionResult", status=messages.SESSION_CLOSED)))]
+        if action.type == "CancelFlightInfo":
+            info = parse("CancelFlightInfoRequest", action.body).info
+            return [_result(_bytes(messages.new("CancelFlightInfoResult", status=self._cancel(info, options))))]
+        if action.type == "CancelQuery":
+            info = parse("FlightInfo", unpack_as("ActionCancelQueryRequest", action.body).info)
+            return [_result(messages.pack("ActionCancelQueryResult", result=self._cancel(info, options)))]
         if action.type in _ACTIONS_NOT_OFFERED:
             raise unimplemented(f"action {action.type} is not offered")
         raise invalid(f"action {action.type[:100]!r} is not known")
@@ -204,6 +221,20 @@ class FlightSqlService:
                 await asyncio.to_thread(table.take, self._replication, batch)
                 rows += batch.num_rows
         return rows
+
+    def _cancel(self, info: Message, options: CallOptions) -> int:
+        """Ends what runs for the ticket of a FlightInfo. What does not run (any more, or yet) can't be cancelled."""
+        if len(info.endpoint) != 1:
+            raise invalid("a flight info of one endpoint is needed, as this server gives it")
+        command = unpack_ticket(info.endpoint[0].ticket.ticket)
+        if is_catalog_command(command.name):
+            return messages.NOT_CANCELLABLE
+        self._statement_of(command)
+        owner = options.caller.service_account_name
+        status = self.running.cancel(command.body.query_id, owner, anyones=options.administers)
+        if status == "not yours":
+            raise FlightError("PERMISSION_DENIED", "the query was asked with another key")
+        return messages.CANCELLED if status == "cancelled" else messages.NOT_CANCELLABLE
 
     async def _prepare(self, sql: str, options: CallOptions) -> bytes:
         def plan() -> tuple[str, StatementDescription]:
