@@ -10,14 +10,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from conformance.world import World, made_world
+from e2e.answers import know_clocks
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import Recording, recording
+from e2e.reference import ProcessReference, processes_of
 from e2e.serving import Service, serving, wait_until_materialized
 from servers.postgres import PostgresServer
 from servers.s3 import S3Server
 
 from micromegas.client import Client
 from micromegas.config import LakeSettings
+from micromegas.lake import Lake
 
 SEED = 20261123
 RECORDINGS = ("images", "unreal_synth")
@@ -31,6 +34,9 @@ class Asked:
 
     world: World = field(repr=False)
     recordings: list[Recording] = field(repr=False)
+    processes: dict[str, ProcessReference] = field(repr=False)
+    """Those of the recordings."""
+
     state: str
     client: Client
     preserving: Client = field(repr=False)
@@ -86,4 +92,7 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         address = f"grpc://127.0.0.1:{service.flight_port}"
         client = stack.enter_context(Client(address))
         preserving = stack.enter_context(Client(address, preserve_dictionary=True))
-        yield Asked(world, recordings, state, client, preserving)
+        processes = processes_of(recordings)
+        with Lake.open(settings) as lake:
+            know_clocks(lake.metadata, processes)
+        yield Asked(world, recordings, processes, state, client, preserving)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conformance.conftest import Asked
 from conformance.world import HOUR, START, AsyncSpan
-from e2e.reference import ProcessReference, processes_of
+from e2e.reference import ProcessReference
 from views.net_reference import NetSpan, net_spans
 
 WITHIN = (START, START + HOUR)
@@ -69,7 +69,7 @@ def test_37_percentile_by_name(asked: Asked) -> None:
 
 def net_process(asked: Asked) -> tuple[ProcessReference, list[NetSpan]]:
     """The recorded process that has a stream of replication, and its rows from an independent computation."""
-    for process in processes_of(asked.recordings).values():
+    for process in asked.processes.values():
         blocks = list(process.blocks_tagged("net"))
         if blocks:
             events = [
@@ -111,7 +111,7 @@ def test_39_net_flame(asked: Asked) -> None:
 def test_41_images(asked: Asked) -> None:
     events: list[tuple[ProcessReference, dict[str, Any]]] = [
         (process, event)
-        for process in processes_of(asked.recordings).values()
+        for process in asked.processes.values()
         for block in process.blocks_tagged("image")
         for event in block.events
     ]
