@@ -3,7 +3,7 @@ neither SQL nor the lake."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 import pytest
@@ -138,6 +138,8 @@ def test_blocks_and_partitions_go_when_their_policies_say(
     monkeypatch.setattr(retention, "STREAMS_PER_STEP", 2)
     its = settings(parse_retention_policies(FILE))
     random = Random(5)
+    # One for all days, which knows what it has looked through.
+    house = Housekeeping(lake, its, clock, Selection(engine, its.policies))
     telemetries = {program: Telemetry(lake, program) for program in (1, 2, 3)}
     sent: dict[str, tuple[int, int, str]] = {}
     for day in range(10):
@@ -154,7 +156,7 @@ def test_blocks_and_partitions_go_when_their_policies_say(
             for row in Retention(lake, its, clock, Selection(engine, its.policies)).report()
         }
         blocks_before = lake.metadata.count_blocks()
-        assert keep_house(lake, engine, its, clock) == 0
+        assert house.run(always) == 0
         today = MIDNIGHT + day * DAY
         expected = {
             block_id
@@ -178,6 +180,45 @@ def test_blocks_and_partitions_go_when_their_policies_say(
             cover(lake, view_set, clock, begin=begin)
             assert global_partitions(lake, view_set) == listed
         assert one(ask(engine, "SELECT count(*) FROM log_entries")) == 9 * (min(day, 6) + 1)
+
+
+def test_streams_are_looked_through_once_a_day_but_policies_each_time(
+    lake: Lake, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telemetry = Telemetry(lake, 1)
+    for _ in range(4):
+        telemetry.send_logs()
+        clock.now += DAY
+    short: set[str] = set()
+    policies = RetentionPolicies((RawPolicy("short", 1, streams="these"), RawPolicy("longer", 3, tag="log")))
+    its = Retention(lake, settings(policies, 9), clock, lambda _table, _predicate: frozenset(short))
+    looks: list[list[str]] = []
+    delete = lake.delete_blocks_of
+
+    def delete_blocks_of(stream_ids: Sequence[str], *others: int) -> int:
+        looks.append(list(stream_ids))
+        return delete(stream_ids, *others)
+
+    monkeypatch.setattr(lake, "delete_blocks_of", delete_blocks_of)
+    (stream_id,) = lake.metadata.streams_tagged("log")
+    its.delete_old_blocks(always)
+    assert (len(looks), lake.metadata.count_blocks()) == (2, 3)
+    its.delete_old_blocks(always)
+    assert len(looks) == 2
+    clock.now += DAY
+    its.delete_old_blocks(always)
+    assert (len(looks), lake.metadata.count_blocks()) == (4, 2)
+    # It meets another policy now; what that gives up goes at once.
+    short.add(stream_id)
+    its.delete_old_blocks(always)
+    assert (len(looks), lake.metadata.count_blocks()) == (6, 0)
+    # Whoever had to stop has not looked through it.
+    clock.now += DAY
+    telemetry.send_logs()
+    clock.now += 2 * DAY
+    its.delete_old_blocks(iter([True, True, False]).__next__)
+    its.delete_old_blocks(always)
+    assert lake.metadata.count_blocks() == 0
 
 
 def test_without_policies_everything_has_one_horizon(lake: Lake, clock: HandClock, engine: QueryEngine) -> None:

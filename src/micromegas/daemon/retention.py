@@ -6,6 +6,7 @@ could keep.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,8 @@ class Retention:
         if select is None and settings.policies.has_predicates:
             raise ValueError("retention policies with predicates need somebody who evaluates them")
         self._select = select
+        # Up to which insert time streams are known to have no block. Costs a look at all of them after a restart.
+        self._cleared: dict[str, int] = {}
 
     def delete_old_blocks(self, keep_going: Callable[[], bool]) -> None:
         """Delete the blocks that no policy keeps any more. Raises what `select` raises."""
@@ -68,13 +71,23 @@ class Retention:
             pass
         if not self._policies.raw:
             return
-        for each in self.stream_classes():
-            if each.days == longest:
-                continue
-            for first in range(0, len(each.stream_ids), STREAMS_PER_STEP):
-                ids = each.stream_ids[first : first + STREAMS_PER_STEP]
-                while keep_going() and self._lake.delete_blocks_of(ids, self._kept_from(each.days), BLOCKS_PER_STEP):
-                    pass
+        classes = self.stream_classes()
+        known = {stream_id for each in classes for stream_id in each.stream_ids}
+        self._cleared = {stream_id: until for stream_id, until in self._cleared.items() if stream_id in known}
+        for each in classes:
+            if each.days != longest:
+                self._delete_blocks_of(each.stream_ids, self._kept_from(each.days), keep_going)
+
+    def _delete_blocks_of(self, stream_ids: Sequence[str], kept_from: int, keep_going: Callable[[], bool]) -> None:
+        """No block is ever inserted in the past, so streams that were cleared up to a time need not be looked at again
+        until the next day; policies are."""
+        pending = [stream_id for stream_id in stream_ids if self._cleared.get(stream_id, 0) < kept_from]
+        for first in range(0, len(pending), STREAMS_PER_STEP):
+            ids = pending[first : first + STREAMS_PER_STEP]
+            while keep_going():
+                if not self._lake.delete_blocks_of(ids, kept_from, BLOCKS_PER_STEP):
+                    self._cleared |= dict.fromkeys(ids, kept_from)
+                    break
 
     def retire_old_partitions(self, keep_going: Callable[[], bool]) -> None:
         """Retire the partitions that are too old for their view set."""
@@ -99,8 +112,9 @@ class Retention:
 
     def stream_classes(self) -> list[StreamClass]:
         """Every known stream in the class of its policy, policies in their order, the default last."""
-        owners = self._lake.metadata.stream_owners
-        return classified(self._policies.raw, self._days, owners(), lambda tag: owners(tag).keys(), self._select)
+        metadata = self._lake.metadata
+        tagged = functools.cache(metadata.streams_tagged)
+        return classified(self._policies.raw, self._days, metadata.stream_owners(), tagged, self._select)
 
     def _derived(self) -> Iterator[tuple[str, int, ViewSetConditions]]:
         named = self._policies.derived or {}

@@ -77,14 +77,19 @@ class AnnouncementReads(MetadataPart):
         with self._database.read() as connection:
             return [StreamRow(*row) for row in connection.execute(statement)]
 
-    def stream_owners(self, tag: str | None = None) -> dict[str, str]:
-        """By id, the process of every known stream (that has the tag, if one is given)."""
-        streams, tags = schema.streams.c, schema.stream_tags.c
-        statement = sa.select(streams.stream_id, streams.process_id)
-        if tag is not None:
-            statement = statement.where(sa.exists().where(tags.stream_id == streams.stream_id, tags.tag == tag))
-        with self._database.read() as connection:
-            return {row[0]: row[1] for row in connection.execute(statement)}
+    def stream_owners(self) -> dict[str, str]:
+        """By id, the process of every known stream."""
+        owners: dict[str, str] = {}
+        for stream_ids, process_ids in self._values(schema.streams, ["stream_id", "process_id"], []):
+            owners.update(zip(stream_ids, process_ids, strict=True))
+        return owners
+
+    def streams_tagged(self, tag: str) -> set[str]:
+        """The ids of all streams that have a tag."""
+        tagged: set[str] = set()
+        for (stream_ids,) in self._values(schema.stream_tags, ["stream_id"], [schema.stream_tags.c.tag == tag]):
+            tagged.update(stream_ids)
+        return tagged
 
     def process_values(
         self, columns: Sequence[str], *, process_id: str | None, update_begin: int | None, update_end: int | None
