@@ -114,6 +114,14 @@ def test_parameters_of_every_kind(
     assert row[0] > 0
 
 
+def test_large_values_are_taken_one_after_the_other(asked: Asked, connection: psycopg.Connection[Any]) -> None:
+    large = "x" * 5_000_000
+    own = "SELECT count(*) FROM log_entries WHERE process_id = %s AND msg <> %s"
+    with connection.pipeline():
+        cursors = [connection.execute(own, [asked.process_id, large]) for _ in range(3)]
+    assert [cursor.fetchone() for cursor in cursors] == [(len(asked.messages),)] * 3
+
+
 def test_null_parameters_and_limits(asked: Asked, connection: psycopg.Connection[Any]) -> None:
     assert connection.execute("SELECT msg FROM log_entries WHERE msg = %s", [None]).fetchall() == []
     limited = connection.execute(f"{OWN} LIMIT %s OFFSET %s", [asked.process_id, 2, 1]).fetchall()

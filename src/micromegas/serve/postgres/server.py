@@ -31,6 +31,7 @@ _MAX_STARTUP = 10_000
 _MAX_LOGIN_MESSAGE = 10_000
 _MAX_STATEMENT_MESSAGE = 2 * 1024 * 1024
 _WAITING_MESSAGES = 256
+_SMALL_MESSAGE = 64 * 1024
 _SEND_BUFFER = 1024 * 1024
 # What the lake answers in; a client that asks for another at its start is refused at once.
 _ENCODINGS = frozenset(["utf8", "unicode", "sqlascii", ""])
@@ -80,7 +81,7 @@ class PostgresServer:
         functions += [function.name for function in self._engine.scalars]
         relations = view_sets | {table.name for table in tables}
         routing = Routing(relations, functions, self._shadow.function_names)
-        self._answering = Answering(LakeQuestions(self._engine, view_sets), routing, settings.write_timeout_s)
+        self._answering = Answering(LakeQuestions(self._engine, view_sets), routing)
         try:
             self._server = await asyncio.start_server(self._accept, settings.host, settings.port)
         except BaseException:
@@ -270,11 +271,10 @@ class PostgresServer:
         running = connection.running = asyncio.create_task(session.handle(received))
         try:
             await asyncio.wait([running, reading], return_when=asyncio.FIRST_COMPLETED)
-            if not running.done() and not _left_orderly(reading):
-                running.cancel()
-                await asyncio.wait([running])
+            if not running.done():
+                # who says goodbye, or closes its side, has left: nobody waits for what runs
+                await _ended(running)
                 raise ConnectionResetError
-            await asyncio.wait([running])
         except asyncio.CancelledError:
             running.cancel()
             await asyncio.wait([running])
@@ -327,6 +327,9 @@ async def _read(reader: asyncio.StreamReader, queue: asyncio.Queue[Message | Pos
                 PostgresError("54000", f"a message of {length} bytes; at most {limit} are taken", severity="FATAL")
             )
             return
+        if length > _SMALL_MESSAGE:
+            # one of these at a time: what waits must not fill the memory
+            await queue.join()
         try:
             body = await reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError):
@@ -341,31 +344,32 @@ async def _next_of(
 ) -> Message | PostgresError | None:
     """The next message; none when the client has left. What it said before is answered first."""
     if not queue.empty():
-        return queue.get_nowait()
+        return _taken(queue)
     if reading.done():
         return None
     getting = asyncio.create_task(queue.get())
     try:
         await asyncio.wait([getting, stopping, reading], return_when=asyncio.FIRST_COMPLETED)
         if getting.done():
+            queue.task_done()
             return getting.result()
     finally:
         if not getting.done():
             await _ended(getting)
     if not queue.empty():
-        return queue.get_nowait()
+        return _taken(queue)
     return _shutting_down() if stopping.done() else None
+
+
+def _taken(queue: asyncio.Queue[Message | PostgresError]) -> Message | PostgresError:
+    queue.task_done()
+    return queue.get_nowait()
 
 
 async def _ended(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-
-
-def _left_orderly(reading: asyncio.Task[None]) -> bool:
-    """Whether the client still listens. Having nothing more to say it closes its side: it has left then."""
-    return not reading.done()
 
 
 async def _login_message(reader: asyncio.StreamReader) -> Body:

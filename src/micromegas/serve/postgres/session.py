@@ -50,6 +50,7 @@ from micromegas.serve.postgres.types import RowEncoder, encodable, unsendable
 IDLE, IN_TRANSACTION, FAILED = b"I", b"T", b"E"
 MAX_PREPARED = 10_000
 MAX_PORTALS = 1_000
+MAX_BOUND_BYTES = 128 * 1024 * 1024
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 _WRITE_AT_BYTES = 256 * 1024
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Portal:
     relayed: str | None = None
     is_cursor: bool = False
     holds: bool = False
+    size: int = 0
     rows: LakeRows | None = None
     kept: list[bytes] | None = None
     given: int = 0
@@ -93,7 +95,6 @@ class Answering:
 
     questions: LakeQuestions
     routing: Routing
-    write_timeout_s: float
 
 
 class Session:
@@ -334,7 +335,9 @@ class Session:
         if name and name in self._portals:
             raise PostgresError("42P03", f'cursor "{name}" already exists')
         self._check_room()
-        portal = Portal(prepared, forms=forms)
+        portal = Portal(prepared, forms=forms, size=len(rest))
+        if sum(each.size for each in self._portals.values()) + portal.size > MAX_BOUND_BYTES:
+            raise PostgresError("53400", f"the portals of a session hold at most {MAX_BOUND_BYTES} bytes of values")
         if prepared.relayed is not None:
             portal.relayed = self._new_name()
             await self._relay.bind(portal.relayed, prepared.relayed, rest)
