@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.calling import call
 from cli.test_commands import assert_one_line_error, run
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
@@ -25,7 +26,7 @@ from servers.s3 import S3Server
 from micromegas.config import LakeSettings
 
 COUNTS = "SELECT count(*) AS n, count(DISTINCT process_id) AS processes, sum(payload_size) AS bytes FROM blocks"
-LOGS = "SELECT process_id, block_id, time, level, target, msg FROM log_entries ORDER BY block_id, time, msg"
+LOGS = "SELECT process_id, block_id, level, target, msg FROM log_entries ORDER BY block_id, msg, target"
 (PROCESS,) = recording("py_encoder").processes
 
 
@@ -34,7 +35,7 @@ def address(service: Service) -> str:
 
 
 def done(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    finished = run(*arguments, **environment)
+    finished = call(*arguments, **environment)
     assert finished.returncode == 0, finished.stderr
     return finished
 
@@ -78,14 +79,14 @@ def test_keys_are_made_listed_and_removed(tmp_path: Path) -> None:
     assert json.loads(file.read_text()) == [made]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert len(made["key"]) >= 40
-    assert_one_line_error(run("keys", "add", "ann", *at), "ann is there already")
+    assert_one_line_error(call("keys", "add", "ann", *at), "ann is there already")
     other = done("keys", "add", "bob", MICROMEGAS_API_KEYS_FILE=str(file)).stdout.decode().strip()
     assert other != made["key"]
     listed = done("keys", "list", *at, "--json").stdout
     assert json.loads(listed) == [{"name": "ann"}, {"name": "bob"}]
     done("keys", "remove", "ann", *at)
     assert json.loads(done("keys", "list", *at, "--json").stdout) == [{"name": "bob"}]
-    assert_one_line_error(run("keys", "remove", "ann", *at), "no key ann")
+    assert_one_line_error(call("keys", "remove", "ann", *at), "no key ann")
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -97,12 +98,12 @@ def test_a_sender_gets_its_variables(tmp_path: Path) -> None:
     assert url == "https://lake/x y"
     (key,) = json.loads((tmp_path / "keys.json").read_text())
     assert urllib.parse.unquote(headers) == f"authorization=Bearer {key['key']}"
-    assert_one_line_error(run(*arguments[:2], "x", *arguments[3:], "--shell", "fish"), "--shell fish", "dotenv")
+    assert_one_line_error(call(*arguments[:2], "x", *arguments[3:], "--shell", "fish"), "--shell fish", "dotenv")
 
 
 def test_a_file_that_holds_no_keys_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
-    assert_one_line_error(run("keys", "list", "--file", str(file)), str(file), "No such file")
+    assert_one_line_error(call("keys", "list", "--file", str(file)), str(file), "No such file")
     file.write_text('[{"name": "x", "secret": "s3cret"}]')
     lake = ("serve", "--lake", str(tmp_path / "lake"))
     refused = run(*lake, MICROMEGAS_API_KEYS_FILE=str(file))
@@ -119,7 +120,7 @@ def replicated(source: Service, target: Service, key: str, *arguments: str) -> d
 
 
 def test_a_lake_is_copied_piece_by_piece(open_server: Service, keyed_server: Service, key: str) -> None:
-    refused = run("replicate", address(open_server), address(keyed_server), MICROMEGAS_API_KEY=key)
+    refused = call("replicate", address(open_server), address(keyed_server), MICROMEGAS_API_KEY=key)
     assert_one_line_error(refused, "api key", code=4)  # a key of the environment isn't sent to two servers
     first = replicated(open_server, keyed_server, key, "--process", PROCESS[:8])
     assert (first["processes"], first["present"]) == (1, 0)
@@ -181,7 +182,7 @@ def test_work_on_a_terminal_shows_how_far_it_is(open_server: Service) -> None:
 
 
 def findings(*arguments: str, code: int = 0, **environment: str) -> dict[str, dict[str, str]]:
-    finished = run("doctor", "--json", *arguments, **environment)
+    finished = call("doctor", "--json", *arguments, **environment)
     assert finished.returncode == code, finished.stderr
     return {row["check"]: row for row in json.loads(finished.stdout)}
 
@@ -204,6 +205,6 @@ def test_what_is_wrong_is_said_with_the_next_step(keyed_server: Service, tmp_pat
     assert found["ingestion key"]["next_step"] == "set MICROMEGAS_INGESTION_API_KEY"
     assert "MICROMEGAS_API_KEY" in found["queries"]["next_step"]
     assert found["lake"]["state"] == "problem"
-    nowhere = run("doctor", "--url", "http://127.0.0.1:1", "--server", "grpc://127.0.0.1:1", "--spool", "/nowhere")
+    nowhere = call("doctor", "--url", "http://127.0.0.1:1", "--server", "grpc://127.0.0.1:1", "--spool", "/nowhere")
     assert_one_line_error(nowhere, "2 of 2 checks found a problem: ingestion, queries")
     assert b"micromegas serve" in nowhere.stdout

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.calling import call
 from cli.example import IDS, example_server
-from cli.test_commands import assert_one_line_error, run
+from cli.test_commands import assert_one_line_error
 
 from micromegas.wire import rfc3339_ns
 
@@ -25,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def asked(server: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    done = run(*arguments, "--server", server)
+    done = call(*arguments, "--server", server)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -45,18 +46,27 @@ def test_the_server_is_told_by_flag_variable_or_profile(server: str, tmp_path: P
     (folder / "config.json").write_text(json.dumps({"profiles": {"shop": {"uri": server}}}))
     home = {"HOME": str(tmp_path)}
     for done in (
-        run("processes", "--json", "--profile", "shop", **home),
-        run("processes", "--json", MICROMEGAS_PROFILE="shop", **home),
-        run("processes", "--json", MICROMEGAS_ANALYTICS_URI=server, **home),
-        run("processes", "--json", "--server", server, MICROMEGAS_ANALYTICS_URI="grpc://127.0.0.1:1", **home),
+        call("processes", "--exe", "shop", "--json", "--profile", "shop", **home),
+        call("processes", "--exe", "shop", "--json", MICROMEGAS_PROFILE="shop", **home),
+        call("processes", "--exe", "shop", "--json", MICROMEGAS_ANALYTICS_URI=server, **home),
+        call(
+            "processes",
+            "--exe",
+            "shop",
+            "--json",
+            "--server",
+            server,
+            MICROMEGAS_ANALYTICS_URI="grpc://127.0.0.1:1",
+            **home,
+        ),
     ):
         assert done.returncode == 0, done.stderr
         assert [row["process_id"] for row in json.loads(done.stdout)] == [PROCESS]
-    assert_one_line_error(run("processes", "--profile", "shopp", **home), "profile shopp", "shop")
+    assert_one_line_error(call("processes", "--profile", "shopp", **home), "profile shopp", "shop")
 
 
 def test_processes_are_found_by_parts_of_their_names(server: str) -> None:
-    (process,) = rows(server, "processes")
+    (process,) = rows(server, "processes", "--exe", "shop")
     assert process["process_id"] == PROCESS
     assert process["exe"] == "/opt/shop/shop"
     assert process["start_time"] == "2026-01-01T12:00:00.000000000Z"
@@ -137,7 +147,7 @@ def test_colours_are_for_terminals_or_on_demand(server: str) -> None:
     ],
 )
 def test_wrong_flags_of_logs_are_one_line(server: str, arguments: list[str], parts: list[str]) -> None:
-    assert_one_line_error(run("logs", *arguments, "--server", server), *parts)
+    assert_one_line_error(call("logs", *arguments, "--server", server), *parts)
 
 
 def test_views_and_their_columns(server: str) -> None:
@@ -151,7 +161,7 @@ def test_views_and_their_columns(server: str) -> None:
     assert not views["thread_spans"]["is_table"]
     columns = {row["column"]: row for row in rows(server, "views", "log_stats")}
     assert columns["target"] == {"column": "target", "type": "utf8", "nullable": True}
-    assert_one_line_error(run("views", "nothing", "--server", server), "unknown view nothing", "micromegas views")
+    assert_one_line_error(call("views", "nothing", "--server", server), "unknown view nothing", "micromegas views")
 
 
 def test_partitions_in_sum_and_one_by_one(server: str) -> None:
@@ -186,7 +196,7 @@ def test_a_measure_over_time(server: str) -> None:
     assert drawing[0].startswith("frame_time: 60 measures from 2026-01-01T12:00:00.000Z to 2026-01-01T12:00:00.")
     assert drawing[1].startswith("44 ms │")
     assert len({row.index("│") for row in drawing[1:13]}) == 1
-    assert_one_line_error(run("metrics", "--name", "o'clock", "--server", server), "no measure o'clock", "--begin")
+    assert_one_line_error(call("metrics", "--name", "o'clock", "--server", server), "no measure o'clock", "--begin")
 
 
 def test_spans_by_name_and_one_by_one(server: str) -> None:
@@ -204,4 +214,4 @@ def test_spans_by_name_and_one_by_one(server: str) -> None:
     longest = rows(server, "spans", PROCESS, "--types", "thread", "--thread", "MAIN", "--longest", "--min-ms", "38")
     assert [row["name"] for row in longest] == ["main-1", "frame", "render", "draw"]
     assert [row["count"] for row in rows(server, "spans", PROCESS, "--name", "DRAW")] == [3]
-    assert_one_line_error(run("spans", PROCESS, "--types", "all", "--server", server), "--types all", "both")
+    assert_one_line_error(call("spans", PROCESS, "--types", "all", "--server", server), "--types all", "both")
