@@ -167,5 +167,6 @@ bench: setup-test
 	$(PY) bench/first_look.py
 	$(PY) bench/live_process.py
 	$(PY) bench/postgres_gateway.py
+	$(PY) bench/clients.py
 	$(PY) bench/service.py
 	$(PY) bench/freshness.py

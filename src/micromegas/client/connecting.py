@@ -9,6 +9,7 @@ from micromegas.client.async_client import AsyncFlightSQLClient
 from micromegas.client.client import DEFAULT_ADDRESS, Client
 from micromegas.client.credentials import AuthProvider
 from micromegas.client.flight_sql_client import FlightSQLClient
+from micromegas.client.oidc import OidcClientCredentialsProvider
 from micromegas.client.profiles import ProfileError, load_profile
 
 
@@ -71,5 +72,10 @@ def connect_with_profile(
     chosen = load_profile(profile, os.environ, Path.home())
     provider = chosen.static_token()
     if provider is None and chosen.issuer and chosen.client_id:
-        raise ProfileError(f"profile {chosen.name or 'default'}: sign-in by an issuer is not offered; use api_key_file")
+        if chosen.client_secret is None:
+            raise ProfileError(
+                f"profile {chosen.name or 'default'}: signing in as a person is not offered; use api_key_file, or set "
+                "MICROMEGAS_OIDC_CLIENT_SECRET"
+            )
+        provider = OidcClientCredentialsProvider(chosen.issuer, chosen.client_id, chosen.client_secret, chosen.audience)
     return connect(chosen.uri, preserve_dictionary, auth_provider=provider, client_entrypoint=client_entrypoint)
