@@ -335,6 +335,21 @@ def test_what_drivers_write_is_understood(asked: Asked, connection: psycopg.Conn
         assert row[0] > 0, condition
 
 
+def test_names_of_three_parts_and_the_limits_of_the_standard(asked: Asked, connection: psycopg.Connection[Any]) -> None:
+    own = f"""WHERE process_id = '{asked.process_id}' ORDER BY "time" """
+    for sql, expected in (
+        (
+            f'SELECT "micromegas"."public"."log_entries"."msg" FROM "micromegas"."public"."log_entries" {own}',
+            asked.messages,
+        ),
+        (f"SELECT micromegas.public.log_entries.msg FROM micromegas.public.log_entries {own}", asked.messages),
+        (f"SELECT msg FROM log_entries {own} FETCH FIRST 3 ROWS ONLY", asked.messages[:3]),
+        (f"SELECT msg FROM log_entries {own} FETCH NEXT ROW ONLY", asked.messages[:1]),
+        (f"SELECT msg FROM log_entries {own} OFFSET 2 ROWS FETCH NEXT 2 ROWS ONLY", asked.messages[2:4]),
+    ):
+        assert [message for (message,) in connection.execute(sql)] == expected, sql
+
+
 def test_asynchronous_sessions_share_a_gateway(asked: Asked) -> None:
     async def count() -> Any:
         async with await psycopg.AsyncConnection.connect(asked.gateway.dsn()) as connection:

@@ -11,6 +11,8 @@ from micromegas.serve.postgres.errors import PostgresError
 from micromegas.serve.postgres.parameters import array_items
 
 INSTANCE_SEPARATOR = ":"
+DATABASE = "micromegas"
+"""The one database that there is."""
 
 _CATALOG = "pg_catalog"
 # Types of PostgreSQL by those that hold the same here.
@@ -62,8 +64,10 @@ class _Rewriting:
             self._instance(place)
         elif self._is_word(place, "operator") and self._is(place + 1, "(") and self._is_word(place + 2, _CATALOG):
             self._operator(place)
-        elif token.value == _CATALOG and self._is(place + 1, ".") and self._at(place + 2) is not None:
+        elif self._is(place + 1, ".") and self._at(place + 2) is not None and self._is_prefix(place):
             self._replace(place, place + 2, "")
+        elif self._is_word(place, "fetch") and self._is_word(place + 1, "first", "next"):
+            self._fetch(place)
         elif self._is_word(place, "any", "some", "all") and self._is(place + 1, "("):
             self._list(place)
         elif self._is(place, ":") and self._is(place + 1, ":"):
@@ -95,6 +99,20 @@ class _Rewriting:
             operator = "".join(self._tokens[each].value for each in range(place + 4, end))
             self._replace(place, end + 1, operator)
             self._place = end
+
+    def _is_prefix(self, place: int) -> bool:
+        """Whether this is the name of the database or of the catalogue's schema, which mean nothing here."""
+        name = self._tokens[place].value
+        return name == _CATALOG or (name == DATABASE and self._is(place + 3, "."))
+
+    def _fetch(self, place: int) -> None:
+        """FETCH FIRST 3 ROWS ONLY"""
+        count = self._at(place + 2)
+        is_counted = count is not None and count.kind in (Kind.NUMBER, Kind.PARAMETER)
+        rows = place + 3 if is_counted else place + 2
+        if self._is_word(rows, "row", "rows") and self._is_word(rows + 1, "only"):
+            self._replace(place, rows + 2, f"LIMIT {count.value if count is not None and is_counted else '1'}")
+            self._place = rows + 1
 
     def _list(self, place: int) -> None:
         """= ANY ('{1,2}'::integer[]), as postgres_fdw writes IN."""

@@ -8,9 +8,10 @@ import struct
 from collections.abc import AsyncGenerator
 
 from micromegas.serve.postgres import messages
+from micromegas.serve.postgres.dialect import DATABASE
 from micromegas.serve.postgres.errors import PostgresError, RelayedError
 from micromegas.serve.postgres.messages import Body, Message
-from micromegas.serve.postgres.shadow import DATABASE, READER
+from micromegas.serve.postgres.shadow import READER
 
 _CONNECT_TIMEOUT_S = 20.0
 _LOST = "the catalogue's session was lost"

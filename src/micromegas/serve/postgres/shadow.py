@@ -25,9 +25,9 @@ import pyarrow as pa
 from psycopg import sql
 
 from micromegas.query import TableDescription
+from micromegas.serve.postgres.dialect import DATABASE
 from micromegas.serve.postgres.types import result_column
 
-DATABASE = "micromegas"
 READER = "reader"
 VIEWS_SCHEMA = "public"
 INSTANCES_SCHEMA = "instances"
