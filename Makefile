@@ -168,5 +168,6 @@ bench: setup-test
 	$(PY) bench/live_process.py
 	$(PY) bench/postgres_gateway.py
 	$(PY) bench/clients.py
+	$(PY) bench/flight.py
 	$(PY) bench/service.py
 	$(PY) bench/freshness.py

@@ -121,6 +121,8 @@ class QueryAudit:
         _DURATION.record(total)
         _SETUP.record(setup)
         _ROWS.record(self.rows)
+        if not _log.isEnabledFor(logging.INFO):
+            return
         line: dict[str, Any] = {"query_id": self.query_id}
         line |= {name: value for name, value in asdict(self.caller).items() if value is not None}
         line["service_account"] = self.caller.service_account_name is not None
