@@ -28,6 +28,8 @@ from micromegas.config import LakeSettings
 COUNTS = "SELECT count(*) AS n, count(DISTINCT process_id) AS processes, sum(payload_size) AS bytes FROM blocks"
 LOGS = "SELECT process_id, block_id, level, target, msg FROM log_entries ORDER BY block_id, msg, target"
 (PROCESS,) = recording("py_encoder").processes
+# This one announces the frequency of its counter; of others each lake measures it.
+TIMES = f"SELECT block_id, time FROM log_entries WHERE process_id = '{PROCESS}' ORDER BY block_id, time"
 
 
 def address(service: Service) -> str:
@@ -132,6 +134,7 @@ def test_a_lake_is_copied_piece_by_piece(open_server: Service, keyed_server: Ser
     assert first["payload_bytes"] + rest["payload_bytes"] == every["bytes"] > 0
     assert keyed_server.query(COUNTS).to_pylist() == [every]
     assert keyed_server.query(LOGS).equals(open_server.query(LOGS))
+    assert keyed_server.query(TIMES).equals(open_server.query(TIMES))
     again = replicated(open_server, keyed_server, key)
     assert (again["blocks"], again["present"], again["processes"]) == (0, every["n"], 0)
     nothing = done("replicate", address(open_server), address(keyed_server), "--to-key", key, "--end", "2001-01-01")
