@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import pyarrow as pa
 
-from micromegas.client.client import Client
+from micromegas.client.client import Client, QueryOptions
 from micromegas.client.frames import to_pandas, to_polars
-from micromegas.client.prepared import Parameters, PreparedStatement
+from micromegas.client.prepared import PreparedStatement
 from micromegas.client.result import QueryResult
 from micromegas.client.times import Time
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Answer = TypeVar("Answer")
+Statement = str | PreparedStatement
 
 
 class AsyncFlightSQLClient:
@@ -35,58 +36,34 @@ class AsyncFlightSQLClient:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="micromegas-client")
 
     async def query(
-        self,
-        sql: str | PreparedStatement,
-        begin: Time | None = None,
-        end: Time | None = None,
-        *,
-        limit: int | None = None,
-        parameters: Parameters | None = None,
+        self, sql: Statement, begin: Time | None = None, end: Time | None = None, **options: Unpack[QueryOptions]
     ) -> pd.DataFrame:
         """All rows, as a data frame of pandas."""
-        table = await self.query_arrow(sql, begin, end, limit=limit, parameters=parameters)
+        table = await self.query_arrow(sql, begin, end, **options)
         return await self._run(lambda: to_pandas(table))
 
     async def query_polars(
-        self,
-        sql: str | PreparedStatement,
-        begin: Time | None = None,
-        end: Time | None = None,
-        *,
-        limit: int | None = None,
-        parameters: Parameters | None = None,
+        self, sql: Statement, begin: Time | None = None, end: Time | None = None, **options: Unpack[QueryOptions]
     ) -> pl.DataFrame:
         """All rows, as a data frame of polars."""
-        table = await self.query_arrow(sql, begin, end, limit=limit, parameters=parameters)
+        table = await self.query_arrow(sql, begin, end, **options)
         return await self._run(lambda: to_polars(table))
 
     async def query_arrow(
-        self,
-        sql: str | PreparedStatement,
-        begin: Time | None = None,
-        end: Time | None = None,
-        *,
-        limit: int | None = None,
-        parameters: Parameters | None = None,
+        self, sql: Statement, begin: Time | None = None, end: Time | None = None, **options: Unpack[QueryOptions]
     ) -> pa.Table:
         """All rows, as an Arrow table."""
-        result = await self._started(lambda: self.client.stream(sql, begin, end, limit, parameters=parameters))
+        result = await self._started(lambda: self.client.stream(sql, begin, end, **options))
         try:
             return await self._read(result, result.read_all)
         finally:
             self._threads.submit(result.close)
 
     async def query_stream(
-        self,
-        sql: str | PreparedStatement,
-        begin: Time | None = None,
-        end: Time | None = None,
-        *,
-        limit: int | None = None,
-        parameters: Parameters | None = None,
+        self, sql: Statement, begin: Time | None = None, end: Time | None = None, **options: Unpack[QueryOptions]
     ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Batches of rows as they arrive; closing the generator ends the query."""
-        result = await self._started(lambda: self.client.stream(sql, begin, end, limit, parameters=parameters))
+        result = await self._started(lambda: self.client.stream(sql, begin, end, **options))
         try:
             while (batch := await self._read(result, result.read_batch)) is not None:
                 yield batch

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 
 import pyarrow as pa
 from pyarrow import flight
@@ -38,6 +38,13 @@ _CHANNEL_OPTIONS = [
 ]
 
 Answer = TypeVar("Answer")
+
+
+class QueryOptions(TypedDict, total=False):
+    """What else may be said of a query: the most rows of its answer, and the values of its placeholders."""
+
+    limit: int | None
+    parameters: Parameters | None
 
 
 class Client:

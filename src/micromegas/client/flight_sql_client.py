@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 import pyarrow as pa
 
-from micromegas.client.client import DEFAULT_ADDRESS, Client
+from micromegas.client.client import DEFAULT_ADDRESS, Client, QueryOptions
 from micromegas.client.credentials import AuthProvider, StaticTokenAuthProvider
 from micromegas.client.frames import to_pandas, to_polars
 from micromegas.client.prepared import Parameters, PreparedStatement
@@ -66,12 +66,11 @@ class FlightSQLClient:
         begin: Time | None = None,
         end: Time | None = None,
         *,
-        limit: int | None = None,
-        parameters: Parameters | None = None,
         progress: Shown = False,
+        **options: Unpack[QueryOptions],
     ) -> pd.DataFrame:
         """All rows, as a data frame of pandas."""
-        return to_pandas(self.query_arrow(sql, begin, end, limit=limit, parameters=parameters, progress=progress))
+        return to_pandas(self.query_arrow(sql, begin, end, progress=progress, **options))
 
     def query_polars(
         self,
@@ -79,12 +78,11 @@ class FlightSQLClient:
         begin: Time | None = None,
         end: Time | None = None,
         *,
-        limit: int | None = None,
-        parameters: Parameters | None = None,
         progress: Shown = False,
+        **options: Unpack[QueryOptions],
     ) -> pl.DataFrame:
         """All rows, as a data frame of polars."""
-        return to_polars(self.query_arrow(sql, begin, end, limit=limit, parameters=parameters, progress=progress))
+        return to_polars(self.query_arrow(sql, begin, end, progress=progress, **options))
 
     def query_arrow(
         self,
@@ -92,25 +90,18 @@ class FlightSQLClient:
         begin: Time | None = None,
         end: Time | None = None,
         *,
-        limit: int | None = None,
-        parameters: Parameters | None = None,
         progress: Shown = False,
+        **options: Unpack[QueryOptions],
     ) -> pa.Table:
         """All rows, as an Arrow table."""
         with _told(progress) as tell:
-            return self.client.query(sql, begin, end, limit, parameters=parameters, progress=tell)
+            return self.client.query(sql, begin, end, progress=tell, **options)
 
     def query_stream(
-        self,
-        sql: str,
-        begin: Time | None = None,
-        end: Time | None = None,
-        *,
-        limit: int | None = None,
-        parameters: Parameters | None = None,
+        self, sql: str, begin: Time | None = None, end: Time | None = None, **options: Unpack[QueryOptions]
     ) -> Iterator[pa.RecordBatch]:
         """Batches of rows as they arrive; closing the iterator ends the query."""
-        with self.client.stream(sql, begin, end, limit, parameters=parameters) as result:
+        with self.client.stream(sql, begin, end, **options) as result:
             yield from result
 
     def prepare_statement(self, sql: str) -> PreparedStatement:
