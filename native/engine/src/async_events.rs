@@ -14,7 +14,7 @@ use crate::call_tree::scope_hash;
 use crate::clock::Clock;
 use crate::columns::{column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
 use crate::event_builder::event_builder;
-use crate::scopes::{is_span_type, BlockScopes, ScopePlan};
+use crate::scopes::{is_span_type, BlockScopes, Scope, ScopePlan};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -51,6 +51,22 @@ pub enum Plan {
     Unknown,
 }
 
+/// An event of an async span; `scope` is what the builder made of the scope's texts.
+pub struct SpanEvent<T> {
+    pub is_begin: bool,
+    pub ticks: i64,
+    pub span_id: i64,
+    pub parent_span_id: i64,
+    pub depth: u32,
+    pub scope: T,
+}
+
+/// What a record is.
+pub enum Event<T> {
+    Span(SpanEvent<T>),
+    Other(Seen),
+}
+
 impl Plan {
     pub fn of(record_type: &RecordType) -> Self {
         let plan = match record_type.name.as_str() {
@@ -62,6 +78,36 @@ impl Plan {
             _ => Ok(Self::Unknown),
         };
         plan.unwrap_or_else(Self::Unusable)
+    }
+
+    /// Reads a record; `make` is called once for each scope of the block.
+    pub fn event<'d, T: Copy>(
+        &self,
+        record: &Record<'_>,
+        dependencies: &'d Dependencies<'_>,
+        scopes: &mut BlockScopes<T>,
+        make: impl FnOnce(Scope<'d>) -> T,
+    ) -> Result<Event<T>> {
+        match self {
+            Self::Span {
+                is_begin,
+                scope,
+                span_id,
+                time,
+                parent_span_id,
+                depth,
+            } => Ok(Event::Span(SpanEvent {
+                is_begin: *is_begin,
+                ticks: time.i64(record.body),
+                span_id: span_id.i64(record.body),
+                parent_span_id: parent_span_id.as_ref().map_or(0, |field| field.i64(record.body)),
+                depth: depth.as_ref().map_or(0, |field| field.u32(record.body)),
+                scope: scopes.get(dependencies, scope, record.body, make)?,
+            })),
+            Self::Unusable(error) => Err(error.clone()),
+            Self::Ignored => Ok(Event::Other(Seen::Known)),
+            Self::Unknown => Ok(Event::Other(Seen::Unknown)),
+        }
     }
 
     fn span(record_type: &RecordType, is_begin: bool, is_named: bool) -> Result<Self> {
@@ -168,37 +214,23 @@ impl Rows {
     }
 
     fn event(&mut self, plan: &Plan, record: &Record<'_>, block: &mut Block<'_, '_>) -> Result<Seen> {
-        let Plan::Span {
-            is_begin,
-            scope,
-            span_id,
-            time,
-            parent_span_id,
-            depth,
-        } = plan
-        else {
-            return match plan {
-                Plan::Unusable(error) => Err(error.clone()),
-                Plan::Unknown => Ok(Seen::Unknown),
-                _ => Ok(Seen::Known),
-            };
+        let event = match plan.event(record, block.dependencies, &mut block.scopes, |scope| ScopeKeys {
+            hash: scope_hash(scope.name, scope.filename, scope.target, scope.line),
+            name: self.name.values.intern_str(scope.name),
+            filename: self.filename.values.intern_str(scope.filename),
+            target: self.target.values.intern_str(scope.target),
+            line: scope.line,
+        })? {
+            Event::Span(event) => event,
+            Event::Other(seen) => return Ok(seen),
         };
-        let scope = block
-            .scopes
-            .get(block.dependencies, scope, record.body, |scope| ScopeKeys {
-                hash: scope_hash(scope.name, scope.filename, scope.target, scope.line),
-                name: self.name.values.intern_str(scope.name),
-                filename: self.filename.values.intern_str(scope.filename),
-                target: self.target.values.intern_str(scope.target),
-                line: scope.line,
-            })?;
-        self.time.push(block.clock.time_of(time.i64(record.body)));
-        self.event_type.push(if *is_begin { block.begin } else { block.end });
-        self.span_id.push(span_id.i64(record.body));
-        self.parent_span_id
-            .push(parent_span_id.as_ref().map_or(0, |field| field.i64(record.body)));
-        self.depth
-            .push(depth.as_ref().map_or(0, |field| field.u32(record.body)));
+        let scope = event.scope;
+        self.time.push(block.clock.time_of(event.ticks));
+        self.event_type
+            .push(if event.is_begin { block.begin } else { block.end });
+        self.span_id.push(event.span_id);
+        self.parent_span_id.push(event.parent_span_id);
+        self.depth.push(event.depth);
         self.hash.push(scope.hash);
         self.name.push(scope.name);
         self.filename.push(scope.filename);

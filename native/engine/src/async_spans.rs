@@ -9,17 +9,17 @@ use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::{Dependencies, Record, Result, WireError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
 use crate::arrow_py::{value_error, ArrowBatch};
-use crate::async_events::Plan;
-use crate::block_reader::{check_room, for_each_event, LayoutCache, Problems, Seen};
+use crate::async_events::{Event, Plan};
+use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen};
 use crate::block_source::BlockSource;
 use crate::call_tree::scope_hash;
 use crate::carried::{StateReader, StateWriter};
 use crate::clock::Clock;
 use crate::columns::{column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
 use crate::scopes::BlockScopes;
+use crate::stateful_builder::stateful_builder;
 
 /// Spans that may lack their begin or their end at once: this bounds what a sender who never ends one can hold.
 const MAX_UNPAIRED: usize = 1 << 20;
@@ -173,40 +173,26 @@ pub struct AsyncSpansBuilder {
 
 impl AsyncSpansBuilder {
     fn event(&mut self, plan: &Plan, record: &Record<'_>, block: &mut Block<'_, '_>) -> Result<Seen> {
-        let Plan::Span {
-            is_begin,
-            scope,
-            span_id,
-            time,
-            parent_span_id,
-            depth,
-        } = plan
-        else {
-            return match plan {
-                Plan::Unusable(error) => Err(error.clone()),
-                Plan::Unknown => Ok(Seen::Unknown),
-                _ => Ok(Seen::Known),
-            };
-        };
         let rows = &mut self.rows;
-        let scope = block
-            .scopes
-            .get(block.dependencies, scope, record.body, |scope| ScopeKeys {
-                hash: scope_hash(scope.name, scope.filename, scope.target, scope.line),
-                name: rows.name.values.intern_str(scope.name),
-                target: rows.target.values.intern_str(scope.target),
-                filename: rows.filename.values.intern_str(scope.filename),
-                line: scope.line,
-            })?;
-        let event = Unpaired {
-            is_begin: *is_begin,
-            time: block.clock.time_of(time.i64(record.body)),
-            stream: block.stream,
-            parent_span_id: parent_span_id.as_ref().map_or(0, |field| field.i64(record.body)),
-            depth: depth.as_ref().map_or(0, |field| field.u32(record.body)),
-            scope,
+        let event = match plan.event(record, block.dependencies, &mut block.scopes, |scope| ScopeKeys {
+            hash: scope_hash(scope.name, scope.filename, scope.target, scope.line),
+            name: rows.name.values.intern_str(scope.name),
+            target: rows.target.values.intern_str(scope.target),
+            filename: rows.filename.values.intern_str(scope.filename),
+            line: scope.line,
+        })? {
+            Event::Span(event) => event,
+            Event::Other(seen) => return Ok(seen),
         };
-        let span_id = span_id.i64(record.body);
+        let span_id = event.span_id;
+        let event = Unpaired {
+            is_begin: event.is_begin,
+            time: block.clock.time_of(event.ticks),
+            stream: block.stream,
+            parent_span_id: event.parent_span_id,
+            depth: event.depth,
+            scope: event.scope,
+        };
         let unpaired = self.unpaired.len();
         match self.unpaired.entry(span_id) {
             Entry::Occupied(other) if other.get().is_begin == event.is_begin => block.repeated += 1,
@@ -334,6 +320,10 @@ impl AsyncSpansBuilder {
         Ok(builder)
     }
 
+    fn carried_bytes(&self) -> usize {
+        self.unpaired.len() * size_of::<(i64, Unpaired)>()
+    }
+
     fn empty() -> Self {
         Self {
             layouts: LayoutCache::default(),
@@ -344,51 +334,10 @@ impl AsyncSpansBuilder {
     }
 }
 
-#[pymethods]
-impl AsyncSpansBuilder {
-    #[new]
-    #[pyo3(signature = (state = None))]
-    fn new(state: Option<&[u8]>) -> PyResult<Self> {
-        state.map_or_else(|| Ok(Self::empty()), |state| Self::resume(state).map_err(value_error))
-    }
-
-    fn append(&mut self, py: Python<'_>, block: BlockSource) -> PyResult<Vec<String>> {
-        check_room(DictionaryColumn::largest(self.rows.dictionaries()))?;
-        Ok(py.detach(|| self.append_block(&block)))
-    }
-
-    #[getter]
-    fn rows(&self) -> usize {
-        self.rows.rows()
-    }
-
-    #[getter]
-    fn estimated_bytes(&self) -> usize {
-        self.rows.bytes() + self.unpaired.len() * size_of::<(i64, Unpaired)>()
-    }
-
-    #[getter]
-    fn min_time(&self) -> Option<i64> {
-        self.rows.begin.bounds().map(|(min, _)| min)
-    }
-
-    #[getter]
-    fn max_time(&self) -> Option<i64> {
-        self.rows.end.bounds().map(|(_, max)| max)
-    }
-
-    fn take(&mut self, py: Python<'_>) -> PyResult<ArrowBatch> {
-        py.detach(|| self.take_rows()).map(ArrowBatch::new).map_err(value_error)
-    }
-
-    #[pyo3(name = "state")]
-    fn py_state<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.state())
-    }
-
+stateful_builder!(AsyncSpansBuilder, begin, end, {
     fn unpaired(&self, py: Python<'_>) -> PyResult<ArrowBatch> {
         py.detach(|| self.unpaired_rows())
             .map(ArrowBatch::new)
             .map_err(value_error)
     }
-}
+});

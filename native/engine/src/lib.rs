@@ -34,6 +34,7 @@ pub mod postgres_rows;
 pub mod properties;
 pub mod property_sets;
 pub mod scopes;
+mod stateful_builder;
 pub mod thread_spans;
 pub mod trace;
 pub mod value_tables;

@@ -10,15 +10,14 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::{Dependencies, DependencyIndex, Place, Record, RecordType, Result, WireError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 
-use crate::arrow_py::{value_error, ArrowBatch};
-use crate::block_reader::{check_room, for_each_event, LayoutCache, PerDependency, Problems, Seen};
+use crate::block_reader::{for_each_event, LayoutCache, PerDependency, Problems, Seen};
 use crate::block_source::BlockSource;
 use crate::carried::{StateReader, StateWriter};
 use crate::clock::Clock;
 use crate::columns::{column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
 use crate::net_stack::{ClosedSpan, Kind, NetStack, OpenSpan};
+use crate::stateful_builder::stateful_builder;
 
 /// Spans that may be open at once. Real ones nest four deep; this bounds what a sender who never ends one can hold.
 const MAX_OPEN_SPANS: usize = 1 << 20;
@@ -337,7 +336,7 @@ impl NetSpansBuilder {
     }
 
     fn resume(state: &[u8]) -> std::result::Result<Self, String> {
-        let mut builder = Self::default();
+        let mut builder = Self::empty();
         let mut reader = StateReader::new(state);
         for _ in 0..reader.count()? {
             let stream_id = String::from_utf8_lossy(reader.text()?).into_owned();
@@ -368,6 +367,14 @@ impl NetSpansBuilder {
         Ok(builder)
     }
 
+    fn carried_bytes(&self) -> usize {
+        self.open_spans * size_of::<OpenSpan>()
+    }
+
+    fn empty() -> Self {
+        Self::default()
+    }
+
     /// The rows so far; the texts of open spans move over into the dictionaries of the rows to come.
     fn take_rows(&mut self) -> std::result::Result<RecordBatch, String> {
         let mut taken = std::mem::take(&mut self.rows);
@@ -381,45 +388,4 @@ impl NetSpansBuilder {
     }
 }
 
-#[pymethods]
-impl NetSpansBuilder {
-    #[new]
-    #[pyo3(signature = (state = None))]
-    fn new(state: Option<&[u8]>) -> PyResult<Self> {
-        state.map_or_else(|| Ok(Self::default()), |state| Self::resume(state).map_err(value_error))
-    }
-
-    #[pyo3(name = "state")]
-    fn py_state<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.state())
-    }
-
-    fn append(&mut self, py: Python<'_>, block: BlockSource) -> PyResult<Vec<String>> {
-        check_room(DictionaryColumn::largest(self.rows.dictionaries()))?;
-        Ok(py.detach(|| self.append_block(&block)))
-    }
-
-    #[getter]
-    fn rows(&self) -> usize {
-        self.rows.rows()
-    }
-
-    #[getter]
-    fn estimated_bytes(&self) -> usize {
-        self.rows.bytes() + self.open_spans * size_of::<OpenSpan>()
-    }
-
-    #[getter]
-    fn min_time(&self) -> Option<i64> {
-        self.rows.begin_time.bounds().map(|(min, _)| min)
-    }
-
-    #[getter]
-    fn max_time(&self) -> Option<i64> {
-        self.rows.end_time.bounds().map(|(_, max)| max)
-    }
-
-    fn take(&mut self, py: Python<'_>) -> PyResult<ArrowBatch> {
-        py.detach(|| self.take_rows()).map(ArrowBatch::new).map_err(value_error)
-    }
-}
+stateful_builder!(NetSpansBuilder, begin_time, end_time, {});
