@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -433,3 +434,22 @@ def test_retention_tells_what_policies_would_delete(tmp_path: Path) -> None:
     assert_one_line_error(run("retention", "--lake", str(tmp_path / "typo")), "no lake there")
     assert not (tmp_path / "typo").exists()
     assert_one_line_error(run(*command[:3], "--retention-policies", "/no/file"), "/no/file", "No such file")
+
+
+def test_where_the_usual_port_of_http_is_taken_a_server_goes_on_without(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        with contextlib.suppress(OSError):  # somebody else listens there: as good
+            other.bind(("127.0.0.1", 3000))
+            other.listen()
+        command = [str(PROGRAM), "query-server", "--lake", str(tmp_path / "lake"), "--flight-port", "0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+            assert server.stdout is not None
+            told = []
+            for line in server.stdout:
+                told.append(line)
+                if line == "ready\n":
+                    break
+            server.terminate()
+    assert server.returncode == 0, told
+    assert any("http can't listen on 127.0.0.1 port 3000" in line and "--api-port" in line for line in told), told
+    assert not any(line.startswith("api ") for line in told)

@@ -36,7 +36,13 @@ TlsCertificate = Annotated[
 ]
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="PEM file of the key of --tls-certificate.")]
 ApiPort = Annotated[
-    int, typer.Option("--api-port", help="Port of queries over HTTP; 0 takes a free one.", min=0, max=65535)
+    int | None,
+    typer.Option(
+        "--api-port",
+        help="Port of queries over HTTP; 0 takes a free one. Default: 3000, or none where that is taken.",
+        min=0,
+        max=65535,
+    ),
 ]
 FlightTlsCertificate = Annotated[
     Path | None, typer.Option("--flight-tls-certificate", help="PEM file: Flight SQL speaks TLS, and nothing else.")
@@ -160,7 +166,7 @@ def serve(
     lake: Lake = None,
     http_port: HttpPort = 9000,
     flight_port: FlightPort = 50051,
-    api_port: ApiPort = 3000,
+    api_port: ApiPort = None,
     host: Host = "127.0.0.1",
     database_url: DatabaseUrl = None,
     object_store: ObjectStore = None,
@@ -223,7 +229,7 @@ def query_server(
     *,
     lake: Lake = None,
     flight_port: FlightPort = 50051,
-    api_port: ApiPort = 3000,
+    api_port: ApiPort = None,
     host: Host = "127.0.0.1",
     database_url: DatabaseUrl = None,
     object_store: ObjectStore = None,

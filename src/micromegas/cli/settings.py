@@ -40,8 +40,8 @@ _STORE_VARIABLES = {
 
 @dataclass(frozen=True, slots=True)
 class ServiceFlags:
-    """The flags of a service; a port that is None leaves its role out. Flags were already completed from their
-    variables."""
+    """The flags of a service; a port that is None leaves its role out, but for `api_port`: who answers Flight SQL
+    answers HTTP, too, where the usual port is free. Flags were already completed from their variables."""
 
     lake: Path | None
     host: str = "127.0.0.1"
@@ -99,6 +99,8 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
         http = None
         if flags.api_port is not None:
             http = HttpSettings(host=flags.host, port=flags.api_port, api_keys=keys, admins=admins)
+        elif flags.flight_port is not None:
+            http = HttpSettings(host=flags.host, optional=True, api_keys=keys, admins=admins)
         daemon = None
         if flags.daemon:
             daemon = daemon_settings(flags)

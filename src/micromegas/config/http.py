@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 class HttpSettings:
     """How the HTTP server of queries listens and what one caller may cost.
 
-    * `port` 0 takes a free port.
+    * `port` 0 takes a free port. `optional`: where the port is taken, the others of the process go on without this one.
     * `header_timeout_s`, `body_timeout_s`: a request whose headers or body take longer to come is given up.
     * `write_timeout_s`: a reader that takes nothing for so long is disconnected and its query ended.
     * `max_body_bytes`: the largest request: a statement as JSON, with its parameters.
@@ -24,6 +24,7 @@ class HttpSettings:
 
     host: str = "127.0.0.1"
     port: int = 3000
+    optional: bool = False
     header_timeout_s: float = 30.0
     body_timeout_s: float = 60.0
     write_timeout_s: float = 60.0

@@ -4,6 +4,7 @@ event loop. Owns their order of start and stop; installs no signal handlers and 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from micromegas.serve.http.app import QueryApi
 from micromegas.serve.http.listener import Listener
 from micromegas.serve.postgres.server import PostgresServer
 from micromegas.serve.query_engine import query_engine
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +114,13 @@ class Node:
             addresses["queries"] = f"{scheme}://{settings.flight.host}:{flight.port}"
         if settings.http is not None:
             http = Listener(QueryApi(engine, settings.http, lake.clock), settings.http)
-            await self._listen("http", settings.http, http)
-            addresses["api"] = f"http://{settings.http.host}:{http.port}"
+            try:
+                await self._listen("http", settings.http, http)
+                addresses["api"] = f"http://{settings.http.host}:{http.port}"
+            except ListenError as error:
+                if not settings.http.optional:
+                    raise
+                logger.warning("no queries over HTTP: %s; name another port with --api-port", error)
         if settings.postgres is not None:
             gateway = PostgresServer(engine, settings.postgres)
             await self._listen("postgresql gateway", settings.postgres, gateway)
