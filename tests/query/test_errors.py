@@ -16,6 +16,7 @@ from micromegas.config import QuerySettings
 from micromegas.lake import Lake
 from micromegas.query import QueryEngine, QueryError, QueryRequest
 from micromegas.query.errors import MAX_MESSAGE
+from micromegas.query.guard import checked_statement
 
 UNKNOWN_ID = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -127,6 +128,27 @@ def test_what_would_overflow_the_stack_is_refused(local_engine: QueryEngine, sql
     assert refusal(local_engine, sql).kind == "invalid"
     with pytest.raises(QueryError):
         local_engine.describe(sql)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "1 AS a --x\r,",
+        "1 AS a$b$,",
+        "1a$b$,",
+        "1 AS a€$b$,",
+        "1 AS \u00aa$b$,",
+        "$a1$ ' $a1$ AS a,",
+        "$1$ ' $1$ AS a,",
+        "$é$ ' $é$ AS a,",
+    ],
+)
+def test_what_the_engine_runs_is_counted_behind_comments_names_and_quoted_texts(
+    local_engine: QueryEngine, before: str
+) -> None:
+    assert len(local_engine.describe(f"SELECT {before} 1 + 1 AS c").schema) == 2
+    with pytest.raises(QueryError, match="operators"):
+        checked_statement(f"SELECT {before} " + "+".join(["1"] * 2500))
 
 
 DOUBLED = "WITH c0 AS (SELECT process_id AS x FROM processes)"

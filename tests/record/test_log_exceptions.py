@@ -1,6 +1,8 @@
 """Exceptions in log events: whatever the exception is and does."""
 
+import sys
 import traceback
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -237,3 +239,12 @@ def test_frames_that_were_printed_before(tmp_path):
             assert told[0] == "".join(expected).rstrip("\n")
         else:
             raise AssertionError(fail)
+
+
+def test_tracebacks_that_are_made_up_tell_their_own_lines():
+    """Without an offset, which would tell the line."""
+    frame = sys._getframe()
+    lines = (frame.f_lineno, frame.f_lineno - 1)
+    for line in lines:
+        told = exceptions.describe(ValueError("made").with_traceback(types.TracebackType(None, frame, -1, line)))
+        assert f", line {line}, in " in told[0]

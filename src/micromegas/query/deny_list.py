@@ -96,7 +96,8 @@ class DenyList:
 
     def changed(self) -> None:
         """The rules were changed by this server."""
-        self._rules = None
+        with self._guard:  # behind who reads the old ones just now, and would keep them
+            self._rules = None
 
     def _current(self) -> tuple[QueryDenial, ...]:
         rules = self._rules

@@ -15,19 +15,20 @@ MAX_EXPANDED_LINKS = 10_000
 MAX_CUBE_COLUMNS = 12
 MAX_NAME_PARTS = 16
 
-# What is skipped (texts, quoted names, comments) and what links or nests, in one pass over the statement.
+# What is skipped (texts, quoted names, comments) and what links or nests, in one pass over the statement. Where it ends
+# a comment, a name or a quoted text later than the engine's parser does, what follows is run and was never counted.
 _TOKEN = re.compile(
     r"""
       (?P<text> [eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | '(?:[^']|'')*(?:'|\Z) | "(?:[^"]|"")*(?:"|\Z) )
-    | (?P<dollar> \$(?P<tag>[A-Za-z_]*)\$ )
+    | (?P<dollar> \$(?P<tag>\w*)\$ )
     | (?P<placeholder> \$\w+ )
-    | (?P<line_comment> --[^\n]* )
+    | (?P<line_comment> --[^\r\n]* )
     | (?P<comment> /\* )
     | (?P<open> [(\[{] )
     | (?P<close> [)\]}] )
     | (?P<path> \.\s*(?:\w+|"[^"]*")(?:\s*\.\s*(?:\w+|"[^"]*"))* )
-    | (?P<word> [^\W\d]\w* )
-    | (?P<number> \d[\w.]* )
+    | (?P<word> (?:[^\W\d]|[^\x00-\x7f])(?:[\w$]|[^\x00-\x7f])* )
+    | (?P<number> 0[xX][0-9a-fA-F]+ | \d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)? )
     | (?P<symbol> [-+*/%|&^#<>=!~@?:]+ )
     | (?P<comma> , )
     | (?P<semicolon> ; )

@@ -103,6 +103,9 @@ class Reductions:
         except (ReductionStopped, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
+            if not keep_going():
+                # Planning may have been given up for that, too.
+                raise ReductionStopped from None
             # Panics of the engine derive from BaseException.
             raise classified(error) from None
         finally:

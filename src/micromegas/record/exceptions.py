@@ -15,8 +15,9 @@ MAX_REPEATS = 3
 """Of the same line one after the other, as the interpreter prints them."""
 MAX_KNOWN_FRAMES = 4096
 
-_known_frames: dict[tuple[int, int], tuple[CodeType, str]] = {}
-"""What is printed of a place, by the id of its code and the offset; the code is kept, so that ids stay its own."""
+_known_frames: dict[tuple[int, int, int], tuple[CodeType, str]] = {}
+"""What is printed of a place, by the id of its code, the offset (-1 in made up tracebacks) and the line; the code is
+kept, so that ids stay its own."""
 
 
 def describe(given: object, with_stack: bool = False) -> tuple[str, str | None, str | None] | None:
@@ -80,7 +81,7 @@ def _frames_text(error: BaseException) -> str | None:
         last_line = line
         if repeats > MAX_REPEATS or len(texts) == MAX_FRAMES:
             return None
-        known = _known_frames.get((id(code), entry.tb_lasti))
+        known = _known_frames.get((id(code), entry.tb_lasti, entry.tb_lineno))
         texts.append(known[1] if known else _frame_text(entry))
         entry = entry.tb_next
     return "".join(texts) or None
@@ -93,7 +94,7 @@ def _frame_text(entry: TracebackType) -> str:
     code = entry.tb_frame.f_code
     if len(_known_frames) >= MAX_KNOWN_FRAMES:
         _known_frames.clear()
-    _known_frames[id(code), entry.tb_lasti] = code, text
+    _known_frames[id(code), entry.tb_lasti, entry.tb_lineno] = code, text
     return text
 
 
