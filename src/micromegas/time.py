@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from typing import overload
 
 _DELTA = re.compile(r"(\d+)([mhd])", re.ASCII)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
-def format_datetime(value: datetime | str) -> str:
-    """RFC 3339 text of a time; `RuntimeError` for one without a zone and for anything else."""
+@overload
+def format_datetime(value: datetime | str) -> str: ...
+@overload
+def format_datetime(value: None) -> None: ...
+def format_datetime(value: datetime | str | None) -> str | None:
+    """RFC 3339 text of a time, None of None; `RuntimeError` for a time without a zone and for anything else."""
+    if value is None:
+        return None
     if isinstance(value, str):
         value = parse_datetime(value)
     if not isinstance(value, datetime):

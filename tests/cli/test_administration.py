@@ -7,12 +7,15 @@ import contextlib
 import json
 import os
 import pty
+import socket
 import stat
 import subprocess
+import threading
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from cli.calling import call
@@ -23,6 +26,9 @@ from e2e.serving import PROGRAM, Service, serving
 from servers.postgres import PostgresServer
 from servers.s3 import S3Server
 
+from micromegas.cli.connection import Connection, connected
+from micromegas.cli.errors import CliError
+from micromegas.cli.settings import ServiceFlags, node_settings
 from micromegas.config import LakeSettings
 
 COUNTS = "SELECT count(*) AS n, count(DISTINCT process_id) AS processes, sum(payload_size) AS bytes FROM blocks"
@@ -113,6 +119,17 @@ def test_a_file_that_holds_no_keys_is_one_line(tmp_path: Path) -> None:
     assert b"s3cret" not in refused.stderr
     both = run(*lake, MICROMEGAS_API_KEYS_FILE=str(file), MICROMEGAS_API_KEYS="[]")
     assert_one_line_error(both, "MICROMEGAS_API_KEYS", "leave one out")
+
+
+@pytest.mark.parametrize("variable", ["MICROMEGAS_API_KEYS", "MICROMEGAS_API_KEYS_FILE"])
+def test_a_list_without_keys_lets_nobody_in(tmp_path: Path, variable: str) -> None:
+    file = tmp_path / "keys.json"
+    done("keys", "add", "ann", "--file", str(file))
+    done("keys", "remove", "ann", "--file", str(file))
+    value = str(file) if variable.endswith("FILE") else "[]"
+    with pytest.raises(CliError, match=r"list of API keys is empty.*keys add"):
+        node_settings(ServiceFlags(tmp_path, http_port=0), {variable: value})
+    assert node_settings(ServiceFlags(tmp_path, http_port=0), {variable: ""}).ingest is not None
 
 
 def replicated(source: Service, target: Service, key: str, *arguments: str) -> dict[str, Any]:
@@ -211,3 +228,53 @@ def test_what_is_wrong_is_said_with_the_next_step(keyed_server: Service, tmp_pat
     nowhere = call("doctor", "--url", "http://127.0.0.1:1", "--server", "grpc://127.0.0.1:1", "--spool", "/nowhere")
     assert_one_line_error(nowhere, "2 of 2 checks found a problem: ingestion, queries")
     assert b"micromegas serve" in nowhere.stdout
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://127.0.0.1:port", "ftp://x", "127.0.0.1:9000", f"http://{'x' * 70}.y"]
+)
+def test_what_is_no_address_is_a_problem(url: str) -> None:
+    found = findings("--url", url, "--server", "grpc://127.0.0.1:1", "--spool", "/nowhere", code=1)
+    assert found["ingestion"]["state"] == "problem"
+    assert url in found["ingestion"]["found"]
+
+
+def test_a_key_that_no_header_carries_is_a_problem_and_not_shown(open_server: Service) -> None:
+    url = f"http://127.0.0.1:{open_server.http_port}"
+    arguments = ("--url", url, "--server", address(open_server), "--spool", "/nowhere")
+    found = findings(*arguments, code=1, MICROMEGAS_INGESTION_API_KEY="s3cret\nkey")
+    assert found["ingestion"]["state"] == "problem"
+    assert "s3cret" not in str(found)
+
+
+def test_an_ingestion_that_goes_away_in_the_middle_is_a_problem() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer_once() -> None:
+            with listening.accept()[0] as asked:
+                asked.recv(4096)
+                asked.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            listening.accept()[0].close()
+
+        answering = threading.Thread(target=answer_once)
+        answering.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        found = findings("--url", url, "--server", "grpc://127.0.0.1:1", "--spool", "/nowhere", code=1)
+        answering.join(60)
+    assert found["ingestion"]["found"].startswith(f"no answer from {url}")
+
+
+def test_an_address_gets_the_key_beside_it_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".micromegas").mkdir()
+    (tmp_path / ".micromegas" / "config.json").write_text(json.dumps({"api_key_file": str(tmp_path / "key")}))
+    (tmp_path / "key").write_text("k-1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    asked = "grpc://127.0.0.1:1"
+    for connection, signs_in in (
+        (Connection(asked, None, None, uses_environment=False), False),
+        (Connection(asked, "k-2", None, uses_environment=False), True),
+        (Connection(asked, None, None), True),
+    ):
+        with mock.patch("micromegas.cli.connection.Client") as made, connected(connection):
+            assert made.call_args.args == (asked,)
+            assert (made.call_args.kwargs["auth_provider"] is not None) == signs_in

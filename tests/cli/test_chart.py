@@ -38,6 +38,10 @@ def test_a_value_is_joined_with_the_one_before() -> None:
     assert dots(drawn([0, None, 3], 1), 3) == [[3], [], [0]]
 
 
+def test_the_largest_numbers_there_are_have_their_places() -> None:
+    assert dots(drawn([1.7e308, -1.7e308], 1), 2) == [[0], [0, 1, 2, 3]]
+
+
 def test_what_never_changes_runs_through_the_middle() -> None:
     assert drawn([5.0] * 4, 2) == ["⠀⠀", "⠉⠉"]
 

@@ -36,7 +36,22 @@ def test_times(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "1", "1y", "--1h", "1h30m", "2023-13-01", "25:00", "99999999999999d"]
+    "text",
+    [
+        "",
+        "yesterday",
+        "1",
+        "1y",
+        "--1h",
+        "1h30m",
+        "2023-13-01",
+        "25:00",
+        "99999999999999d",
+        "300000d",
+        "-1000000000000000ms",
+        "0001-01-01",
+        "9999-12-31",
+    ],
 )
 def test_what_is_no_time_is_named_with_its_flag(text: str) -> None:
     with pytest.raises(CliError, match="--end"):

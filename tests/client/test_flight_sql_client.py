@@ -16,6 +16,7 @@ import micromegas
 from micromegas import admin, perfetto
 from micromegas.client import Client, NotOffered, Progress, StatementRefused
 from micromegas.client.frames import to_pandas
+from micromegas.client.messages import read_record_count
 from micromegas.flightsql.client import FlightSQLClient
 
 LOGS = "SELECT time, level, target, msg FROM log_entries WHERE process_id = '{}' ORDER BY time, msg"
@@ -173,6 +174,17 @@ def test_errors_are_of_the_types_that_programs_catch(client: FlightSQLClient) ->
         client.bulk_ingest("processes", pandas.DataFrame())  # type: ignore[arg-type]
     with pytest.raises((NotOffered, StatementRefused)):
         client.bulk_ingest("no_such_table", pa.table({"a": [1]}))
+
+
+def test_rows_that_were_taken_are_counted_under_the_name_that_programs_use(client: FlightSQLClient) -> None:
+    result = client.bulk_ingest("processes", client.query_arrow("SELECT * FROM processes"))
+    assert result is not None
+    assert result == result.record_count == len(client.query("SELECT 1 FROM processes")) > 0
+
+
+@pytest.mark.parametrize(("metadata", "count"), [(b"", 0), (b"\x08\x05", 5), (b"\x08" + b"\xff" * 9 + b"\x01", None)])
+def test_a_server_may_not_know_what_it_took(metadata: bytes, count: int | None) -> None:
+    assert read_record_count(metadata) == count
 
 
 def test_a_client_over_a_connection_that_is_there(address: str) -> None:

@@ -85,4 +85,6 @@ def test_tables_show_values_and_never_run_them() -> None:
     assert long._repr_html_().count("<tr>") == MAX_ROWS + 1
     assert f"{MAX_ROWS + 1} rows, the first {MAX_ROWS} shown" in long._repr_html_()
     assert RowTable(pa.table({})).arrow.num_rows == 0
+    assert repr(RowTable(pa.table({"a\x1b[2J": ["\x1b]0;title\x07"]}))).isascii()
+    assert "\x1b" not in repr(RowTable(pa.table({"a\x1b[2J": ["\x1b]0;title\x07"]})))
     assert "0 rows" in repr(RowTable(pa.table({"n": pa.array([], pa.int64())})))

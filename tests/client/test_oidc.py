@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from servers.token_endpoint import CLIENT_SECRET, TokenEndpoint
 
 import micromegas
 from micromegas.auth import OidcClientCredentialsProvider
+from micromegas.cli.connection import Connection, connected
 from micromegas.client import ProfileError, SignInRefused
+from micromegas.client.notebook import SqlMagic
 
 
 @pytest.fixture
@@ -73,3 +76,10 @@ def test_the_environment_signs_in(
     with micromegas.connect_with_profile() as client:
         assert len(client.query("SELECT 1 AS one")) == 1
     assert len(endpoint.forms) == 2
+    with connected(Connection(None, None, None)) as client:
+        assert client.query("SELECT 1 AS one").num_rows == 1
+    assert len(endpoint.forms) == 3
+    with connected(Connection(None, "key", None)) as client:
+        assert client.query("SELECT 1 AS one").num_rows == 1
+    SqlMagic(SimpleNamespace(user_ns={})).ask("", "SELECT 1 AS one")
+    assert len(endpoint.forms) == 4

@@ -80,5 +80,6 @@ def test_the_package_gives_them_without_further_imports() -> None:
 
     assert micromegas.flightsql.client.FlightSQLClient.__name__ == "FlightSQLClient"  # type: ignore[attr-defined]
     assert micromegas.time.parse_time_delta("90m").total_seconds() == 5400  # type: ignore[attr-defined]
+    assert micromegas.time.format_datetime(None) is None  # type: ignore[attr-defined]
     assert issubclass(micromegas.ProfileError, ValueError)
     assert micromegas.__version__.count(".") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import csv
 import http.client
@@ -21,6 +22,7 @@ import pytest
 from serve.conftest import RunningApi, TableEngine, wait_until
 
 from micromegas.config import ApiKey, HttpSettings
+from micromegas.serve.http.listener import Listener
 
 ARROW = "application/vnd.apache.arrow.stream"
 MANY = "SELECT n, pad FROM wide"
@@ -360,6 +362,29 @@ def test_stopping_lets_requests_finish(start_api: StartApi) -> None:
     with pytest.raises(ConnectionRefusedError):
         call(api, "GET", "/health")
     raw.close()
+
+
+def test_stopping_lets_answers_be_read_to_their_end() -> None:
+    size = 20_000_000
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", str(size).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    async def ask() -> int:
+        listener = Listener(answer, HttpSettings(port=0, drain_timeout_s=60))
+        await listener.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        stopping = asyncio.create_task(listener.stop())
+        body = await reader.read()
+        await stopping
+        writer.close()
+        return len(body)
+
+    assert asyncio.run(ask()) == size
 
 
 def test_a_connection_serves_many_requests(api: RunningApi) -> None:

@@ -14,6 +14,7 @@ from micromegas.cli.administration import add_administration
 from micromegas.cli.errors import INTERRUPTED, READER_LEFT, CliError, missing_extra
 from micromegas.cli.options import AnyApiKey, Format, Json, JsonLines, Profile, Server
 from micromegas.cli.questions import add_questions
+from micromegas.wire.printable import printable
 
 app = typer.Typer(
     help="Every log, metric and span of every process, kept, and asked in SQL.",
@@ -123,7 +124,7 @@ def run() -> None:
     except _UsageError as error:
         code = _tell_usage(error)
     except CliError as error:
-        sys.stderr.write(f"micromegas: {error}\n")
+        sys.stderr.write(f"micromegas: {printable(str(error))}\n")
         code = error.exit_code
     except ModuleNotFoundError as error:
         sys.exit(missing_extra(error))
@@ -141,7 +142,7 @@ def _tell_usage(error: Any) -> int:
     line = " ".join(error.format_message().split())
     if line:  # without any command the help has been shown instead
         hint = f"; see  {error.ctx.command_path} --help" if error.ctx is not None else ""
-        sys.stderr.write(f"micromegas: {line[0].lower()}{line[1:].rstrip('.')}{hint}\n")
+        sys.stderr.write(printable(f"micromegas: {line[0].lower()}{line[1:].rstrip('.')}{hint}\n"))
     return int(error.exit_code)
 
 

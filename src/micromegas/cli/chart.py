@@ -13,7 +13,8 @@ def drawn(values: Sequence[float | None], height: int) -> list[str]:
     known = [value for value in values if value is not None]
     lowest, highest = min(known), max(known)
     # what never changes runs through the middle
-    span = (highest - lowest) or 1.0
+    # in halves, because the distance of the largest numbers is none
+    span = (highest / 2 - lowest / 2) or 1.0
     middle = 0 if highest > lowest else height * 2
     cells = [[_BLANK] * ((len(values) + 1) // 2) for _ in range(height)]
     before: int | None = None
@@ -21,7 +22,7 @@ def drawn(values: Sequence[float | None], height: int) -> list[str]:
         if value is None:
             before = None
             continue
-        y = middle or round((highest - value) / span * (height * 4 - 1))
+        y = middle or round((highest / 2 - value / 2) / span * (height * 4 - 1))
         # joined with the value before, which is one step to the left
         for dot in range(min(y, y if before is None else before), max(y, y if before is None else before) + 1):
             cells[dot // 4][x // 2] |= _DOTS[dot % 4][x % 2]

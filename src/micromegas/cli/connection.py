@@ -10,7 +10,8 @@ from pathlib import Path
 
 from micromegas.cli.errors import KEY_REFUSED, NO_SERVER, CliError
 from micromegas.client import Client, ClientError, ServerUnreachable, SignInRefused, StaticTokenAuthProvider
-from micromegas.client.profiles import load_profile
+from micromegas.client.connecting import provider_of
+from micromegas.client.profiles import Profile, load_profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,18 @@ class Connection:
 def connected(connection: Connection) -> Iterator[Client]:
     """A client, closed at the end; raises `CliError` with the next step for errors of the client within."""
     with told_in_one_line():
-        environment = os.environ if connection.uses_environment else {}
-        profile = load_profile(connection.profile, environment, Path.home())
-        address = connection.server or profile.uri
+        profile = _profile(connection)
         key = None if connection.api_key is None else StaticTokenAuthProvider(connection.api_key)
-        with Client(address, auth_provider=key or profile.static_token(), entrypoint="cli") as client:
+        provider = key or provider_of(profile)
+        with Client(connection.server or profile.uri, auth_provider=provider, entrypoint="cli") as client:
             yield client
+
+
+def _profile(connection: Connection) -> Profile:
+    """What the flags leave open. An address by itself has no profile: the key of another server is not for it."""
+    if connection.server is not None and connection.profile is None and not connection.uses_environment:
+        return Profile(None, connection.server)
+    return load_profile(connection.profile, os.environ if connection.uses_environment else {}, Path.home())
 
 
 @contextmanager

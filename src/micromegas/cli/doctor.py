@@ -17,7 +17,7 @@ import pyarrow as pa
 from micromegas.cli.connection import Connection, connected
 from micromegas.cli.errors import CliError
 from micromegas.cli.rows import chosen_format, write_table
-from micromegas.client import Client
+from micromegas.client import Client, StaticTokenAuthProvider
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _TIMEOUT_S = 10.0
@@ -87,36 +87,37 @@ def run_doctor(connection: Connection, flags: DoctorFlags) -> None:
 
 
 def _ingestion(url: str, key: str | None) -> Iterator[Finding]:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        yield Finding("ingestion", PROBLEM, f"{url} is no address of HTTP", "give --url http://host:9000")
-        return
     try:
-        ready, text = _get(url, "/ready", None)
+        # an empty body is refused as one, but only to who may send
+        (ready, text), (status, _) = _get(url, "/ready"), _get(url, "/ingestion/insert_process", key, b"")
     except (OSError, http.client.HTTPException) as error:
         yield Finding(
             "ingestion", PROBLEM, f"no answer from {url}: {error}", "start  micromegas serve  there, or give --url"
         )
         return
+    except ValueError as error:
+        step = "give --url http://host:9000, and a key as  micromegas keys add  told it"
+        yield Finding("ingestion", PROBLEM, f"{url} can't be asked: {error}", step)
+        return
     if ready == 200:
         yield Finding("ingestion", OK, f"{url} takes telemetry: database and object store answer")
     else:
         yield Finding("ingestion", PROBLEM, f"{url} is not ready: {text}", "see its log and its stores")
-    # an empty body is refused as one, but only to who may send
-    status, _ = _get(url, "/ingestion/insert_process", key, b"")
     if status == 401:
         yield Finding("ingestion key", PROBLEM, "the key is refused", "set MICROMEGAS_INGESTION_API_KEY")
     elif status == 404:
         yield Finding("ingestion key", PROBLEM, f"{url} is not ingestion", "give --url the address of ingestion")
 
 
-def _get(url: str, path: str, key: str | None, body: bytes | None = None) -> tuple[int, str]:
+def _get(url: str, path: str, key: str | None = None, body: bytes | None = None) -> tuple[int, str]:
+    """Status and text of the answer; `ValueError` for what is no address and no key."""
     parts = urlsplit(url)
-    assert parts.hostname is not None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it is no address of HTTP")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT_S)
     try:
-        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        headers = {} if key is None else {"authorization": f"Bearer {StaticTokenAuthProvider(key).get_token()}"}
         connection.request("GET" if body is None else "POST", parts.path.rstrip("/") + path, body, headers)
         response = connection.getresponse()
         return response.status, " ".join(response.read(1000).decode("utf-8", "replace").split())

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet
 
-from micromegas.cli.printable import printable
+from micromegas.wire.printable import printable
 from micromegas.wire.row_formats import ArrowWriter, CsvWriter, JsonLinesWriter, JsonWriter, RowWriter, as_text
 
 FORMATS = ("table", "json", "jsonl", "csv", "arrow", "parquet")

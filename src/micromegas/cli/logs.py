@@ -19,12 +19,12 @@ from micromegas.cli.errors import CliError
 from micromegas.cli.formats import writer_for
 from micromegas.cli.levels import level_name, level_number, level_style
 from micromegas.cli.literals import all_of, containing, time_literal
-from micromegas.cli.printable import printable
 from micromegas.cli.process_lookup import KnownProcess, known_process
 from micromegas.cli.rows import chosen_format, write_table
 from micromegas.cli.times import parse_time
 from micromegas.client import Client, ServerUnreachable
 from micromegas.client.sql_literal import text_literal
+from micromegas.wire.printable import printable
 from micromegas.wire.row_formats import iso_time
 
 _COLUMNS = """process_id, exe, time, level, target, msg,

@@ -18,6 +18,7 @@ from micromegas.cli.rows import chosen_format, write_table
 from micromegas.cli.times import parse_time
 from micromegas.client import Client
 from micromegas.client.sql_literal import text_literal
+from micromegas.wire.printable import printable
 from micromegas.wire.row_formats import iso_time
 
 _DEFAULT_BEGIN = "1h"
@@ -119,5 +120,6 @@ def _draw(name: str, buckets: pa.Table, source: _Source, step: int) -> None:
                 counts += count.as_py()
         if counts:
             first, last = (f"{iso_time(moment, utc=False)[:23]}Z" for moment in (source.begin, source.end))
+            shown = " ".join(printable(unit).split())
             sys.stdout.write(f"{name}: {counts} measures from {first} to {last}, means of {step / 1e9:.3g} s\n")
-            sys.stdout.write("\n".join(framed(means, _HEIGHT, unit)) + "\n")
+            sys.stdout.write("\n".join(framed(means, _HEIGHT, shown)) + "\n")

@@ -116,9 +116,15 @@ def _api_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
     text, file = environment.get("MICROMEGAS_API_KEYS"), environment.get("MICROMEGAS_API_KEYS_FILE")
     if text and file:
         raise CliError("MICROMEGAS_API_KEYS and MICROMEGAS_API_KEYS_FILE: leave one out")
-    if file:
-        return read_keys(Path(file))
-    return parse_api_keys(text) if text else ()
+    if not text and not file:
+        return ()
+    keys = read_keys(Path(file)) if file else parse_api_keys(text or "")
+    if not keys:
+        raise CliError(
+            "the list of API keys is empty: everybody would be let in; add one with  micromegas keys add, or unset the "
+            "variable"
+        )
+    return keys
 
 
 def query_settings(flags: ServiceFlags) -> QuerySettings:

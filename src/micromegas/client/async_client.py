@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -57,7 +58,7 @@ class AsyncFlightSQLClient:
         try:
             return await self._read(result, result.read_all)
         finally:
-            self._threads.submit(result.close)
+            self._end(result)
 
     async def query_stream(
         self, sql: Statement, begin: Time | None = None, end: Time | None = None, **options: Unpack[QueryOptions]
@@ -68,7 +69,7 @@ class AsyncFlightSQLClient:
             while (batch := await self._read(result, result.read_batch)) is not None:
                 yield batch
         finally:
-            self._threads.submit(result.close)
+            self._end(result)
 
     async def prepare_statement(self, sql: str) -> PreparedStatement:
         """The statement as the server reads it."""
@@ -89,6 +90,13 @@ class AsyncFlightSQLClient:
 
     def _run(self, call: Callable[[], Answer]) -> asyncio.Future[Answer]:
         return asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _end(self, result: QueryResult) -> None:
+        """Ends the query at once; what is left to do, a thread does."""
+        result.cancel()
+        # a client that was closed meanwhile has none any more, and nothing is left to do
+        with suppress(RuntimeError):
+            self._threads.submit(result.close)
 
     async def _started(self, start: Callable[[], QueryResult]) -> QueryResult:
         """A running query; one that is ready only when nobody waits for it any more is ended."""

@@ -19,6 +19,7 @@ from micromegas.client import messages
 from micromegas.client.attribution import attribution_headers
 from micromegas.client.credentials import AuthProvider, StaticTokenAuthProvider
 from micromegas.client.errors import FLIGHT_ERRORS, ClientError, ServerFailed, ServerUnreachable, translate
+from micromegas.client.ingest_result import IngestResult
 from micromegas.client.prepared import Parameters, PreparedStatement
 from micromegas.client.progress import OnProgress
 from micromegas.client.result import QueryResult
@@ -147,14 +148,15 @@ class Client:
         """The statement as the server reads it, to be asked more than once with different parameters."""
         return self._retried(lambda: self._prepare(sql))
 
-    def bulk_ingest(self, table_name: str, table: pa.Table) -> int:
+    def bulk_ingest(self, table_name: str, table: pa.Table) -> IngestResult | None:
         """Writes rows into `processes`, `streams`, `blocks` or `payloads` as another lake has them; for administrators.
 
-        The number of rows that the server has taken, -1 when it doesn't say.
+        The number of rows that the server has taken, None when it doesn't say.
         """
         descriptor = flight.FlightDescriptor.for_command(messages.ingest_command(table_name))
         metadata = self._put(descriptor, table.schema, table.to_batches())
-        return -1 if metadata is None else _read(messages.read_record_count, metadata)
+        count = None if metadata is None else _read(messages.read_record_count, metadata)
+        return None if count is None else IngestResult(count)
 
     def close(self) -> None:
         self._flight.close()

@@ -10,7 +10,7 @@ from micromegas.client.client import DEFAULT_ADDRESS, Client
 from micromegas.client.credentials import AuthProvider
 from micromegas.client.flight_sql_client import FlightSQLClient
 from micromegas.client.oidc import OidcClientCredentialsProvider
-from micromegas.client.profiles import ProfileError, load_profile
+from micromegas.client.profiles import Profile, ProfileError, load_profile
 
 
 def connect(
@@ -70,12 +70,18 @@ def connect_with_profile(
     """A client of the server that a profile of `~/.micromegas/config.json` and the environment name. `ProfileError`
     for a profile that isn't there, or that says what can't be."""
     chosen = load_profile(profile, os.environ, Path.home())
-    provider = chosen.static_token()
-    if provider is None and chosen.issuer and chosen.client_id:
-        if chosen.client_secret is None:
-            raise ProfileError(
-                f"profile {chosen.name or 'default'}: signing in as a person is not offered; use api_key_file, or set "
-                "MICROMEGAS_OIDC_CLIENT_SECRET"
-            )
-        provider = OidcClientCredentialsProvider(chosen.issuer, chosen.client_id, chosen.client_secret, chosen.audience)
+    provider = provider_of(chosen)
     return connect(chosen.uri, preserve_dictionary, auth_provider=provider, client_entrypoint=client_entrypoint)
+
+
+def provider_of(profile: Profile) -> AuthProvider | None:
+    """How a profile signs in, None where it doesn't. `ProfileError` for one that can't."""
+    provider = profile.static_token()
+    if provider is not None or not profile.issuer or not profile.client_id:
+        return provider
+    if profile.client_secret is None:
+        raise ProfileError(
+            f"profile {profile.name or 'default'}: signing in as a person is not offered; use api_key_file, or set "
+            "MICROMEGAS_OIDC_CLIENT_SECRET"
+        )
+    return OidcClientCredentialsProvider(profile.issuer, profile.client_id, profile.client_secret, profile.audience)

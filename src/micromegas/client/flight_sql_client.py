@@ -13,6 +13,7 @@ import pyarrow as pa
 from micromegas.client.client import DEFAULT_ADDRESS, Client, QueryOptions
 from micromegas.client.credentials import AuthProvider, StaticTokenAuthProvider
 from micromegas.client.frames import to_pandas, to_polars
+from micromegas.client.ingest_result import IngestResult
 from micromegas.client.prepared import Parameters, PreparedStatement
 from micromegas.client.progress import OnProgress, ProgressLine
 from micromegas.client.sql_literal import text_literal
@@ -116,9 +117,9 @@ class FlightSQLClient:
         with self.client.stream(statement, parameters=parameters) as result:
             yield from result
 
-    def bulk_ingest(self, table_name: str, table: pa.Table) -> int:
+    def bulk_ingest(self, table_name: str, table: pa.Table) -> IngestResult | None:
         """Writes rows into `processes`, `streams`, `blocks` or `payloads` as another lake has them; for administrators.
-        The number of rows that were taken."""
+        The number of rows that were taken (also its `record_count`), None when the server doesn't say."""
         if not isinstance(table, pa.Table):
             raise TypeError(f"a pyarrow.Table is needed, not a {type(table).__name__}")
         return self.client.bulk_ingest(table_name, table)

@@ -58,12 +58,12 @@ def read_bound_handle(metadata: bytes) -> bytes | None:
     return _bytes(_fields(metadata).get(1, b"")) or None
 
 
-def read_record_count(metadata: bytes) -> int:
-    """Rows of DoPutUpdateResult; -1 when the server doesn't know them."""
+def read_record_count(metadata: bytes) -> int | None:
+    """Rows of DoPutUpdateResult; None when the server doesn't know them, which it says as -1."""
     count = _fields(metadata).get(1, 0)
     if not isinstance(count, int):
         raise ValueError("the server's count of rows is no number")
-    return count - (1 << 64) if count >= 1 << 63 else count
+    return None if count >= 1 << 63 else count
 
 
 def _packed(name: str, body: bytes) -> bytes:

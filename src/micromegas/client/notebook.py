@@ -15,9 +15,11 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from micromegas.client.client import Client
+from micromegas.client.connecting import provider_of
 from micromegas.client.frames import to_pandas, to_polars
 from micromegas.client.profiles import load_profile
 from micromegas.client.progress import ProgressLine
+from micromegas.wire.printable import printable
 from micromegas.wire.row_formats import as_text
 
 MAX_ROWS = 200
@@ -47,8 +49,8 @@ class RowTable:
         return int(self.arrow.num_rows)
 
     def __repr__(self) -> str:
-        widths = [max(map(len, column)) for column in zip(self.arrow.column_names, *self._cells(), strict=True)]
-        rows = [self.arrow.column_names, *self._cells()]
+        rows = [[printable(cell) for cell in row] for row in (self.arrow.column_names, *self._cells())]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([*lines, self._count()])
 
@@ -111,7 +113,7 @@ class SqlMagic:
         client = self._clients.get((server, profile))
         if client is None:
             chosen = load_profile(profile, os.environ, Path.home())
-            client = Client(server or chosen.uri, auth_provider=chosen.static_token())
+            client = Client(server or chosen.uri, auth_provider=provider_of(chosen))
             self._clients[server, profile] = client
         return client
 

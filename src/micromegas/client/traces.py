@@ -35,7 +35,13 @@ def trace_chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[bytes]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the path's place once everything was written, and leaves nothing behind otherwise."""
+    """A file that takes the path's place once everything was written, and leaves nothing behind otherwise. A link keeps
+    pointing to it; what is no file, such as a pipe or `/dev/stdout`, is written into as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

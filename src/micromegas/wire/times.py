@@ -41,9 +41,7 @@ def rfc3339_ns(text: str) -> int:
     delta = moment - _EPOCH
     seconds = delta.days * 86_400 + delta.seconds - shift
     time = seconds * 1_000_000_000 + int((fraction or "0")[:9].ljust(9, "0"))
-    if not -(2**63) <= time < 2**63:
-        raise ValueError(f"{shown} does not fit nanoseconds since 1970 in 64 bits")
-    return time
+    return _fitting(time, shown)
 
 
 def rfc3339_text(nanoseconds: int) -> str:
@@ -63,7 +61,7 @@ def typed_time_ns(text: str, now: int) -> int:
     shown = text[:100]
     if (age := _AGE.fullmatch(text)) is not None:
         try:
-            return now - _nanoseconds(float(age[1]) * _UNIT[age[2]])
+            return _fitting(now - _nanoseconds(float(age[1]) * _UNIT[age[2]]), shown)
         except OverflowError:
             raise ValueError(f"{shown}: too long ago") from None
     fraction = _FRACTION.search(text)
@@ -76,12 +74,18 @@ def typed_time_ns(text: str, now: int) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     below_second = int(fraction[1][:9].ljust(9, "0")) if fraction else 0
-    return datetime_ns(moment) + below_second
+    return _fitting(datetime_ns(moment) + below_second, shown)
 
 
 def datetime_ns(moment: datetime) -> int:
     """ns since the epoch of a datetime with a time zone; a Timestamp of pandas keeps its nanoseconds."""
     return _nanoseconds(moment - _EPOCH) + getattr(moment, "nanosecond", 0)
+
+
+def _fitting(time: int, shown: str) -> int:
+    if not -(2**63) <= time < 2**63:
+        raise ValueError(f"{shown}: does not fit nanoseconds since 1970 in 64 bits")
+    return time
 
 
 def _nanoseconds(delta: timedelta) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ _BYTES = pa.binary()
 _INT = pa.int64()
 _TIME = pa.timestamp("ns", tz="+00:00")
 _PROPERTIES = pa.map_(pa.string(), pa.string())
+_PAIRS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())]))
 _TEXTS = pa.list_(pa.string())
 
 Row = dict[str, Any]
@@ -115,7 +116,7 @@ class BulkTable:
             return [column.absent] * batch.num_rows
         try:
             return _READERS.get(name, _values)(batch.column(place), column.kind)
-        except (pa.ArrowException, TypeError, ValueError) as error:
+        except (pa.ArrowException, TypeError, ValueError, RecursionError) as error:
             raise invalid(f"bulk ingestion into {self.name}, column {name}: {error}") from None
 
     def _checked(self, number: int, row: Row) -> Row:
@@ -165,15 +166,34 @@ def _properties(array: pa.Array, _kind: Any) -> list[Any]:
     """Maps, lists of (key, value) structs, or JSONB."""
     plain = _plain(array)
     if pa.types.is_map(plain.type):
-        return [dict(pairs or ()) for pairs in plain.cast(_PROPERTIES).to_pylist()]
+        return [_without_nulls(pairs or ()) for pairs in plain.cast(_PROPERTIES).to_pylist()]
     if pa.types.is_null(plain.type):
         return [None] * len(plain)
     if pa.types.is_binary(plain.type):
         plain = pa.array(_engine.jsonb_format_json(plain))
         return [_text_values(json.loads(text)) if text else None for text in plain.to_pylist()]
+    if not _has_pairs(plain.type):
+        raise TypeError(f"{plain.type} holds no keys and values")
     return [
-        {pair["key"]: pair["value"] for pair in pairs or () if pair["value"] is not None} for pairs in plain.to_pylist()
+        _without_nulls((pair["key"], pair["value"]) for pair in pairs or () if pair)
+        for pairs in plain.cast(_PAIRS).to_pylist()
     ]
+
+
+def _has_pairs(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind)
+        and pa.types.is_struct(kind.value_type)
+        and {"key", "value"} <= set(kind.value_type.names)
+    )
+
+
+def _without_nulls(pairs: Iterable[tuple[str | None, str | None]]) -> dict[str, str]:
+    return {key: value for key, value in pairs if key is not None and value is not None}
+
+
+def _texts(array: pa.Array, kind: Any) -> list[Any]:
+    return [[text for text in texts or () if text is not None] for texts in _values(array, kind)]
 
 
 def _text_values(properties: object) -> dict[str, str]:
@@ -184,5 +204,6 @@ def _text_values(properties: object) -> dict[str, str]:
 
 _READERS: Mapping[str, Callable[[Any, Any], list[Any]]] = {
     "properties": _properties,
+    "tags": _texts,
     **dict.fromkeys(("start_time", "begin_time", "end_time"), _times),
 }

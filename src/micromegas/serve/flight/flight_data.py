@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from micromegas.serve.flight.errors import invalid
+from micromegas.serve.flight.ipc_sizes import inflated_size
 
 _HEADER_TAG = b"\x12"
 """Field 2, length-delimited: `data_header`."""
@@ -72,9 +73,13 @@ class FlightDataWriter:
 class IncomingBatches:
     """The batches of a stream that a stranger sends as FlightData, one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        """`max_bytes`: what a batch may come to with its dictionaries, however small its body is made."""
+        self._max_bytes = max_bytes
         self._pending = _Pending()
         self._reader: Any = None
+        self._dictionaries: dict[int, int] = {}
+        self._unread: set[int] = set()
 
     @property
     def schema(self) -> pa.Schema | None:
@@ -93,16 +98,33 @@ class IncomingBatches:
             message = pa.ipc.read_message(b"".join((_CONTINUATION, length, header, padding, body)))
             if (message.type == "schema") != (self._reader is None):
                 raise invalid("the arrow stream must begin with its one schema")
+            self._limit(header, body)
             self._pending.put(bytes(message.serialize()))
             if self._reader is None:
                 self._reader = pa.ipc.open_stream(self._pending.file)
             elif message.type == "record batch":
                 batch = self._reader.read_next_batch()
+                self._unread.clear()
                 batch.validate(full=True)
                 return batch
         except (pa.ArrowException, OSError, ValueError, EOFError, StopIteration) as error:
             raise invalid(f"what was put is no arrow stream: {error}") from None
         return None
+
+    def _limit(self, header: bytes, body: bytes) -> None:
+        """Refuses what would come to too many bytes."""
+        inflated = inflated_size(header, body)
+        size = inflated.size
+        if inflated.dictionary is not None:
+            # the batch that comes next reads all of them, also those that were replaced
+            adds = inflated.is_delta or inflated.dictionary in self._unread
+            self._dictionaries[inflated.dictionary] = size + (
+                self._dictionaries.get(inflated.dictionary, 0) if adds else 0
+            )
+            self._unread.add(inflated.dictionary)
+            size = 0
+        if size + sum(self._dictionaries.values()) > self._max_bytes:
+            raise invalid(f"a batch of more than {self._max_bytes} bytes")
 
 
 class _Pending:

@@ -10,6 +10,7 @@ from micromegas.serve.flight.errors import invalid
 
 # In order: comments (block comments are scanned on, because they nest), strings, quoted names, dollar quotes,
 # placeholders, words.
+# A number of more digits is no placeholder, and the engine's to refuse.
 # Possessive, and what is never closed ends with the text: time stays linear whatever the text holds.
 _TOKEN = re.compile(
     r"""--[^\n]*
@@ -19,7 +20,7 @@ _TOKEN = re.compile(
     | "(?:[^"]++|"")*+(?:"|\Z)
     | `[^`]*+(?:`|\Z)
     | (?P<quote>\$(?:[A-Za-z_]\w*)?\$)
-    | (?P<dollar>\$(?:[0-9]+|[A-Za-z_]\w*))
+    | (?P<dollar>\$(?:[0-9]{1,9}(?!\d)|[A-Za-z_]\w*))
     | (?P<mark>\?)
     | [A-Za-z_][\w$]*""",
     re.VERBOSE | re.DOTALL,

@@ -47,7 +47,7 @@ class FlightServer:
         replication: Replication | None = None,
     ) -> None:
         self._settings = settings
-        self._service = FlightSqlService(engine, version, clock, replication)
+        self._service = FlightSqlService(engine, version, clock, settings.max_message_bytes, replication)
         self._keys = ApiKeys(settings.api_keys)
         self._health = Health()
         self._server: grpc.aio.Server | None = None

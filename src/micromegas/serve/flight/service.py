@@ -67,13 +67,20 @@ class FlightSqlService:
     engine says.
 
     `version` is the server's version, `clock` gives seconds that never go back (ages of bound parameters);
+    `max_message_bytes` is what a batch of a bulk ingestion may come to, however small its message is made;
     `replication` takes what is bulk ingested (None: that is not offered).
     """
 
     def __init__(
-        self, engine: Engine, version: str, clock: Callable[[], float], replication: Replication | None = None
+        self,
+        engine: Engine,
+        version: str,
+        clock: Callable[[], float],
+        max_message_bytes: int,
+        replication: Replication | None = None,
     ) -> None:
         self._engine = engine
+        self._max_message_bytes = max_message_bytes
         self._replication = replication
         self._version = version
         self._statements = PreparedStatements(clock)
@@ -216,7 +223,7 @@ class FlightSqlService:
         if self._replication is None:
             raise unimplemented("bulk ingestion is not offered by this server")
         rows = 0
-        async for _, batch in _incoming(first, requests):
+        async for _, batch in _incoming(first, requests, self._max_message_bytes):
             if batch is not None:
                 await asyncio.to_thread(table.take, self._replication, batch)
                 rows += batch.num_rows
@@ -276,10 +283,10 @@ def _command_of(descriptor: Message) -> Command:
 
 
 async def _incoming(
-    first: Message, requests: AsyncIterator[bytes]
+    first: Message, requests: AsyncIterator[bytes], max_bytes: int
 ) -> AsyncIterator[tuple[IncomingBatches, pa.RecordBatch | None]]:
     """What each message of a DoPut brings, and the stream that it belongs to. A call may carry no stream at all."""
-    incoming = IncomingBatches()
+    incoming = IncomingBatches(max_bytes)
     data = first
     while True:
         if data.data_header:
@@ -294,7 +301,7 @@ async def _parameters(first: Message, requests: AsyncIterator[bytes]) -> pa.Reco
     schema: pa.Schema | None = None
     batches: list[pa.RecordBatch] = []
     size = 0
-    async for incoming, batch in _incoming(first, requests):
+    async for incoming, batch in _incoming(first, requests, MAX_BOUND_BYTES):
         schema = incoming.schema
         if batch is not None:
             size += batch.get_total_buffer_size()

@@ -17,6 +17,7 @@ from micromegas.config import HttpSettings
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
 MAX_HEADER_BYTES = 64 * 1024
+_CLOSING_STEP_S = 0.02
 
 
 class Listener:
@@ -54,9 +55,12 @@ class Listener:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Takes no more requests, waits for the running ones for `drain_timeout_s`, then breaks them off."""
+        """Takes no more requests, waits until the running ones are answered and their answers read, for
+        `drain_timeout_s`, then breaks them off."""
         if self._server is None:
             return
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._settings.drain_timeout_s
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
@@ -66,6 +70,9 @@ class Listener:
             task.cancel()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks)
+        # a connection closes itself when the last byte of its answer has left
+        while self._state.connections and loop.time() < end:
+            await asyncio.sleep(_CLOSING_STEP_S)
         for connection in list(self._state.connections):
             connection.transport.abort()
         await self._server.wait_closed()
