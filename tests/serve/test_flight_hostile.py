@@ -17,6 +17,7 @@ from servers.authority import Authority
 from micromegas.config import ApiKey, FlightSettings
 from micromegas.serve.flight import messages
 from micromegas.serve.flight.server import FlightServer
+from micromegas.serve.flight.statements import MAX_BOUND_BYTES
 
 SERVICE = "/arrow.flight.protocol.FlightService/"
 UNARY = ["GetFlightInfo", "GetSchema"]
@@ -169,6 +170,23 @@ def test_a_record_batch_that_is_cut_off_is_refused(channel):
     cut = messages.new("FlightData", data_header=encapsulated[8:header_end], data_body=encapsulated[header_end:-4])
     frames = iter([put_parameters().SerializeToString(), cut.SerializeToString()])
     with pytest.raises(grpc.RpcError) as caught:
+        list(channel.stream_stream(SERVICE + "DoPut")(frames, timeout=60))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_parameters_that_inflate_to_too_much_are_refused_as_they_are(channel):
+    sink = pa.BufferOutputStream()
+    batch = pa.RecordBatch.from_arrays([pa.array([bytes(MAX_BOUND_BYTES)])], names=["a"])
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_batch(batch)
+    schema, rows = (
+        messages.new("FlightData", data_header=bytes(message.metadata), data_body=bytes(message.body or b""))
+        for message in pa.ipc.MessageReader.open_stream(sink.getvalue())
+    )
+    assert len(rows.data_body) < 10_000
+    schema.flight_descriptor.MergeFrom(put_parameters().flight_descriptor)
+    frames = iter([schema.SerializeToString(), rows.SerializeToString()])
+    with pytest.raises(grpc.RpcError, match="a batch of more than") as caught:
         list(channel.stream_stream(SERVICE + "DoPut")(frames, timeout=60))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 

@@ -80,3 +80,20 @@ def test_dictionaries_that_no_batch_reads_are_counted_together() -> None:
 def test_what_was_no_batch_has_no_size() -> None:
     schema, _ = messages(None, PLAIN)
     assert inflated_size(*schema).size == 0
+
+
+@pytest.mark.parametrize("said", [None, {"ARROW:experimental_compression": "zstd"}])
+def test_how_older_releases_said_that_a_body_is_compressed_is_refused(said: dict[str, str] | None) -> None:
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4)
+    with pa.ipc.new_stream(sink, PLAIN.schema, options=options) as writer:
+        writer.write_batch(PLAIN, custom_metadata=said)
+    sent = (
+        (bytes(each.metadata), bytes(each.body or b"")) for each in pa.ipc.MessageReader.open_stream(sink.getvalue())
+    )
+    incoming = IncomingBatches(PLAIN.get_total_buffer_size() * 2)
+    if said is None:
+        assert take(incoming, sent) == [PLAIN]
+    else:
+        with pytest.raises(FlightError, match="custom metadata"):
+            take(incoming, sent)

@@ -116,7 +116,7 @@ class BulkTable:
             return [column.absent] * batch.num_rows
         try:
             return _READERS.get(name, _values)(batch.column(place), column.kind)
-        except (pa.ArrowException, TypeError, ValueError, RecursionError) as error:
+        except (pa.ArrowException, TypeError, ValueError) as error:
             raise invalid(f"bulk ingestion into {self.name}, column {name}: {error}") from None
 
     def _checked(self, number: int, row: Row) -> Row:

@@ -117,10 +117,9 @@ class IncomingBatches:
         size = inflated.size
         if inflated.dictionary is not None:
             # the batch that comes next reads all of them, also those that were replaced
-            adds = inflated.is_delta or inflated.dictionary in self._unread
-            self._dictionaries[inflated.dictionary] = size + (
-                self._dictionaries.get(inflated.dictionary, 0) if adds else 0
-            )
+            if inflated.is_delta or inflated.dictionary in self._unread:
+                size += self._dictionaries.get(inflated.dictionary, 0)
+            self._dictionaries[inflated.dictionary] = size
             self._unread.add(inflated.dictionary)
             size = 0
         if size + sum(self._dictionaries.values()) > self._max_bytes:

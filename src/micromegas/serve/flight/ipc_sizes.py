@@ -50,13 +50,13 @@ def _size(batch: _Table, body: bytes) -> int:
     for offset, length in batch.buffers(2):
         if offset < 0 or length < 0 or offset + length > len(body):
             raise ValueError("a buffer lies outside of the body")
-        total += _inflated(body[offset : offset + length]) if is_compressed and length else length
+        total += _inflated(body, offset, length) if is_compressed and length else length
     return total
 
 
-def _inflated(buffer: bytes) -> int:
-    declared = int.from_bytes(buffer[:_LENGTH_BYTES], "little", signed=True)
-    size = len(buffer) - _LENGTH_BYTES if declared == _STORED else declared
+def _inflated(body: bytes, offset: int, length: int) -> int:
+    declared = int.from_bytes(body[offset : offset + _LENGTH_BYTES], "little", signed=True)
+    size = length - _LENGTH_BYTES if declared == _STORED else declared
     if size < 0:
         raise ValueError("a buffer declares a negative length")
     return size
