@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from daemon.telemetry import always
 from senders import START_TIME
 from views.test_spans_over_partitions import HOUR, Thread, hours_of_work, rows_made
@@ -15,6 +17,8 @@ from micromegas.config import DaemonSettings, QuerySettings
 from micromegas.daemon import Daemon, thread_states
 from micromegas.daemon.thread_states import ThreadStates
 from micromegas.lake import Lake
+from micromegas.lake.metadata import schema
+from micromegas.lake.metadata.blocks import long_streams
 from micromegas.query import QueryEngine
 from micromegas.query.carried_partitions import CarriedLook
 from micromegas.query.just_in_time import JustInTime
@@ -71,6 +75,27 @@ def test_long_threads_are_followed_and_their_rows_made_where_somebody_looks(lake
         assert long.in_sql(engine) == everything
     finally:
         engine.close()
+
+
+def test_a_thread_that_lies_about_its_place_stops_nobody(lake: Lake) -> None:
+    """The events before a block may be as many as the column takes."""
+    honest, liar = Thread(lake), Thread(lake)
+    blocks = hours_of_work(liar, 10)
+    liar.stream.commit(*blocks[:9], replace(blocks[9], object_offset=2**63 - 1))
+    honest.stream.commit(*hours_of_work(honest, 10))
+    advance(lake)
+    assert partition_ids(lake, honest)
+    assert partition_ids(lake, liar)
+
+
+def test_finding_long_threads_costs_what_came_lately() -> None:
+    engine = sa.create_engine("sqlite://")
+    schema.metadata.create_all(engine)
+    with engine.connect() as connection:
+        statement = long_streams("cpu", 1, 1).compile(engine, compile_kwargs={"literal_binds": True})
+        steps = [row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")]
+    assert any(step.startswith("SEARCH blocks USING INDEX ix_blocks_insert_time") for step in steps), steps
+    assert not any(step.startswith("SCAN blocks") for step in steps), steps
 
 
 def test_a_thread_that_sent_long_ago_is_left_alone(lake: Lake) -> None:

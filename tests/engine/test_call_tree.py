@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from micromegas import _engine
 
+MAX_OPEN = 1 << 20
+"""As in `call_tree.rs`."""
+
 SCOPES: list[Scope] = [
     ("main", "app", "main.py", 1),
     ("main", "app", "main.py", 2),
@@ -339,6 +342,31 @@ def test_a_million_nested_spans():
     batch = pa.record_batch(tree.finish())
     assert batch.column("depth")[-1].as_py() == count
     assert batch.column("parent")[-1].as_py() == count - 2
+
+
+@pytest.mark.parametrize("cuts", [(), (MAX_OPEN + 2,), (MAX_OPEN - 1, MAX_OPEN + 3, MAX_OPEN + 6)])
+def test_what_is_open_is_bounded_and_ends_close_what_is_theirs(cuts: tuple[int, ...]):
+    """However blocks are cut: begins too deep are dropped with their ends, which close nothing else."""
+    beyond = 4
+    kinds = ["begin"] * (MAX_OPEN + beyond) + ["end"] * (beyond + 2)
+    tree = _engine.CallTree("leak", 0, 0, 1_000_000_000)
+    anomalies = 0
+    for start, end in pairwise((0, *cuts, len(kinds))):
+        if start:
+            anomalies += tree.anomalies
+            part, state, _, _ = tree.finish_part((0, 0))
+            assert pa.record_batch(part).num_rows == 0
+            assert len(state) < 21 * MAX_OPEN
+            tree = _engine.CallTree.resume("leak", state)
+        scope = tree.scope("f", "t", "f.py", 1)
+        tree.begin_block(start, end)
+        for ticks in range(start, end):
+            (tree.on_begin if kinds[ticks] == "begin" else tree.on_end)(ticks, scope, ticks)
+    anomalies += tree.anomalies
+    batch = pa.record_batch(tree.finish_part((0, 0))[0])
+    ended = list(zip(*(batch.column(name).to_pylist() for name in ("id", "parent", "duration")), strict=True))
+    assert ended == [(MAX_OPEN - 2, MAX_OPEN - 3, 2 * beyond + 3), (MAX_OPEN - 1, MAX_OPEN - 2, 2 * beyond + 1)]
+    assert anomalies == beyond
 
 
 def test_many_missing_begins():

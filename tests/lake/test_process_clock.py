@@ -14,7 +14,7 @@ from senders import block, process, stream
 
 from micromegas import _engine
 from micromegas.lake import Lake, ProcessClock, ProcessRow, clock_of
-from micromegas.lake.process_clock import MeasuredClock
+from micromegas.lake.process_clock import MAX_RATES, MeasuredClock
 from micromegas.wire import Batch, Block, Process, Stream
 
 SECOND = 1_000_000_000
@@ -118,6 +118,27 @@ def test_a_frequency_that_was_wrong_from_the_start_is_found_out() -> None:
     clocks = lived(blocks)
     assert abs(clocks[0].clock.frequency - FREQUENCY) > FREQUENCY // 2
     assert abs(clocks[-1].clock.later_rates[-1][2] - FREQUENCY) < 10
+
+
+def test_headers_that_lie_do_not_make_a_clock_grow() -> None:
+    """Every other look tells a rate that is believed, and a bit off; those between are not believed."""
+    clock = MeasuredClock.first(START, [Times(0, 1, START, START + 1)])
+    assert clock is not None
+    seen: list[tuple[Times, tuple[int, int]]] = []
+    visible = 1
+    for step in range(3000):
+        ticks = clock.next_look
+        passed = ticks - clock.reference[0]
+        known = clock.clock.later_rates[-1][2] if clock.clock.later_rates else clock.clock.frequency
+        lie = clock.reference[1] + passed * SECOND // known + SECOND // 200
+        told = Times(ticks - 1, ticks, START, lie if step % 2 else lie + HOUR)
+        before, clock = clock, clock.measured([told], visible)
+        if clock.reference != before.reference:
+            assert clock.next_look - ticks >= min(known, 10 * SECOND)
+        visible = ticks
+        seen.append((told, clock.clock.event_times(told)))
+    assert len(clock.clock.later_rates) == MAX_RATES
+    assert all(clock.clock.event_times(each) == times for each, times in seen)
 
 
 @pytest.mark.parametrize(

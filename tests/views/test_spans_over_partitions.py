@@ -8,6 +8,7 @@ import statistics
 import struct
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -20,6 +21,7 @@ from views.net_reference import net_spans
 from views.test_net_spans import NET_EVENTS, block_of, in_nanoseconds, random_event, rows_in_sql
 from views.traffic import MadeStream
 
+import micromegas.views.thread_spans
 from micromegas.lake import BlockRow, Lake
 from micromegas.query import QueryEngine
 from micromegas.query.carried_partitions import CarriedLook
@@ -294,6 +296,24 @@ def test_what_retention_left_keeps_what_it_knows(
     assert [lake.metadata.carried_state(each.partition_id) for each in kept] == states[2:]
     assert thread.in_sql(engine) == found
     assert lake.metadata.partitions("thread_spans", stream_id) == kept
+
+
+def test_a_partition_takes_no_more_spans_than_fit_in_memory(
+    lake: Lake, engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What senders say of how many events their blocks have bounds nothing."""
+    thread = Thread(lake)
+    blocks = hours_of_work(thread, 6)
+    thread.stream.commit(*(replace(block, nb_objects=0) for block in blocks[:4]))
+    monkeypatch.setattr(micromegas.views.thread_spans, "MAX_SPANS", 6)
+    # The root, the span around all and two of the first block; two of the second.
+    assert {row[0] for row in thread.in_sql(engine)} == {-1, 0, 1, 2, 5, 6}
+    errors = column(ask(engine, "SELECT error FROM list_block_errors() WHERE view_set_name = 'thread_spans'"))
+    stream_id = thread.stream.stream.stream_id
+    assert sorted(errors) == sorted(
+        f"block {block.block_id} of stream {stream_id}: its partition has 6 spans, and takes no more"
+        for block in blocks[2:4]
+    )
 
 
 def test_an_open_span_ends_with_what_is_known_and_then_where_it_ended(lake: Lake, engine: QueryEngine) -> None:

@@ -21,6 +21,8 @@ use crate::interner::{dictionary, Interner};
 pub const ROOT_ID: i64 = -1;
 /// Parent of that root.
 const NO_PARENT: i64 = 0;
+/// Spans that may be open at once: this bounds what each part of a program that never ends its spans carries on.
+pub const MAX_OPEN: usize = 1 << 20;
 
 /// Rows of `thread_spans`; none is NULL.
 pub fn schema() -> SchemaRef {
@@ -110,6 +112,8 @@ struct Chain {
     is_carried: bool,
     /// Rows of open spans, outermost first.
     open: Vec<usize>,
+    /// Begins that came when as many as may be were open. As they are the innermost, the next ends are theirs.
+    unopened: u64,
     enclosing: Vec<Enclosing>,
 }
 
@@ -198,6 +202,7 @@ impl CallTreeBuilder {
                 first_row: 0,
                 is_carried: true,
                 open,
+                unopened: 0,
                 enclosing: Vec::new(),
             });
         }
@@ -206,6 +211,9 @@ impl CallTreeBuilder {
                 .map(|_| Ok((reader.wide()?, reader.wide()?, reader.wide()?)))
                 .collect::<Result<Vec<_>, String>>()?;
             builder.clock = builder.clock.with_later_rates(&rates)?;
+        }
+        if let (Some(chain), false) = (&mut builder.chain, reader.is_at_end()) {
+            chain.unopened = reader.wide()? as u64;
         }
         reader.end()?;
         Ok(builder)
@@ -258,17 +266,24 @@ impl CallTreeBuilder {
                     first_row: self.rows.ids.len(),
                     is_carried: false,
                     open: Vec::new(),
+                    unopened: 0,
                     enclosing: Vec::new(),
                 });
             }
         }
     }
 
-    /// A span begins. `event_id` is the block's object_offset plus the event's index in the block.
+    /// A span begins. `event_id` is the block's object_offset plus the event's index in the block. Where [`MAX_OPEN`] are
+    /// open, it is dropped.
     pub fn on_begin(&mut self, ticks: i64, scope: ScopeId, event_id: i64) {
         let Some(now) = self.admit(ticks) else { return };
         self.ensure_root();
         let Some(chain) = &mut self.chain else { return };
+        if chain.open.len() >= MAX_OPEN {
+            chain.unopened += 1;
+            self.anomalies += 1;
+            return;
+        }
         let parent = chain.open.last().map_or(ROOT_ID, |row| self.rows.ids[*row]);
         chain.open.push(self.rows.ids.len());
         let depth = chain.open.len() as u32;
@@ -276,11 +291,16 @@ impl CallTreeBuilder {
     }
 
     /// A span ends. It closes the innermost open span of that scope; one whose begin was before
-    /// the chain encloses all that the chain holds by now; one that fits no open span is dropped.
+    /// the chain encloses all that the chain holds by now; one that fits no open span is dropped, and so is that of a
+    /// begin that was.
     pub fn on_end(&mut self, ticks: i64, scope: ScopeId, event_id: i64) {
         let Some(now) = self.admit(ticks) else { return };
         self.ensure_root();
         let Some(chain) = &mut self.chain else { return };
+        if chain.unopened > 0 {
+            chain.unopened -= 1;
+            return;
+        }
         if chain.open.is_empty() {
             // it began before the chain did, so whatever the chain holds by now lies within it
             let rows_before = self.rows.ids.len() - chain.first_row;
@@ -309,7 +329,7 @@ impl CallTreeBuilder {
     }
 
     /// Events that did not fit: outside of the time of their blocks, back in time, ends that close nothing, begins
-    /// without an end inside of a closed span. Spans cut by the start or the end of a chain are none.
+    /// without an end inside of a closed span, or too deep. Spans cut by the start or the end of a chain are none.
     pub fn anomalies(&self) -> u64 {
         self.anomalies
     }
@@ -390,13 +410,17 @@ impl CallTreeBuilder {
             }
         }
         // behind all else and only where there are any, so that states of before there were rates are read, too
-        if self.clock.later_rates().len() > 0 {
+        let unopened = self.chain.as_ref().map_or(0, |chain| chain.unopened);
+        if self.clock.later_rates().len() > 0 || unopened > 0 {
             writer.count(self.clock.later_rates().len());
             for (ticks, time, frequency) in self.clock.later_rates() {
                 for value in [ticks, time, frequency] {
                     writer.wide(value);
                 }
             }
+        }
+        if unopened > 0 {
+            writer.wide(unopened as i64);
         }
         writer.into_bytes()
     }

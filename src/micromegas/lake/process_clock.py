@@ -20,6 +20,11 @@ _LARGEST = 2**63 - 1
 _WALL_ERROR = SECOND // 100
 _WALL_SLEW = 2000
 
+# A program that lives for years, or whose clock is set each week, has some dozens. Only what lies has more.
+MAX_RATES = 64
+# No counter is faster, in ticks per second.
+_FASTEST = 10 * SECOND
+
 Rate = tuple[int, int, int]
 """From `ticks` (since the start of the process) on, which are `time` (ns since the epoch), the counter counts
 `frequency` ticks per second."""
@@ -72,6 +77,7 @@ class MeasuredClock:
 
     The frequency is measured over ever longer times: when twice as many ticks as last time have passed since the
     `reference` (ticks, ns), at `next_look`. What is measured then holds behind the blocks that are visible by then.
+    At `MAX_RATES` that ends, and the last rate goes on.
     """
 
     clock: ProcessClock
@@ -104,7 +110,7 @@ class MeasuredClock:
     def measured(self, blocks: Sequence[TimedBlock], visible_ticks: int) -> MeasuredClock:
         """The clock with what these blocks tell. No visible block ends behind `visible_ticks`."""
         ticks, time = _end(max(blocks, key=_end))
-        if ticks < self.next_look:
+        if ticks < self.next_look or len(self.clock.later_rates) >= MAX_RATES:
             return self
         passed, elapsed = ticks - self.reference[0], time - self.reference[1]
         frequency = _frequency(passed, elapsed)
@@ -114,10 +120,11 @@ class MeasuredClock:
         )
         if not frequency or not believed:
             # The clock was set, and its time is no measure up to here. Or it had been set before, and `known` is wrong.
+            # Less than a second tells nothing of such a clock.
             return replace(
                 self,
                 reference=(ticks, time),
-                next_look=ticks + max(self.measured_over, 1),
+                next_look=ticks + max(self.measured_over, min(known, _FASTEST)),
                 doubt=frequency or self.doubt,
             )
         clock = self.clock

@@ -38,6 +38,10 @@ SCHEMA = pa.schema(
 # Measured size of a span inside the native tree, to keep an eye on the memory of a build.
 _BYTES_PER_EVENT = 48
 
+MAX_SPANS = 8 * 1024 * 1024
+"""Spans of one partition (a block may go beyond it): this bounds the memory of a build, whatever a sender says of how
+many events its blocks have, and however many partitions a late block makes one of."""
+
 
 def thread_name(stream_id: str, stream_properties: Mapping[str, str]) -> str:
     """`{thread-name}-{thread-id}` of the stream's properties, or the stream's id where they are missing."""
@@ -65,6 +69,9 @@ class ThreadSpanRows:
         return self._nb_objects * _BYTES_PER_EVENT
 
     def append(self, block: BlockSource) -> list[str]:
+        if self._builder.rows >= MAX_SPANS:
+            place = f"block {block.block_id} of stream {block.stream_id}"
+            return [f"{place}: its partition has {MAX_SPANS} spans, and takes no more"]
         self._nb_objects += block.nb_objects
         return self._builder.append(block)
 
