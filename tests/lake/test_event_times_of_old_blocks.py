@@ -21,13 +21,17 @@ SECOND = 1_000_000_000
 
 def test_old_blocks_get_event_times(lake_backend: LakeSettings) -> None:
     known = process(start_time=START, tsc_frequency=1000)
-    owners = [known, process(start_time=START, tsc_frequency=0), process(start_time=START, tsc_frequency=-1)]
+    owners = [known, *(process(start_time=START, tsc_frequency=number) for number in (0, -1, 0, 0))]
     streams = [stream(owner.process_id) for owner in owners]
     otlp = stream(known.process_id, format="otlp/v1/logs")
     made = [
         block(each, begin_ticks=500, end_ticks=2000, begin_time=START, end_time=START + SECOND) for each in streams[:2]
     ]
     made.append(block(streams[2], begin_ticks=5, end_ticks=0, end_time=START))
+    # Only the block itself tells how fast the counter is, and one is so wide that its ticks can't be subtracted.
+    set_back = START - 3600 * SECOND
+    made.append(block(streams[3], begin_ticks=500, end_ticks=2500, begin_time=set_back, end_time=set_back + SECOND))
+    made.append(block(streams[4], begin_ticks=2**63 - 1, end_ticks=-(2**63), begin_time=START, end_time=START))
     made.append(block(otlp, begin_ticks=START + 7, end_ticks=START + 9))
     pending = block(stream(known.process_id))
     database = open_database(lake_backend)
@@ -62,6 +66,8 @@ def test_old_blocks_get_event_times(lake_backend: LakeSettings) -> None:
                 [
                     (START + half, START + 2 * SECOND),
                     (START + half // 2, START + SECOND),
+                    (START, START + 5),
+                    (START + SECOND // 4, START + SECOND * 5 // 4),
                     (None, None),
                     (START + 7, START + 9),
                 ],
@@ -70,7 +76,7 @@ def test_old_blocks_get_event_times(lake_backend: LakeSettings) -> None:
         )
         rows = lake.metadata.processes(owner.process_id for owner in owners)
         clocks = [clock_of(rows[owner.process_id]) for owner in owners]
-        assert clocks == [ProcessClock(START, 1000), ProcessClock(START, 2000), None]
+        assert clocks == [*(ProcessClock(START, frequency) for frequency in (1000, 2000, SECOND, 2000)), None]
         # and go on
         lake.commit(Batch(blocks=[block(streams[1], begin_ticks=2000, end_ticks=8000, end_time=START + 4 * SECOND)]))
         assert clock_of(lake.metadata.processes([owners[1].process_id])[owners[1].process_id]) == clocks[1]
