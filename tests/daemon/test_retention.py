@@ -182,6 +182,15 @@ def test_blocks_and_partitions_go_when_their_policies_say(
         assert one(ask(engine, "SELECT count(*) FROM log_entries")) == 9 * (min(day, 6) + 1)
 
 
+def test_spans_keep_what_they_go_on_from_as_long_as_there_are_blocks(lake: Lake, clock: HandClock) -> None:
+    raw = (RawPolicy(name="traces", days=8, tag="cpu"), RawPolicy(name="others", days=2))
+    its = settings(RetentionPolicies(raw, {"thread_spans": 3, "async_spans": 30, "log_entries": 3}))
+    kept = Retention(lake, its, clock)
+    days = {line.policy: line.days for line in kept.report() if line.kind == "derived"}
+    assert days == {"thread_spans": 8, "async_spans": 30, "net_spans": 8, "log_entries": 3, DEFAULT: 4}
+    assert {each: conditions for each, _, conditions in kept._derived()}[DEFAULT].none_of == days.keys() - {DEFAULT}
+
+
 def test_streams_are_looked_through_once_a_day_but_policies_each_time(
     lake: Lake, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,16 @@ def test_what_arrives_later_is_in_the_next_answer(lake: Lake, engine: QueryEngin
     assert one(ask(engine, sql, **ALL_TIME)) == 4
 
 
+def test_threads_whose_rows_outlive_their_blocks_stay(lake: Lake, engine: QueryEngine) -> None:
+    process_id = process_of(commit_recording(lake, "spans"))
+    sql = f"SELECT * FROM process_spans('{process_id}', 'thread')"
+    before = rows(ask(engine, sql, **ALL_TIME))
+    lake.delete_blocks_before(lake.metadata.watermark() + 1)
+    assert lake.metadata.blocks(process_id=process_id) == []
+    assert rows(ask(engine, sql, **ALL_TIME)) == before != []
+    assert rows(ask(engine, sql, begin=0, end=1)) == []
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from micromegas.config import DaemonSettings, RawPolicy
 from micromegas.daemon.insert_clock import Clock, retention_begin
 from micromegas.lake import Lake, ViewSetConditions
+from micromegas.views.catalogue import CARRYING_VIEW_SETS
 
 BLOCKS_PER_STEP = 5000
 STREAMS_PER_STEP = 500
@@ -117,7 +118,12 @@ class Retention:
         return classified(self._policies.raw, self._days, metadata.stream_owners(), tagged, self._select)
 
     def _derived(self) -> Iterator[tuple[str, int, ViewSetConditions]]:
-        named = self._policies.derived or {}
+        named = dict(self._policies.derived or {})
+        # Without what earlier partitions handed on, each look would begin at the oldest block that there is.
+        longest = self._policies.longest_raw_days(self._days)
+        for view_set in CARRYING_VIEW_SETS:
+            if self._policies.derived_days(view_set.name, self._days) < longest:
+                named[view_set.name] = longest
         for view_set, days in named.items():
             yield view_set, days, ViewSetConditions(only=frozenset({view_set}))
         yield DEFAULT, self._days, ViewSetConditions(none_of=frozenset(named))

@@ -22,6 +22,7 @@ from micromegas.query.table_function import Parameter, TableFunction
 from micromegas.query.tables import InstanceView, LakeAccess, Preparation, QueryTable, TableFiles
 from micromegas.views.arrow_types import DICT_STRING, required
 from micromegas.views.async_spans import ASYNC_SPANS
+from micromegas.views.block_decoding import decoded_from
 from micromegas.views.thread_spans import THREAD_SPANS, thread_name
 
 SCHEMA = pa.schema([required("stream_id", DICT_STRING), required("thread_name", DICT_STRING), *THREAD_SPANS.schema])
@@ -104,7 +105,7 @@ class SpansOfProcess(QueryTable):
         return TableFiles(derived=reduce(DataFrame.union, frames)) if frames else TableFiles()
 
     def _threads(self, need: ScanNeed, preparation: Preparation) -> list[DataFrame]:
-        """The rows of each thread with blocks in range; partitions that lack are built side by side."""
+        """The rows of each thread with blocks or rows in range; partitions that lack are built side by side."""
         wanted = [
             (stream, name)
             for stream in self._streams(preparation.within_request(need.bounds))
@@ -128,10 +129,13 @@ class SpansOfProcess(QueryTable):
         metadata = self._access.lake.metadata
         if bounds.time.is_empty:
             return []
-        blocks = metadata.blocks(
-            tag="cpu", process_id=self._process_id, event_begin=bounds.time.begin, event_end=bounds.time.end
+        begin, end = bounds.time.begin, bounds.time.end
+        of_blocks = metadata.stream_ids(
+            tag=decoded_from(THREAD_SPANS).stream_tag, process_id=self._process_id, event_begin=begin, event_end=end
         )
-        ids = dict.fromkeys(block.stream_id for block in blocks)
+        # Rows may be kept for longer than the blocks that they were made of.
+        of_partitions = metadata.streams_with_rows(THREAD_SPANS.name, self._process_id, begin, end)
+        ids = dict.fromkeys([*of_blocks, *of_partitions])
         if len(ids) > _MAX_STREAMS:
             raise QueryError(
                 "exhausted",

@@ -35,3 +35,7 @@ VIEW_SETS: dict[str, ViewSet] = {
 }
 
 GLOBAL_VIEW_SETS: tuple[ViewSet, ...] = tuple(view_set for view_set in VIEW_SETS.values() if view_set.has_global)
+CARRYING_VIEW_SETS: tuple[ViewSet, ...] = tuple(
+    view_set for view_set in VIEW_SETS.values() if view_set.decoded is not None and view_set.decoded.carries
+)
+"""Those whose rows reach over partitions, each of which goes on from the one before."""

@@ -135,6 +135,13 @@ class BlockReads(MetadataPart):
         with self._database.read() as connection:
             return int(connection.execute(statement).scalar_one())
 
+    def stream_ids(self, **conditions: Unpack[BlockConditions]) -> list[str]:
+        """Ids of the streams that have visible blocks that meet the conditions."""
+        column = schema.blocks.c.stream_id
+        statement = sa.select(column).where(*block_filter(conditions)).distinct().order_by(column)
+        with self._database.read() as connection:
+            return list(connection.execute(statement).scalars())
+
     def long_streams(self, tag: str, insert_begin: int, min_events: int) -> list[str]:
         """Ids of the streams of a tag of which a block became visible since (ns), and that had at least so many events
         before the newest, or in one."""

@@ -76,6 +76,26 @@ class Partitions(MetadataPart):
         with self._database.read() as connection:
             return _select_partitions(connection, conditions)
 
+    def streams_with_rows(
+        self, view_set: str, process_id: str, event_begin: int | None, event_end: int | None
+    ) -> list[str]:
+        """Ids of the streams of a process of which the view set has partitions whose inclusive event range meets this
+        inclusive range."""
+        columns, streams = schema.partitions.c, schema.streams.c
+        conditions = [
+            columns.view_set == view_set,
+            columns.instance_id == sa.cast(streams.stream_id, sa.Text),
+            columns.max_event_time.is_not(None) if event_begin is None else columns.max_event_time >= event_begin,
+            columns.min_event_time.is_not(None) if event_end is None else columns.min_event_time <= event_end,
+        ]
+        statement = (
+            sa.select(streams.stream_id)
+            .where(streams.process_id == process_id, sa.exists().where(*conditions))
+            .order_by(streams.stream_id)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(statement).scalars())
+
     def partitions_beginning_at(self, view_set: str, instance_id: str, begins: Iterable[int]) -> list[Partition]:
         """Partitions of a view instance that begin at one of these insert times (ns, ascending), by insert time."""
         columns = schema.partitions.c
