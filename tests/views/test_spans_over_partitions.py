@@ -298,6 +298,30 @@ def test_what_retention_left_keeps_what_it_knows(
     assert lake.metadata.partitions("thread_spans", stream_id) == kept
 
 
+def test_a_late_block_does_not_hide_rows_that_outlive_their_blocks(
+    lake: Lake, engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CarriedLook, "small_objects", 0)
+    monkeypatch.setattr(CarriedLook, "max_objects", 8)
+    thread = Thread(lake)
+    thread.stream.commit(*hours_of_work(thread, 24))
+    before = thread.in_sql(engine)
+    stream_id = thread.stream.stream.stream_id
+    partitions = lake.metadata.partitions("thread_spans", stream_id)
+    horizon = partitions[4].end_insert_time - 1
+    lake.delete_blocks_of([stream_id], horizon)
+    assert len(lake.metadata.blocks(stream_id=stream_id, insert_end=partitions[4].end_insert_time)) == 1
+    late = thread.block([(True, 1, HOUR + 1), (False, 1, HOUR + 2)], HOUR, HOUR + 3)
+    thread.stream.commit(late)
+    found = thread.in_sql(engine)
+    # It is told where what is known begins.
+    assert [row[0] for row in found - before] == [late.object_offset]
+    assert before - found == Counter()
+    assert lake.metadata.partitions("thread_spans", stream_id)[:5] == partitions[:5]
+    thread.stream.commit(thread.block([], 24 * HOUR, 25 * HOUR))
+    assert found - thread.in_sql(engine) == Counter({row: 1 for row in found if row[0] == -1})
+
+
 def test_a_partition_takes_no_more_spans_than_fit_in_memory(
     lake: Lake, engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from micromegas.views.carried import (
     in_tick_order,
     without_later,
 )
-from micromegas.views.partition_writer import InsertRange, source_hash
+from micromegas.views.partition_writer import InsertRange, source_count, source_hash
 from micromegas.views.view_set import ViewSet
 
 
@@ -151,8 +151,9 @@ class CarriedLook:
 
     def _untouched(self, partitions: Sequence[Partition], blocks: Sequence[BlockRow]) -> int:
         """How many partitions don't become one with the blocks behind them: those in front of the first that a late
-        block reaches over, and of the small ones at the end."""
+        block reaches over, and of the small ones at the end. What lost blocks can't become anything else."""
         count = len(partitions)
+        outliving = 0
         if self._in_order:
             first_of_stream: dict[str, tuple[int, int, str]] = {}
             for block in blocks:
@@ -161,17 +162,29 @@ class CarriedLook:
             for place, partition in enumerate(partitions):
                 latest = _summary(partition).latest
                 if any(first < latest[stream] for stream, first in first_of_stream.items() if stream in latest):
-                    count = place
+                    outliving = self._outliving(partitions)
+                    count = max(place, outliving)
                     break
         objects = sum(block.nb_objects for block in blocks)
         day = blocks[0].insert_time // DAY
-        while count and partitions[count - 1].begin_insert_time // DAY == day:
+        while count > outliving and partitions[count - 1].begin_insert_time // DAY == day:
             before = _summary(partitions[count - 1]).objects
             if not takes_in(objects, before, self.max_objects, self.small_objects):
                 break
             objects += before
             count -= 1
         return count
+
+    def _outliving(self, partitions: Sequence[Partition]) -> int:
+        """How many partitions, from the first on, hold blocks that are gone, as their rows may be kept for longer."""
+        for place, partition in enumerate(partitions):
+            left = self._metadata.count_blocks(
+                **self._source
+                | {"insert_begin": partition.begin_insert_time, "insert_end": partition.end_insert_time}
+            )
+            if left >= source_count(partition.source_hash):
+                return place
+        return len(partitions)
 
     def _behind(self, partitions: Sequence[Partition]) -> list[BlockRow]:
         conditions = self._source | {"insert_end": self.end}
