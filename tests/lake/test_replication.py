@@ -105,6 +105,60 @@ def test_a_payload_that_is_not_the_rows_is_refused(lake: Lake) -> None:
     assert lake.metadata.known_block_ids([sent.block_id])
 
 
+@pytest.mark.parametrize("rows_first", [True, False])
+def test_one_wrong_payload_does_not_stop_the_others(lake: Lake, rows_first: bool) -> None:
+    log = stream(process().process_id)
+    sent = [block(log, payload=payload(500)) for _ in range(4)]
+    payloads = [(ids_of(each), each.payload + b"x" * (place == 1)) for place, each in enumerate(sent)]
+    headers = [header_of(each) for each in sent]
+    replication = Replication(lake)
+    steps = [lambda: replication.take_blocks(headers), lambda: replication.take_payloads(payloads)]
+    first, last = steps if rows_first else reversed(steps)
+    first()
+    with pytest.raises(ReplicaMismatch, match=f"{sent[1].block_id} has .* bytes, its row speaks of"):
+        last()
+    ids = {each.block_id for each in sent}
+    assert lake.metadata.known_block_ids(sorted(ids)) == ids - {sent[1].block_id}
+    replication.take_payloads([(ids_of(sent[1]), sent[1].payload)])
+    assert lake.metadata.known_block_ids(sorted(ids)) == ids
+    assert_nothing_waits(lake)
+
+
+def test_objects_of_a_killed_writer_are_swept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = stream(process().process_id)
+    noted, lost, again = [block(log, payload=payload(500)) for _ in range(3)]
+    replication = Replication(lake)
+    replication.take_payloads([(ids_of(noted), noted.payload)])
+
+    def fail(_: object) -> list[BlockHeader]:
+        raise LakeUnavailable("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lake.metadata, "note_replica_payloads", fail)
+        for _ in range(2):
+            with pytest.raises(LakeUnavailable):
+                replication.take_payloads([(ids_of(each), each.payload) for each in (noted, lost, again)])
+    assert len(list(lake.objects.list("blobs"))) == 3
+    replication.take_payloads([(ids_of(again), again.payload)])
+    later = lake.clock() + 7 * 3600 * 10**9
+    monkeypatch.setattr(lake.metadata, "_clock", lambda: later)
+    assert lake.sweep_expired() == 1
+    kept = {each.lone_object_key for each in map(ids_of, (noted, again))}
+    assert {each.path for each in lake.objects.list("blobs")} == kept
+    # and nobody writes what is just being deleted
+    with monkeypatch.context() as patched:
+        patched.setattr(lake.metadata, "note_replica_payloads", fail)
+        with pytest.raises(LakeUnavailable):
+            replication.take_payloads([(ids_of(lost), lost.payload)])
+        assert len(lake.metadata.expired_objects(10)) == 1
+    with pytest.raises(LakeUnavailable, match="being deleted"):
+        replication.take_payloads([(ids_of(lost), lost.payload)])
+    assert lake.sweep_expired() == 1
+    replication.take_payloads([(ids_of(lost), lost.payload)])
+    replication.take_blocks([header_of(each) for each in (noted, lost, again)])
+    assert_nothing_waits(lake)
+
+
 def test_a_crash_before_the_commit_is_made_good_by_sending_again(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     log = stream(process().process_id)
     sent = block(log, payload=payload(500))

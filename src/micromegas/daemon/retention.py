@@ -121,9 +121,9 @@ class Retention:
         named = dict(self._policies.derived or {})
         # Without what earlier partitions handed on, each look would begin at the oldest block that there is.
         longest = self._policies.longest_raw_days(self._days)
-        for view_set in CARRYING_VIEW_SETS:
-            if self._policies.derived_days(view_set.name, self._days) < longest:
-                named[view_set.name] = longest
+        for carrying in CARRYING_VIEW_SETS:
+            if self._policies.derived_days(carrying.name, self._days) < longest:
+                named[carrying.name] = longest
         for view_set, days in named.items():
             yield view_set, days, ViewSetConditions(only=frozenset({view_set}))
         yield DEFAULT, self._days, ViewSetConditions(none_of=frozenset(named))

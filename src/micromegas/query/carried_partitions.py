@@ -179,8 +179,7 @@ class CarriedLook:
         """How many partitions, from the first on, hold blocks that are gone, as their rows may be kept for longer."""
         for place, partition in enumerate(partitions):
             left = self._metadata.count_blocks(
-                **self._source
-                | {"insert_begin": partition.begin_insert_time, "insert_end": partition.end_insert_time}
+                **self._source | {"insert_begin": partition.begin_insert_time, "insert_end": partition.end_insert_time}
             )
             if left >= source_count(partition.source_hash):
                 return place

@@ -98,9 +98,7 @@ def long_streams(tag: str, insert_begin: int, min_events: int) -> sa.Select[str]
         .where(*block_filter({"tag": tag, "insert_begin": insert_begin}))
         .group_by(stream_id)
         # Each by itself: a sender may say such offsets that the sum is beyond a bigint.
-        .having(
-            sa.or_(sa.func.max(blocks.object_offset) >= min_events, sa.func.max(blocks.nb_objects) >= min_events)
-        )
+        .having(sa.or_(sa.func.max(blocks.object_offset) >= min_events, sa.func.max(blocks.nb_objects) >= min_events))
         .order_by(stream_id)
     )
 

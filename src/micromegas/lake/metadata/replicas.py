@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from micromegas.lake.errors import LakeUnavailable
 from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.part import MetadataPart, chunks
 from micromegas.lake.rows import BlockHeader, BlockIds
@@ -30,12 +31,38 @@ class Replicas(MetadataPart):
         }
         return self._note(rows, {"has_payload": False}, _FACTS, _REPLICAS.c.has_payload)
 
+    def expect_replica_payloads(self, blocks: Sequence[BlockIds], expires: int) -> None:
+        """Register the objects of these payloads *before* they are written, so that a killed writer leaks nothing.
+
+        They are deleted after `expires` (ns) unless `note_replica_payloads` tells of them before. Raises
+        `LakeUnavailable` while one is being deleted.
+        """
+        column = schema.expiring_objects.c
+        with self._database.write() as connection:
+            for chunk in chunks({each.block_id: each.lone_object_key for each in blocks}.items()):
+                paths = dict(chunk)
+                # What is noted already may be written again, but must not go when this writer is killed.
+                noted = sa.select(_REPLICAS.c.block_id).where(_REPLICAS.c.block_id.in_(paths), _REPLICAS.c.has_payload)
+                for block_id in connection.execute(noted).scalars():
+                    del paths[block_id]
+                rows = [{"path": path, "expires": expires, "doomed": False} for path in sorted(paths.values())]
+                if not rows:
+                    continue
+                insert = self._insert(schema.expiring_objects)
+                connection.execute(
+                    insert.on_conflict_do_update(index_elements=["path"], set_={"expires": expires}), rows
+                )
+                doomed = sa.select(column.path).where(column.path.in_(paths.values()), column.doomed)
+                if connection.execute(doomed.limit(1)).first() is not None:
+                    raise LakeUnavailable("what is left of an earlier copy is being deleted")
+
     def note_replica_payloads(self, blocks: Sequence[BlockIds]) -> list[BlockHeader]:
         """Remember that the payloads of these blocks lie in objects of their own; returns the rows that are here."""
         rows: dict[str, dict[str, Any]] = {
             each.block_id: {name: getattr(each, name) for name in BlockIds.__dataclass_fields__} for each in blocks
         }
-        return self._note(rows, {"has_payload": True}, ["has_payload"], _REPLICAS.c.payload_size.is_not(None))
+        keys = [each.lone_object_key for each in blocks]
+        return self._note(rows, {"has_payload": True}, ["has_payload"], _REPLICAS.c.payload_size.is_not(None), keys)
 
     def replica_headers(self, block_ids: Sequence[str]) -> list[BlockHeader]:
         """Those of the blocks whose rows wait for their payloads."""
@@ -72,8 +99,10 @@ class Replicas(MetadataPart):
         common: Mapping[str, Any],
         updated: Sequence[str],
         is_whole: sa.ColumnElement[bool],
+        kept_objects: Sequence[str] = (),
     ) -> list[BlockHeader]:
-        """Insert or complete rows; those of `is_whole` then. The database lets one of two writers see the other's."""
+        """Insert or complete rows; those of `is_whole` then. The database lets one of two writers see the other's.
+        `kept_objects` don't expire any more."""
         received = self._clock()
         # in one order everywhere, so that two writers of the same rows don't wait for each other
         values = [{**rows[key], **common, "received": received} for key in sorted(rows)]
@@ -91,4 +120,7 @@ class Replicas(MetadataPart):
                     _REPLICAS.c.block_id.in_(ids), _REPLICAS.c.has_payload, is_whole
                 )
                 whole += (BlockHeader(*row) for row in connection.execute(statement))
+            for paths in chunks(kept_objects):
+                path = schema.expiring_objects.c.path
+                connection.execute(sa.delete(schema.expiring_objects).where(path.in_(paths)))
         return whole
