@@ -1,15 +1,21 @@
-"""Rows of bulk ingestion: nulls within properties and tags, and properties that are none."""
+"""Rows of bulk ingestion: nulls within properties and tags, properties that are none, batches that are too large."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 from unittest import mock
 
 import pyarrow as pa
 import pytest
 
+from micromegas.serve.flight import messages
 from micromegas.serve.flight.bulk_ingest import BulkTable
 from micromegas.serve.flight.errors import FlightError
+from micromegas.serve.flight.headers import CallOptions
+from micromegas.serve.flight.service import FlightSqlService
 from micromegas.wire import Stream
 
 U = "8e2d1c0a-1111-4222-8333-444455556666"
@@ -68,3 +74,27 @@ def test_what_is_no_properties_is_told(properties: pa.Array) -> None:
     with pytest.raises(FlightError, match="column properties") as refused:
         taken(properties=properties)
     assert refused.value.status == "INVALID_ARGUMENT"
+
+
+def test_a_batch_that_inflates_to_more_than_a_message_is_refused() -> None:
+    limit = 1_000_000
+    replication: Any = mock.Mock()
+    service = FlightSqlService(mock.Mock(), "test", time.monotonic, limit, replication)
+    ids = {name: pa.array([U]) for name in ("block_id", "stream_id", "process_id")}
+    batch = pa.record_batch(ids | {"payload": pa.array([bytes(limit)])})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_batch(batch)
+
+    async def requests() -> AsyncIterator[bytes]:
+        command = messages.pack("CommandStatementIngest", table="payloads")
+        first = messages.new("FlightDescriptor", type=messages.DESCRIPTOR_TYPE_CMD, cmd=command)
+        for message in pa.ipc.MessageReader.open_stream(sink.getvalue()):
+            data = messages.new("FlightData", data_header=bytes(message.metadata), data_body=bytes(message.body or b""))
+            if message.type == "schema":
+                data.flight_descriptor.CopyFrom(first)
+            yield data.SerializeToString()
+
+    with pytest.raises(FlightError, match=f"more than {limit} bytes"):
+        asyncio.run(service.do_put(requests(), CallOptions(administers=True)))
+    replication.take_payloads.assert_not_called()
