@@ -249,3 +249,14 @@ def test_tokens_are_in_order_and_apart(sql: str):
         position = token.end
         assert token.kind is Kind.SYMBOL or len(token.value) <= token.end - token.start
     assert position <= len(sql)
+
+
+@pytest.mark.parametrize("opening", ["'", '"', "E'", "e'\\' b 'c", "$$", "$a0$ $a1$ $a2$", "/*"])
+def test_a_quotation_without_its_end_is_looked_through_once(opening: str) -> None:
+    """What stands in it is no token: to look for ends from within would take time by the square of the text."""
+    assert [token.value for token in tokens(f"a, {opening} b c")] == ["a", ","]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_every_end_of_a_line_ends_a_comment(end: str) -> None:
+    assert [token.value for token in tokens(f"a --b{end}c")] == ["a", "c"]

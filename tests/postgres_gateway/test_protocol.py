@@ -232,6 +232,13 @@ def test_no_row_comes_from_an_empty_table(asked: Asked) -> None:
         "SELECT pg_catalog.count(*) FROM log_entries",
         "SELECT (SELECT count(*) FROM log_entries)",
         "SELECT /* pg_class */ count(*) FROM -- x\n log_entries",
+        "SELECT count(*) -- all\rFROM log_entries",
+        "SELECT E'a'\n'\\'', count(*) FROM log_entries WHERE msg <> 'x'",
+        "SELECT E'a' -- b\r'\\'', count(*) FROM log_entries WHERE msg <> 'x'",
+        "SELECT count(*), $×$ ' $×$ FROM log_entries WHERE msg <> '-'",
+        "SELECT count(*) AS ×$a$, '$a$, ' FROM log_entries WHERE msg <> '$a$'",
+        "SELECT count(*) AS \u00a0$a$, '$a$, ' FROM log_entries WHERE msg <> '$a$'",
+        "SET standard_conforming_strings TO off; SELECT '\\'', count(*) FROM log_entries WHERE msg <> 'x'",
         'SELECT count(*) FROM U&"log\\005fentries"',
         "SELECT query_to_xml('SELECT count(*) FROM log_entries', true, true, '')",
         "SELECT * FROM ts_stat('SELECT to_tsvector(msg) FROM log_entries')",
@@ -247,4 +254,4 @@ def test_no_row_comes_from_an_empty_table(asked: Asked) -> None:
             if way.startswith("DECLARE"):
                 cursor = connection.execute("FETCH ALL FROM c")
             rows = cursor.fetchall()
-            assert rows[0][0] == own or len(rows) == own, way
+            assert own in rows[0] or len(rows) == own, way

@@ -33,18 +33,27 @@ class Token:
     """The text itself, a word in lower case, a quoted name without its quotes."""
 
 
-_SPACE_OR_LINE_COMMENT = re.compile(r"(?:\s+|--[^\n]*)+")
+# a carriage return ends a comment, too: for PostgreSQL as for the engine's parser
+_SPACE_OR_LINE_COMMENT = re.compile(r"(?:\s+|--[^\n\r]*)+")
 _PATTERNS = [
-    # a backslash escapes in E'…' only
-    (Kind.TEXT, re.compile(r"[eE]'(?:[^'\\]|\\.|'')*+'", re.DOTALL)),
+    # a backslash escapes in E'…' only, and in what goes on with it on a later line
+    (
+        Kind.TEXT,
+        re.compile(
+            r"[eE]'(?:[^'\\]|\\.|'')*+'"
+            r"(?:(?:[ \t\f\v]|--[^\n\r]*)*+[\n\r](?:\s|--[^\n\r]*[\n\r])*+'(?:[^'\\]|\\.|'')*+')*+",
+            re.DOTALL,
+        ),
+    ),
     (Kind.TEXT, re.compile(r"(?:[nNbBxX]|[uU]&)?'(?:[^']|'')*+'")),
-    (Kind.TEXT, re.compile(r"\$([^\W\d]\w*)?\$.*?\$(?(1)\1)\$", re.DOTALL)),
     (Kind.QUOTED_NAME, re.compile(r'"(?:[^"]|"")*+"')),
     (Kind.PARAMETER, re.compile(r"\$\w+")),
     (Kind.NUMBER, re.compile(r"0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")),
     (Kind.WORD, re.compile(r"[^\W\d][\w$]*")),
 ]
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
+_DOLLAR_TAG = re.compile(r"\$(?:[^\W\d]\w*)?\$")
+_ESCAPED_BEGIN = re.compile(r"[eE]'")
 
 
 def tokens(sql: str) -> list[Token]:
@@ -61,22 +70,29 @@ def _scan(sql: str) -> Iterator[Token]:
             position = _comment_end(sql, position)
         else:
             token = _token_at(sql, position)
-            if token.kind is Kind.SYMBOL and token.value in ("'", '"'):
+            if token is None:
                 return
             yield token
             position = token.end
 
 
-def _token_at(sql: str, position: int) -> Token:
+def _token_at(sql: str, position: int) -> Token | None:
+    """None for a quotation without its end, which must not be looked for again from within."""
+    if tag := _DOLLAR_TAG.match(sql, position):
+        close = sql.find(tag.group(), tag.end())
+        end = close + len(tag.group())
+        return None if close < 0 else Token(Kind.TEXT, position, end, sql[position:end])
     for kind, pattern in _PATTERNS:
         if match := pattern.match(sql, position):
             value = match.group()
             if kind is Kind.WORD:
+                if _ESCAPED_BEGIN.match(sql, position):
+                    return None
                 value = value.lower()
             elif kind is Kind.QUOTED_NAME:
                 value = value[1:-1].replace('""', '"')
             return Token(kind, position, match.end(), value)
-    return Token(Kind.SYMBOL, position, position + 1, sql[position])
+    return None if sql[position] in "'\"" else Token(Kind.SYMBOL, position, position + 1, sql[position])
 
 
 def _comment_end(sql: str, position: int) -> int:

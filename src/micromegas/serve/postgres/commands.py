@@ -187,18 +187,23 @@ def split(sql: str) -> list[str]:
     """The statements of a text, without their semicolons; at least one, which may be empty."""
     parts: list[str] = []
     depth = begin = 0
+    is_empty = True
     for token in tokens(sql):
+        if token.kind is Kind.SYMBOL and token.value == ";" and depth == 0:
+            if not is_empty or _has_unreadable(sql[begin : token.start]):
+                parts.append(sql[begin : token.start])
+            begin, is_empty = token.end, True
+            continue
+        is_empty = False
         if token.kind is not Kind.SYMBOL:
             continue
         if token.value in _OPENING:
             depth += 1
         elif token.value in _CLOSING:
             depth = max(0, depth - 1)
-        elif token.value == ";" and depth == 0:
-            parts.append(sql[begin : token.start])
-            begin = token.end
-    parts.append(sql[begin:])
-    return [part for part in parts if tokens(part) or _has_unreadable(part)] or [""]
+    if not is_empty or _has_unreadable(sql[begin:]):
+        parts.append(sql[begin:])
+    return parts or [""]
 
 
 def _has_unreadable(part: str) -> bool:

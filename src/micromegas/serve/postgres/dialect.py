@@ -42,6 +42,7 @@ class _Rewriting:
         self._view_sets = view_sets
         self._tokens = tokens(sql)
         self._edits: list[tuple[int, int, str]] = []
+        self._last_edit = -1
         self._place = 0
 
     def text(self) -> str:
@@ -93,7 +94,7 @@ class _Rewriting:
     def _operator(self, place: int) -> None:
         """OPERATOR(pg_catalog.~)"""
         end = place + 4
-        while self._at(end) is not None and not self._is(end, ")"):
+        while (token := self._at(end)) is not None and token.kind is Kind.SYMBOL and token.value != ")":
             end += 1
         if self._is(place + 3, ".") and self._is(end, ")"):
             operator = "".join(self._tokens[each].value for each in range(place + 4, end))
@@ -123,8 +124,8 @@ class _Rewriting:
         kind: list[str] = []
         if self._is(end, ":") and self._is(end + 1, ":"):
             end += 2
-            while self._at(end) is not None and not self._is(end, "[") and not self._is(end, ")"):
-                kind.append(self._tokens[end].value)
+            while (token := self._at(end)) is not None and token.kind in (Kind.WORD, Kind.QUOTED_NAME):
+                kind.append(token.value)
                 end += 1
             if self._is(end, "[") and self._is(end + 1, "]"):
                 end += 2
@@ -166,7 +167,7 @@ class _Rewriting:
             return
         operand = self._sql[self._tokens[left].start : self._tokens[place - 1].end]
         name = self._sql[value.start : value.end]
-        if any(start >= self._tokens[left].start for start, _, _ in self._edits):
+        if self._last_edit >= self._tokens[left].start:
             return
         end = right + 1
         if self._is(end, ":") and self._is(end + 1, ":") and self._is_word(end + 2, "text"):
@@ -199,6 +200,7 @@ class _Rewriting:
         """Tokens [first, end) become `text`."""
         stop = self._tokens[end].start if text == "" and end < len(self._tokens) else self._tokens[end - 1].end
         self._edits.append((self._tokens[first].start, stop, text))
+        self._last_edit = max(self._last_edit, self._tokens[first].start)
 
 
 _ENDS_OF_TABLE = frozenset(

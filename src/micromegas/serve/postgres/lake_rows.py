@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
 from micromegas.query import QueryRequest, QueryStream, StatementDescription, TableDescription
 from micromegas.query.errors import QueryError
-from micromegas.query.functions.sql_text import Kind, tokens
+from micromegas.query.functions.sql_text import Kind, Token, tokens
 from micromegas.serve.postgres import types
 from micromegas.serve.postgres.dialect import engine_sql
 from micromegas.serve.postgres.errors import PostgresError, from_query_error
@@ -21,10 +21,12 @@ from micromegas.serve.postgres.types import ResultColumn, result_column, scalar_
 # So many rows are written at once: between two such pieces other sessions get their turn.
 _PIECE_ROWS = 4096
 MAX_PARAMETERS = 65_535
+_LONG_STATEMENT = 64 * 1024
 _PLAN_COLUMN = "QUERY PLAN"
 # What postgres_fdw wants to see of a plan: costs that make a remote query dearer than a local one, by much.
 _COST = "Lake  (cost=100.00..10000.00 rows=10000 width=100)"
 _PLAN_SCHEMA = pa.schema([pa.field(_PLAN_COLUMN, pa.string())])
+_Read = TypeVar("_Read")
 
 
 class Engine(Protocol):
@@ -75,15 +77,14 @@ class LakeQuestions:
 
     async def prepare(self, sql: str, given_oids: list[int], *, administers: bool) -> LakeStatement:
         """Plans a statement. `given_oids`: types that the client says its values have, 0 where it doesn't."""
-        statement = engine_sql(sql, self._view_sets)
-        _check_placeholders(statement)
+        statement, all_tokens = await aside(self._read, sql)
         try:
             description = await asyncio.to_thread(self._engine.describe, statement, administers=administers)
         except QueryError as error:
             raise self._explained(error) from None
-        explains = _explains(statement)
+        explains = bool(all_tokens) and all_tokens[0].value == "explain"
         schema = _PLAN_SCHEMA if explains else description.schema
-        oids = self._parameter_oids(statement, description.parameter_schema, given_oids)
+        oids = self._parameter_oids(all_tokens, description.parameter_schema, given_oids)
         return LakeStatement(statement, schema, tuple(result_column(field) for field in schema), oids, explains)
 
     async def start(self, statement: LakeStatement, parameters: Mapping[str, pa.Scalar], asker: Asker) -> LakeRows:
@@ -105,6 +106,15 @@ class LakeQuestions:
             raise from_query_error(error) from None
         return LakeRows(statement, stream)
 
+    def _read(self, sql: str) -> tuple[str, list[Token]]:
+        statement = engine_sql(sql, self._view_sets)
+        all_tokens = tokens(statement)
+        for token in all_tokens:
+            number = token.value[1:]
+            if token.kind is Kind.PARAMETER and not (number.isdecimal() and 0 < int(number) <= MAX_PARAMETERS):
+                raise PostgresError("42P02", f"there is no parameter {token.value[:20]}: they are $1, $2 and so on")
+        return statement, all_tokens
+
     def _explained(self, error: QueryError) -> PostgresError:
         refusal = from_query_error(error)
         if refusal.state == "42P01":
@@ -114,9 +124,8 @@ class LakeQuestions:
                     return PostgresError("42P01", f"{name} is a view of one process or stream; {hint}")
         return refusal
 
-    def _parameter_oids(self, statement: str, schema: pa.Schema, given: list[int]) -> tuple[int, ...]:
+    def _parameter_oids(self, all_tokens: list[Token], schema: pa.Schema, given: list[int]) -> tuple[int, ...]:
         """The client's word first, then what stands before the placeholder, then what the plan tells."""
-        all_tokens = tokens(statement)
         told = {field.name: oid_of(field.type) for field in schema}
         count = len(given)
         for place, token in enumerate(all_tokens):
@@ -201,13 +210,6 @@ class LakeRows:
         return pa.RecordBatch.from_pydict({_PLAN_COLUMN: [_COST, *lines]}, schema=_PLAN_SCHEMA) if lines else None
 
 
-def _check_placeholders(statement: str) -> None:
-    for token in tokens(statement):
-        number = token.value[1:]
-        if token.kind is Kind.PARAMETER and not (number.isdecimal() and 0 < int(number) <= MAX_PARAMETERS):
-            raise PostgresError("42P02", f"there is no parameter {token.value[:20]}: they are $1, $2 and so on")
-
-
-def _explains(statement: str) -> bool:
-    first = next(iter(tokens(statement)), None)
-    return first is not None and first.value == "explain"
+async def aside(work: Callable[[str], _Read], sql: str) -> _Read:
+    """Reads through a statement; through a long one in a thread of its own, so that other sessions go on."""
+    return work(sql) if len(sql) <= _LONG_STATEMENT else await asyncio.to_thread(work, sql)

@@ -3,6 +3,7 @@ a statement which names something of the lake never gets the answer of an empty 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from micromegas.query.functions.sql_text import Kind, tokens
@@ -10,6 +11,8 @@ from micromegas.serve.postgres.dialect import INSTANCE_SEPARATOR
 
 # PostgreSQL did not know something in a statement, which the lake may know: functions, tables, columns, types, words.
 UNKNOWN_TO_POSTGRES = frozenset(["42883", "42P01", "42703", "42704", "42601", "3F000"])
+# What PostgreSQL takes for a letter and the engine for a space, which moves where a text in dollars begins.
+_LETTER_OR_SPACE = re.compile(r"[^\S\x00-\x7f]")
 
 
 class Routing:
@@ -22,7 +25,12 @@ class Routing:
     def is_of_lake(self, sql: str) -> bool:
         """Whether the statement names a view or a function that only the lake has."""
         all_tokens = tokens(sql)
+        if "$" in sql and _LETTER_OR_SPACE.search(sql):
+            return True
         for index, token in enumerate(all_tokens):
+            if token.kind is Kind.SYMBOL and not token.value.isascii():
+                # a part of a name for PostgreSQL, which may hide where a text begins
+                return True
             if token.kind not in (Kind.WORD, Kind.QUOTED_NAME):
                 continue
             if token.value in self._relations:

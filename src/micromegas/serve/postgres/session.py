@@ -39,7 +39,7 @@ from micromegas.serve.postgres.errors import (
     protocol_violation,
     warning,
 )
-from micromegas.serve.postgres.lake_rows import Asker, LakeQuestions, LakeRows, LakeStatement
+from micromegas.serve.postgres.lake_rows import Asker, LakeQuestions, LakeRows, LakeStatement, aside
 from micromegas.serve.postgres.messages import Body, Column, Message
 from micromegas.serve.postgres.parameters import bound_scalars
 from micromegas.serve.postgres.relay import Relay
@@ -51,6 +51,7 @@ IDLE, IN_TRANSACTION, FAILED = b"I", b"T", b"E"
 MAX_PREPARED = 10_000
 MAX_PORTALS = 1_000
 MAX_BOUND_BYTES = 128 * 1024 * 1024
+MAX_STATEMENT = 1024 * 1024
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 _WRITE_AT_BYTES = 256 * 1024
 _log = logging.getLogger(__name__)
@@ -211,10 +212,25 @@ class Session:
     # The simple protocol.
 
     async def _simple(self, sql: str) -> None:
-        for part in split(sql):
-            command = command_of(part)
+        for part in await self._parts(sql):
+            command = await aside(command_of, part)
             self._check_state(command)
             await self._run(command)
+            # a text may have very many commands that wait for nothing
+            await asyncio.sleep(0)
+
+    async def _parts(self, sql: str) -> list[str]:
+        if len(sql) > MAX_STATEMENT:
+            raise PostgresError("54000", f"a statement of {len(sql)} characters; at most {MAX_STATEMENT} are taken")
+        return await aside(split, sql)
+
+    async def _is_of_lake(self, sql: str) -> bool:
+        """Whether a statement is for the lake, told by its tokens, which a setting of PostgreSQL must not move."""
+        if self._relay.settings.get("standard_conforming_strings", "on") != "on":
+            raise not_offered(
+                "standard_conforming_strings off is not offered", "SET standard_conforming_strings TO 'on'"
+            )
+        return await aside(self._routing.is_of_lake, sql)
 
     async def _run(self, command: Command) -> None:
         match command:
@@ -228,7 +244,7 @@ class Session:
                 await self._do(command, None)
 
     async def _answer(self, command: Question | Setting) -> None:
-        if isinstance(command, Setting) or not self._routing.is_of_lake(command.sql):
+        if isinstance(command, Setting) or not await self._is_of_lake(command.sql):
             try:
                 async for answer in self._relayed(self._relay.run(command.sql)):
                     await self._put_drained(answer.encoded())
@@ -271,10 +287,10 @@ class Session:
             raise PostgresError("42P05", f'prepared statement "{name}" already exists')
         if len(self._prepared) >= MAX_PREPARED:
             raise PostgresError("53400", f"a session has at most {MAX_PREPARED} prepared statements")
-        parts = split(sql)
+        parts = await self._parts(sql)
         if len(parts) > 1:
             raise PostgresError("42601", "cannot insert multiple commands into a prepared statement")
-        command = command_of(parts[0])
+        command = await aside(command_of, parts[0])
         self._check_state(command)
         await self._forget("")
         self._prepared[name] = await self._prepare(command, oids)
@@ -296,7 +312,7 @@ class Session:
         return Prepared(command)
 
     async def _prepare_question(self, command: Command, sql: str, oids: list[int]) -> Prepared:
-        if not self._routing.is_of_lake(sql):
+        if not await self._is_of_lake(sql):
             try:
                 return await self._prepare_relayed(command, sql, oids)
             except RelayedError as refusal:
@@ -494,7 +510,7 @@ class Session:
         self._put(messages.command_complete("DEALLOCATE ALL" if command.name is None else "DEALLOCATE"))
 
     async def _copy(self, command: Copy) -> None:
-        if not self._routing.is_of_lake(command.question):
+        if not await self._is_of_lake(command.question):
             async for answer in self._relayed(self._relay.run(command.sql)):
                 await self._put_drained(answer.encoded())
             return
