@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from micromegas.query import QueryRequest, QueryStream, StatementDescription, TableDescription
 from micromegas.query.errors import QueryError
@@ -20,6 +21,7 @@ from micromegas.serve.postgres.types import ResultColumn, result_column, scalar_
 
 # So many rows are written at once: between two such pieces other sessions get their turn.
 _PIECE_ROWS = 4096
+_PIECE_BYTES = 4 * 1024 * 1024
 MAX_PARAMETERS = 65_535
 _LONG_STATEMENT = 64 * 1024
 _PLAN_COLUMN = "QUERY PLAN"
@@ -166,8 +168,8 @@ class LakeRows:
             if self._rest is None:
                 return None
         count = _PIECE_ROWS if limit is None else min(limit, _PIECE_ROWS)
-        piece = self._rest.slice(0, count)
-        self._rest = self._rest.slice(count)
+        piece = narrow(self._rest.slice(0, count))
+        self._rest = self._rest.slice(piece.num_rows)
         return piece
 
     async def close(self) -> None:
@@ -208,6 +210,55 @@ class LakeRows:
         except QueryError as error:
             raise from_query_error(error) from None
         return pa.RecordBatch.from_pydict({_PLAN_COLUMN: [_COST, *lines]}, schema=_PLAN_SCHEMA) if lines else None
+
+
+def narrow(piece: pa.RecordBatch) -> pa.RecordBatch:
+    """As many of the first rows as are about 4 MiB once they are written, at least one."""
+    while piece.num_rows > 1 and sum(map(_width, piece.columns)) > _PIECE_BYTES:
+        piece = piece.slice(0, piece.num_rows // 2)
+    return piece
+
+
+def _width(array: Any) -> int:
+    """About how many bytes the rows of an array are when each is written out."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        # a bound that is cheap, for dictionaries that can't be wide
+        if array.dictionary.nbytes * len(array) <= _PIECE_BYTES // 16:
+            return 0
+        if _has_length(kind.value_type):
+            lengths = pc.binary_length(array.dictionary)
+            return int(pc.sum(pc.take(lengths, array.indices)).as_py() or 0)
+        used = pc.value_counts(array.indices)
+        return sum(
+            _width(array.dictionary.slice(each["values"], 1)) * each["counts"]
+            for each in used.to_pylist()
+            if each["values"] is not None
+        )
+    if pa.types.is_run_end_encoded(kind):
+        values = array.values
+        widest = max((_width(values.slice(place, 1)) for place in range(len(values))), default=0)
+        return widest * len(array)
+    if pa.types.is_struct(kind):
+        return sum(map(_width, array.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        return _width(array.flatten() if not pa.types.is_map(kind) else array.items)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        # sixteen bytes a value, of which the first four are its length; values may share what they point to
+        lengths = memoryview(array.buffers()[1]).cast("i")[4 * array.offset : 4 * (array.offset + len(array)) : 4]
+        return sum(lengths)
+    if _has_length(kind):
+        return int(pc.sum(pc.binary_length(array)).as_py() or 0)
+    return int(array.nbytes)
+
+
+def _has_length(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
 
 
 async def aside(work: Callable[[str], _Read], sql: str) -> _Read:

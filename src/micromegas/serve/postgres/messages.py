@@ -94,6 +94,9 @@ class Body:
         self._position = len(self._body)
         return content
 
+    def __len__(self) -> int:
+        return len(self._body)
+
     @property
     def is_at_end(self) -> bool:
         return self._position == len(self._body)

@@ -14,7 +14,12 @@ from micromegas.serve.postgres.messages import Body, Message
 from micromegas.serve.postgres.shadow import READER
 
 _CONNECT_TIMEOUT_S = 20.0
+# PostgreSQL's own limit of 30 s comes first, unless a session has raised it for the lake.
+_ANSWER_TIMEOUT_S = 35.0
+_CANCEL_TIMEOUT_S = 5.0
+MAX_MESSAGE = 16 * 1024 * 1024
 _LOST = "the catalogue's session was lost"
+_TOO_LONG = "canceling statement due to statement timeout"
 
 
 class Relay:
@@ -26,6 +31,8 @@ class Relay:
         self._path = path
         self._key = b""
         self._is_extended = False
+        self._deadline = 0.0
+        self._is_late = False
         self.settings: dict[str, str] = {}
         """The settings that PostgreSQL tells its clients about."""
         self.heard: list[bytes] = []
@@ -45,6 +52,7 @@ class Relay:
         return relay
 
     async def _begin(self) -> None:
+        self._deadline = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_S
         while (answer := await self._next()).kind != b"Z":
             if answer.kind == b"E":
                 raise RelayedError(answer.body)
@@ -165,6 +173,8 @@ class Relay:
         self.close()
 
     async def _send(self, content: bytes) -> None:
+        self._deadline = asyncio.get_running_loop().time() + _ANSWER_TIMEOUT_S
+        self._is_late = False
         try:
             self._writer.write(content)
             await self._writer.drain()
@@ -174,11 +184,16 @@ class Relay:
     async def _next(self) -> Message:
         """The next message that is part of an answer."""
         while True:
-            try:
-                head = await self._reader.readexactly(5)
-                body = await self._reader.readexactly(int.from_bytes(head[1:], "big") - 4)
-            except (OSError, asyncio.IncompleteReadError):
-                raise PostgresError("57P01", _LOST, severity="FATAL") from None
+            head = await self._read(5)
+            length = int.from_bytes(head[1:], "big") - 4
+            if length > MAX_MESSAGE:
+                await self._drain_cancelled()
+                raise PostgresError(
+                    "54000",
+                    f"a row of the catalogue has {length} bytes; at most {MAX_MESSAGE} are sent",
+                    severity="FATAL",
+                )
+            body = await self._read(length)
             answer = Message(head[:1], body)
             if answer.kind == b"S":
                 name, value = (part.decode("utf-8", "replace") for part in body.split(b"\0")[:2])
@@ -188,3 +203,18 @@ class Relay:
                 self.heard.append(answer.encoded())
             elif answer.kind != b"A":
                 return answer
+
+    async def _read(self, length: int) -> bytes:
+        """What takes too long is cancelled, and its error awaited."""
+        while True:
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    return await self._reader.readexactly(length)
+            except TimeoutError:
+                if self._is_late:
+                    raise PostgresError("57014", _TOO_LONG, severity="FATAL") from None
+                self._is_late = True
+                await self.cancel()
+                self._deadline = asyncio.get_running_loop().time() + _CANCEL_TIMEOUT_S
+            except (OSError, asyncio.IncompleteReadError):
+                raise PostgresError("57P01", _LOST, severity="FATAL") from None

@@ -44,7 +44,7 @@ from micromegas.serve.postgres.messages import Body, Column, Message
 from micromegas.serve.postgres.parameters import bound_scalars
 from micromegas.serve.postgres.relay import Relay
 from micromegas.serve.postgres.routing import UNKNOWN_TO_POSTGRES, Routing
-from micromegas.serve.postgres.session_range import DEFAULT_LOOKBACK, RESET_TIMES, SETTINGS_QUERY, SessionRange
+from micromegas.serve.postgres.session_range import DEFAULT_LOOKBACK, RESET_ALL_OF_OURS, SETTINGS_QUERY, SessionRange
 from micromegas.serve.postgres.types import RowEncoder, encodable, unsendable
 
 IDLE, IN_TRANSACTION, FAILED = b"I", b"T", b"E"
@@ -52,6 +52,7 @@ MAX_PREPARED = 10_000
 MAX_PORTALS = 1_000
 MAX_BOUND_BYTES = 128 * 1024 * 1024
 MAX_STATEMENT = 1024 * 1024
+MAX_PREPARED_BYTES = 64 * 1024 * 1024
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 _WRITE_AT_BYTES = 256 * 1024
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Prepared:
     columns: tuple[Column, ...] | None = None
     lake: LakeStatement | None = None
     relayed: str | None = None
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class Portal:
     size: int = 0
     rows: LakeRows | None = None
     kept: list[bytes] | None = None
+    kept_bytes: int = 0
     given: int = 0
     is_done: bool = False
 
@@ -123,6 +126,7 @@ class Session:
         self._state = IDLE
         self._skips_to_sync = False
         self._prepared: dict[str, Prepared] = {}
+        self._prepared_bytes = 0
         self._portals: dict[str, Portal] = {}
         self._names = 0
         self._range = SessionRange(application)
@@ -287,13 +291,21 @@ class Session:
             raise PostgresError("42P05", f'prepared statement "{name}" already exists')
         if len(self._prepared) >= MAX_PREPARED:
             raise PostgresError("53400", f"a session has at most {MAX_PREPARED} prepared statements")
+        if self._prepared_bytes + len(body) > MAX_PREPARED_BYTES:
+            raise PostgresError(
+                "53400", f"the prepared statements of a session have at most {MAX_PREPARED_BYTES} bytes"
+            )
         parts = await self._parts(sql)
         if len(parts) > 1:
             raise PostgresError("42601", "cannot insert multiple commands into a prepared statement")
         command = await aside(command_of, parts[0])
         self._check_state(command)
-        await self._forget("")
-        self._prepared[name] = await self._prepare(command, oids)
+        if not name:
+            await self._forget("")
+        prepared = await self._prepare(command, oids)
+        prepared.size = len(body)
+        self._prepared_bytes += prepared.size
+        self._prepared[name] = prepared
         self._put(messages.PARSE_COMPLETE)
 
     async def _prepare(self, command: Command, oids: list[int]) -> Prepared:
@@ -648,13 +660,21 @@ class Session:
             return
         kept: list[bytes] = []
         size = 0
+        others = sum(each.kept_bytes for each in self._portals.values())
+        is_too_much = False
         async for answer in self._relayed(self._relay.execute(portal.relayed)):
-            if answer.kind == b"D":
+            if answer.kind == b"D" and not is_too_much:
                 kept.append(answer.encoded())
                 size += len(kept[-1])
-                if size > MAX_BUFFERED_BYTES:
-                    raise PostgresError("54000", f"an answer of the catalogue has more than {MAX_BUFFERED_BYTES} bytes")
-        portal.relayed, portal.kept = None, kept
+                is_too_much = others + size > MAX_BUFFERED_BYTES
+                if is_too_much:
+                    # the rest is read for nobody, so that the catalogue's session can go on
+                    kept.clear()
+        if is_too_much:
+            raise PostgresError(
+                "54000", f"answers of the catalogue that a session keeps have at most {MAX_BUFFERED_BYTES} bytes"
+            )
+        portal.relayed, portal.kept, portal.kept_bytes = None, kept, size
 
     async def _relayed(self, answers: AsyncIterator[Message]) -> AsyncIterator[Message]:
         self.is_relaying = True
@@ -682,8 +702,9 @@ class Session:
         try:
             self._range.read(values)
         except PostgresError:
-            # What PostgreSQL took is no time here: as if it had never been said.
-            await self._relay.value(RESET_TIMES)
+            # What PostgreSQL took is nothing here: as if it had never been said.
+            await self._relay.value(RESET_ALL_OF_OURS)
+            self._range.read(await self._relay.value(SETTINGS_QUERY))
             raise
 
     def _check_settings(self) -> None:
@@ -723,7 +744,10 @@ class Session:
 
     async def _forget(self, name: str, *, is_relayed: bool = True) -> None:
         prepared = self._prepared.pop(name, None)
-        if prepared is not None and prepared.relayed is not None and is_relayed:
+        if prepared is None:
+            return
+        self._prepared_bytes -= prepared.size
+        if prepared.relayed is not None and is_relayed:
             in_use = any(portal.prepared is prepared for portal in self._portals.values())
             if not in_use:
                 await self._relay.forget(prepared.relayed)

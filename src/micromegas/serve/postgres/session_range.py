@@ -19,13 +19,18 @@ _NAMES = (BEGIN, END, DEFAULT_LOOKBACK)
 # Filters by now() never leave another PostgreSQL: what it asks for without a time would be everything that there is.
 _LOOKBACKS = {"postgres_fdw": "7d"}
 _NO_LOOKBACK = frozenset(["", "off", "0"])
+# Memory of the catalogue's sessions is the gateway's to give.
+_MEMORY = ("work_mem", "hash_mem_multiplier", "temp_buffers")
 SETTINGS_QUERY = (
     "SELECT "
     + ", ".join(f"coalesce(pg_catalog.current_setting('{name}', true), '')" for name in _NAMES)
     + ", (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'statement_timeout')"
     + ", (SELECT source FROM pg_catalog.pg_settings WHERE name = 'statement_timeout')"
+    + ", (SELECT string_agg(name, ', ') FROM pg_catalog.pg_settings WHERE name IN ("
+    + ", ".join(f"'{name}'" for name in _MEMORY)
+    + ") AND source IN ('session', 'client', 'user', 'database'))"
 )
-RESET_TIMES = "; ".join(f"RESET {name}" for name in _NAMES)
+RESET_ALL_OF_OURS = "; ".join(f"RESET {name}" for name in (*_NAMES, *_MEMORY))
 
 _RELATIVE = re.compile(r"-\s*(\d{1,9})\s*(s|m|h|d|w)")
 _UNIT_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9, "w": 7 * 86_400 * 10**9}
@@ -50,11 +55,13 @@ class SessionRange:
 
     @staticmethod
     def may_change(words: frozenset[str]) -> bool:
-        return bool(words & {"micromegas", "statement_timeout", "all", "discard"}) and "show" not in words
+        return bool(words & {"micromegas", "statement_timeout", "all", "discard", *_MEMORY}) and "show" not in words
 
     def read(self, values: list[str]) -> None:
         """The row of `SETTINGS_QUERY`; `PostgresError` for a time that is none."""
-        begin, end, lookback, timeout_ms, timeout_source = values
+        begin, end, lookback, timeout_ms, timeout_source, memory = values
+        if memory:
+            raise PostgresError("42501", f"permission denied to set {memory}")
         for name, value in ((BEGIN, begin), (END, end)):
             _moment(name, value, 0)
         _assumed(lookback, 0)

