@@ -19,6 +19,8 @@ from postgres_gateway.gateway import Asked
 from postgres_gateway.raw import RawClient, message, startup, state_of, text
 from query.asking import ask
 
+from micromegas.serve.postgres.shadow import ShadowError
+
 SYNC = message(b"S")
 
 
@@ -255,3 +257,19 @@ def test_no_row_comes_from_an_empty_table(asked: Asked) -> None:
                 cursor = connection.execute("FETCH ALL FROM c")
             rows = cursor.fetchall()
             assert own in rows[0] or len(rows) == own, way
+
+
+def test_the_catalogue_that_does_not_come_back_is_tried_again(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow = asked.gateway.server._shadow
+    postmaster = int((Path(shadow.socket_path).parent / "data" / "postmaster.pid").read_text().split()[0])
+
+    def fails() -> None:
+        raise ShadowError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shadow, "_start_server", fails)
+        os.kill(postmaster, signal.SIGKILL)
+        for _ in range(3):
+            with pytest.raises(psycopg.OperationalError, match="the catalogue is not available"):
+                psycopg.connect(asked.gateway.dsn())
+    assert_alive(asked)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 
 from micromegas.serve.postgres import messages
 from micromegas.serve.postgres.dialect import DATABASE
@@ -31,7 +32,9 @@ class Relay:
         self._path = path
         self._key = b""
         self._is_extended = False
-        self._deadline = 0.0
+        self.is_busy = False
+        """Whether PostgreSQL is at work on something, which is then cancelled there."""
+        self._deadline: float | None = None
         self._is_late = False
         self.settings: dict[str, str] = {}
         """The settings that PostgreSQL tells its clients about."""
@@ -45,14 +48,14 @@ class Relay:
         relay = cls(reader, writer, path)
         try:
             writer.write(messages.startup(parameters | {"user": READER, "database": DATABASE}))
-            await relay._begin()
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await relay._begin()
         except BaseException:
             relay.close()
             raise
         return relay
 
     async def _begin(self) -> None:
-        self._deadline = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_S
         while (answer := await self._next()).kind != b"Z":
             if answer.kind == b"E":
                 raise RelayedError(answer.body)
@@ -76,21 +79,22 @@ class Relay:
     async def run(self, sql: str) -> AsyncGenerator[Message, None]:
         """Answers of the simple protocol, without the final ReadyForQuery; an error is raised once all was read."""
         await self.sync()
-        await self._send(messages.message(b"Q", messages.text(sql)))
-        failure: RelayedError | None = None
-        is_whole = False
-        try:
-            while (answer := await self._next()).kind != b"Z":
-                if answer.kind == b"E":
-                    failure = RelayedError(answer.body)
-                else:
-                    yield answer
-            is_whole = True
-        finally:
-            if not is_whole:
-                await self._drain_cancelled()
-        if failure is not None:
-            raise failure
+        with self._exchange():
+            await self._send(messages.message(b"Q", messages.text(sql)))
+            failure: RelayedError | None = None
+            is_whole = False
+            try:
+                while (answer := await self._next()).kind != b"Z":
+                    if answer.kind == b"E":
+                        failure = RelayedError(answer.body)
+                    else:
+                        yield answer
+                is_whole = True
+            finally:
+                if not is_whole:
+                    await self._drain_cancelled()
+            if failure is not None:
+                raise failure
 
     async def value(self, sql: str) -> list[str]:
         """The values of the one row of a query, as texts."""
@@ -104,59 +108,72 @@ class Relay:
         self, name: str, sql: str, oids: list[int]
     ) -> tuple[tuple[int, ...], tuple[messages.Column, ...] | None]:
         """Prepares a statement; types of its placeholders, and its columns where it has rows."""
-        await self._send(
-            messages.message(b"P", messages.text(name), messages.text(sql), messages.uint32s(oids))
-            + messages.message(b"D", b"S", messages.text(name))
-            + messages.message(b"H")
-        )
-        self._is_extended = True
-        await self._expect(b"1")
-        parameters = tuple(Body((await self._expect(b"t")).body).uint32s())
-        described = await self._expect(b"T", b"n")
+        with self._exchange():
+            await self._send(
+                messages.message(b"P", messages.text(name), messages.text(sql), messages.uint32s(oids))
+                + messages.message(b"D", b"S", messages.text(name))
+                + messages.message(b"H")
+            )
+            self._is_extended = True
+            await self._expect(b"1")
+            parameters = tuple(Body((await self._expect(b"t")).body).uint32s())
+            described = await self._expect(b"T", b"n")
         return parameters, messages.read_row_description(described.body) if described.kind == b"T" else None
 
     async def bind(self, portal: str, statement: str, rest: bytes) -> None:
         """`rest`: what stands behind the names in the client's own message."""
-        await self._send(
-            messages.message(b"B", messages.text(portal), messages.text(statement), rest) + messages.message(b"H")
-        )
-        self._is_extended = True
-        await self._expect(b"2")
+        with self._exchange():
+            await self._send(
+                messages.message(b"B", messages.text(portal), messages.text(statement), rest) + messages.message(b"H")
+            )
+            self._is_extended = True
+            await self._expect(b"2")
 
     async def execute(self, portal: str) -> AsyncGenerator[Message, None]:
         """All that a portal gives, to its CommandComplete."""
-        await self._send(messages.message(b"E", messages.text(portal), b"\0\0\0\0") + messages.message(b"H"))
-        is_whole = False
-        try:
-            while True:
-                answer = await self._next()
-                if answer.kind == b"E":
-                    is_whole = True
-                    await self.sync()
-                    raise RelayedError(answer.body)
-                if answer.kind in (b"C", b"I"):
-                    is_whole = True
+        with self._exchange():
+            await self._send(messages.message(b"E", messages.text(portal), b"\0\0\0\0") + messages.message(b"H"))
+            is_whole = False
+            try:
+                while True:
+                    answer = await self._next()
+                    if answer.kind == b"E":
+                        is_whole = True
+                        await self.sync()
+                        raise RelayedError(answer.body)
+                    if answer.kind in (b"C", b"I"):
+                        is_whole = True
+                        yield answer
+                        return
                     yield answer
-                    return
-                yield answer
-        finally:
-            if not is_whole:
-                await self._drain_cancelled()
+            finally:
+                if not is_whole:
+                    await self._drain_cancelled()
 
     async def forget(self, statement: str) -> None:
         """Closes a prepared statement."""
-        await self._send(messages.message(b"C", b"S", messages.text(statement)) + messages.message(b"H"))
-        self._is_extended = True
-        await self._expect(b"3")
+        with self._exchange():
+            await self._send(messages.message(b"C", b"S", messages.text(statement)) + messages.message(b"H"))
+            self._is_extended = True
+            await self._expect(b"3")
 
     async def sync(self) -> None:
         """Ends a run of the extended protocol, where one is open."""
         if not self._is_extended:
             return
         self._is_extended = False
-        await self._send(messages.message(b"S"))
-        while (await self._next()).kind != b"Z":
-            pass
+        with self._exchange():
+            await self._send(messages.message(b"S"))
+            while (await self._next()).kind != b"Z":
+                pass
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        was_busy, self.is_busy = self.is_busy, True
+        try:
+            yield
+        finally:
+            self.is_busy = was_busy
 
     async def _expect(self, *kinds: bytes) -> Message:
         answer = await self._next()

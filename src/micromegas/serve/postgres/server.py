@@ -49,9 +49,11 @@ class _Connection:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def cancel(self) -> None:
+        if self.running is None or not self.session.is_cancellable:
+            return
         if self.session.is_relaying:
             await self.session.cancel_relayed()
-        elif self.running is not None:
+        else:
             self.running.cancel()
 
 
@@ -69,6 +71,7 @@ class PostgresServer:
         self._clients: set[asyncio.Task[None]] = set()
         self._connections: dict[int, _Connection] = {}
         self._next_process = 1
+        self._restarting: asyncio.Task[None] | None = None
         self.port = settings.port
 
     async def start(self) -> None:
@@ -236,13 +239,22 @@ class PostgresServer:
         }
         try:
             return await Relay.connect(self._shadow.socket_path, wanted)
-        except (OSError, TimeoutError):
-            try:
-                await asyncio.to_thread(self._shadow.restart)
-            except ShadowError as error:
-                _log.error("%s", error)
-                raise PostgresError("58000", "the catalogue is not available", severity="FATAL") from None
+        except (OSError, TimeoutError, ShadowError):
+            pass
+        try:
+            await self._restarted()
             return await Relay.connect(self._shadow.socket_path, wanted)
+        except (OSError, TimeoutError, ShadowError) as error:
+            _log.error("the catalogue is not available: %s", error)
+            raise PostgresError("58000", "the catalogue is not available", severity="FATAL") from None
+
+    async def _restarted(self) -> None:
+        """Starts the catalogue anew, once for all logins that find it gone; one that comes later tries again."""
+        if self._restarting is None or self._restarting.done():
+            self._restarting = asyncio.create_task(asyncio.to_thread(self._shadow.restart))
+            # seen even where nobody waits any more
+            self._restarting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._restarting)
 
     async def _cancel(self, process: int, secret: int) -> None:
         connection = self._connections.get(process)

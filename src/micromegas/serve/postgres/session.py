@@ -130,8 +130,13 @@ class Session:
         self._portals: dict[str, Portal] = {}
         self._names = 0
         self._range = SessionRange(application)
-        self.is_relaying = False
+        self.is_cancellable = False
+        """Whether what runs now may be cancelled: not once its end is being told."""
+
+    @property
+    def is_relaying(self) -> bool:
         """Whether what runs now runs at the catalogue, and must be cancelled there."""
+        return self._relay.is_busy
 
     async def begin(self) -> None:
         """Reads the settings that the client began with; `PostgresError` for wrong ones."""
@@ -140,6 +145,7 @@ class Session:
 
     async def handle(self, message: Message) -> None:
         """Answers one message; only what ends the session is raised: a FATAL `PostgresError`, or `OSError`."""
+        self.is_cancellable = message.kind != b"S"
         if self._skips_to_sync and message.kind != b"S":
             return
         try:
@@ -172,6 +178,7 @@ class Session:
         self._relay.close()
 
     async def _fail(self, error: PostgresError, kind: bytes) -> None:
+        self.is_cancellable = False
         if error.severity == "FATAL":
             await self._flush()
             raise error
@@ -179,7 +186,7 @@ class Session:
         self._put(error.encoded())
         if self._state == IN_TRANSACTION:
             self._state = FAILED
-        if kind == b"Q":
+        if kind in (b"Q", b"S"):
             await self._ready()
         else:
             self._skips_to_sync = True
@@ -343,11 +350,7 @@ class Session:
 
     async def _prepare_relayed(self, command: Command, sql: str, oids: list[int]) -> Prepared:
         name = self._new_name()
-        self.is_relaying = True
-        try:
-            parameters, columns = await self._relay.parse(name, sql, oids)
-        finally:
-            self.is_relaying = False
+        parameters, columns = await self._relay.parse(name, sql, oids)
         return Prepared(command, parameters, columns, None, name)
 
     async def _bind(self, body: Body) -> None:
@@ -677,13 +680,9 @@ class Session:
         portal.relayed, portal.kept, portal.kept_bytes = None, kept, size
 
     async def _relayed(self, answers: AsyncIterator[Message]) -> AsyncIterator[Message]:
-        self.is_relaying = True
-        try:
-            async for answer in answers:
-                self._hear()
-                yield answer
-        finally:
-            self.is_relaying = False
+        async for answer in answers:
+            self._hear()
+            yield answer
 
     # Settings.
 
@@ -767,6 +766,7 @@ class Session:
         return f"m{self._names}"
 
     async def _ready(self) -> None:
+        self.is_cancellable = False
         if self._state == IDLE:
             await self._end_portals()
         self._hear()
