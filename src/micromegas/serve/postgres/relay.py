@@ -32,6 +32,8 @@ class Relay:
         self._path = path
         self._key = b""
         self._is_extended = False
+        self.runs = 0
+        """How many runs of messages have ended: with each, PostgreSQL forgets its portals."""
         self.is_busy = False
         """Whether PostgreSQL is at work on something, which is then cancelled there."""
         self._deadline: float | None = None
@@ -79,6 +81,7 @@ class Relay:
     async def run(self, sql: str) -> AsyncGenerator[Message, None]:
         """Answers of the simple protocol, without the final ReadyForQuery; an error is raised once all was read."""
         await self.sync()
+        self.runs += 1
         with self._exchange():
             await self._send(messages.message(b"Q", messages.text(sql)))
             failure: RelayedError | None = None
@@ -162,6 +165,7 @@ class Relay:
         if not self._is_extended:
             return
         self._is_extended = False
+        self.runs += 1
         with self._exchange():
             await self._send(messages.message(b"S"))
             while (await self._next()).kind != b"Z":

@@ -7,6 +7,7 @@ import asyncio
 import hmac
 import logging
 import secrets
+import socket
 import ssl
 import struct
 from collections.abc import Mapping
@@ -110,6 +111,7 @@ class PostgresServer:
         if task is None:
             raise AssertionError("a connection is served in a task")
         self._clients.add(task)
+        _keep_alive(writer)
         try:
             await self._serve(reader, writer)
         except PostgresError as error:
@@ -205,7 +207,7 @@ class PostgresServer:
         options = [name for name in parameters if name.startswith("_pq_.")]
         if minor > 0 or options:
             listed = b"".join(messages.text(name) for name in options)
-            writer.write(messages.message(b"v", struct.pack("!ii", 0, len(options)), listed))
+            writer.write(messages.message(b"v", struct.pack("!ii", messages.PROTOCOL_3, len(options)), listed))
         if not parameters.get("user"):
             raise PostgresError("28000", "no user name specified in startup packet", severity="FATAL")
         if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
@@ -265,7 +267,7 @@ class PostgresServer:
 
     async def _talk(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
         """Answers messages until the client leaves; one that leaves while something runs ends that."""
-        queue: asyncio.Queue[Message | PostgresError] = asyncio.Queue(_WAITING_MESSAGES)
+        queue: asyncio.Queue[Message] = asyncio.Queue(_WAITING_MESSAGES)
         reading = asyncio.create_task(_read(reader, queue, self._settings.max_message_bytes))
         stopping = asyncio.create_task(connection.stopping.wait())
         try:
@@ -278,7 +280,9 @@ class PostgresServer:
         finally:
             await _ended(reading, stopping)
 
-    async def _answer(self, connection: _Connection, received: Message, reading: asyncio.Task[None]) -> None:
+    async def _answer(
+        self, connection: _Connection, received: Message, reading: asyncio.Task[PostgresError | None]
+    ) -> None:
         session = connection.session
         running = connection.running = asyncio.create_task(session.handle(received))
         try:
@@ -286,7 +290,7 @@ class PostgresServer:
             if not running.done():
                 # who says goodbye, or closes its side, has left: nobody waits for what runs
                 await _ended(running)
-                raise ConnectionResetError
+                raise reading.result() or ConnectionResetError
         except asyncio.CancelledError:
             running.cancel()
             await asyncio.wait([running])
@@ -302,6 +306,16 @@ class PostgresServer:
         process = self._next_process
         self._next_process = process % (2**31 - 1) + 1
         return process
+
+
+def _keep_alive(writer: asyncio.StreamWriter) -> None:
+    """A client whose machine is gone is noticed after two minutes, and gives its place to another."""
+    accepted: socket.socket = writer.get_extra_info("socket")
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        # not every system names them so
+        if (option := getattr(socket, name, None)) is not None:
+            accepted.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class _Output:
@@ -322,43 +336,39 @@ class _Output:
             raise ConnectionResetError from None
 
 
-async def _read(reader: asyncio.StreamReader, queue: asyncio.Queue[Message | PostgresError], max_bytes: int) -> None:
-    """Puts the client's messages into the queue until it says goodbye or is gone."""
+async def _read(reader: asyncio.StreamReader, queue: asyncio.Queue[Message], max_bytes: int) -> PostgresError | None:
+    """Puts the client's messages into the queue until it says goodbye or is gone, or says what ends its session."""
     while True:
         try:
             head = await reader.readexactly(5)
         except (OSError, asyncio.IncompleteReadError):
-            return
+            return None
         kind, length = head[:1], int.from_bytes(head[1:], "big", signed=True) - 4
         limit = max_bytes if kind in b"Bd" else _MAX_STATEMENT_MESSAGE
         if length < 0 or not kind.isalpha():
-            await queue.put(_fatal("invalid message format"))
-            return
+            return _fatal("invalid message format")
         if length > limit:
-            await queue.put(
-                PostgresError("54000", f"a message of {length} bytes; at most {limit} are taken", severity="FATAL")
-            )
-            return
+            return PostgresError("54000", f"a message of {length} bytes; at most {limit} are taken", severity="FATAL")
         if length > _SMALL_MESSAGE:
             # one of these at a time: what waits must not fill the memory
             await queue.join()
         try:
             body = await reader.readexactly(length)
         except (OSError, asyncio.IncompleteReadError):
-            return
+            return None
         await queue.put(Message(kind, body))
         if kind == b"X":
-            return
+            return None
 
 
 async def _next_of(
-    queue: asyncio.Queue[Message | PostgresError], reading: asyncio.Task[None], stopping: asyncio.Task[Any]
+    queue: asyncio.Queue[Message], reading: asyncio.Task[PostgresError | None], stopping: asyncio.Task[Any]
 ) -> Message | PostgresError | None:
     """The next message; none when the client has left. What it said before is answered first."""
     if not queue.empty():
         return _taken(queue)
     if reading.done():
-        return None
+        return reading.result()
     getting = asyncio.create_task(queue.get())
     try:
         await asyncio.wait([getting, stopping, reading], return_when=asyncio.FIRST_COMPLETED)
@@ -370,10 +380,10 @@ async def _next_of(
             await _ended(getting)
     if not queue.empty():
         return _taken(queue)
-    return _shutting_down() if stopping.done() else None
+    return _shutting_down() if stopping.done() else reading.result()
 
 
-def _taken(queue: asyncio.Queue[Message | PostgresError]) -> Message | PostgresError:
+def _taken(queue: asyncio.Queue[Message]) -> Message:
     queue.task_done()
     return queue.get_nowait()
 

@@ -78,6 +78,8 @@ class Portal:
     parameters: dict[str, pa.Scalar] = field(default_factory=dict)
     forms: list[int] = field(default_factory=list)
     relayed: str | None = None
+    bound: bytes = b""
+    runs_before: int = 0
     is_cursor: bool = False
     holds: bool = False
     size: int = 0
@@ -255,6 +257,7 @@ class Session:
                 await self._do(command, None)
 
     async def _answer(self, command: Question | Setting) -> None:
+        _check_setting(command)
         if isinstance(command, Setting) or not await self._is_of_lake(command.sql):
             try:
                 async for answer in self._relayed(self._relay.run(command.sql)):
@@ -322,6 +325,7 @@ class Session:
             case Declare():
                 return await self._prepare_question(command, command.question, oids)
             case Setting():
+                _check_setting(command)
                 return await self._prepare_relayed(command, command.sql, oids)
             case Copy():
                 raise not_offered("COPY is not offered as a prepared statement", "send it by the simple protocol")
@@ -370,13 +374,27 @@ class Session:
         if sum(each.size for each in self._portals.values()) + portal.size > MAX_BOUND_BYTES:
             raise PostgresError("53400", f"the portals of a session hold at most {MAX_BOUND_BYTES} bytes of values")
         if prepared.relayed is not None:
-            portal.relayed = self._new_name()
-            await self._relay.bind(portal.relayed, prepared.relayed, rest)
+            portal.bound = rest
+            await self._bind_relayed(portal, prepared.relayed)
         else:
             portal.parameters = bound_scalars(prepared.parameter_oids, formats, values)
         await self._drop(name)
         self._portals[name] = portal
         self._put(messages.BIND_COMPLETE)
+
+    async def _bind_relayed(self, portal: Portal, statement: str) -> None:
+        portal.relayed = self._new_name()
+        await self._relay.bind(portal.relayed, statement, portal.bound)
+        portal.runs_before = self._relay.runs
+
+    async def _execute_relayed(self, portal: Portal) -> AsyncIterator[Message]:
+        """Runs a portal of the catalogue; one that it has forgotten is bound anew: it knows of no transactions."""
+        if portal.runs_before != self._relay.runs and portal.prepared.relayed is not None:
+            await self._bind_relayed(portal, portal.prepared.relayed)
+        if portal.relayed is None:
+            raise AssertionError("a portal of the catalogue that was bound")
+        async for answer in self._relayed(self._relay.execute(portal.relayed)):
+            yield answer
 
     async def _describe(self, body: Body) -> None:
         kind, name = body.take(1), body.text()
@@ -414,8 +432,7 @@ class Session:
                     self._put(messages.PORTAL_SUSPENDED)
                 elif portal.prepared.relayed is None:
                     self._put(messages.command_complete(f"SELECT {count}"))
-                if isinstance(command, Setting):
-                    await self._after(command)
+                await self._after(command)
             case _:
                 await self._do(command, portal)
 
@@ -455,6 +472,9 @@ class Session:
 
     async def _end_or_begin(self, command: Transaction) -> None:
         tag = command.tag
+        returns = tag == "ROLLBACK" and command.state == IN_TRANSACTION
+        if returns and self._state == IDLE:
+            raise PostgresError("25P01", "ROLLBACK TO SAVEPOINT can only be used in transaction blocks")
         if command.state is None and self._state == IDLE:
             raise PostgresError("25P01", f"{tag} can only be used in transaction blocks")
         if command.state == IDLE:
@@ -463,7 +483,7 @@ class Session:
             elif self._state == FAILED:
                 tag = "ROLLBACK"
             await self._end_portals()
-        elif command.state == IN_TRANSACTION and tag != "ROLLBACK" and self._state == IN_TRANSACTION:
+        elif command.state == IN_TRANSACTION and not returns and self._state == IN_TRANSACTION:
             self._put(warning("25001", "there is already a transaction in progress"))
         if command.state is not None:
             self._state = command.state
@@ -480,13 +500,13 @@ class Session:
         parameters = {} if portal is None else portal.parameters
         cursor = Portal(prepared, parameters, forms, is_cursor=True, holds=command.holds)
         if prepared.relayed is not None:
-            cursor.relayed = None if portal is None else portal.relayed
-            if cursor.relayed is None:
-                if prepared.parameter_oids:
-                    raise PostgresError("42P02", "there is no parameter $1")
-                cursor.relayed = self._new_name()
-                rest = b"\0\0\0\0" + messages.int16s(forms)
-                await self._relay.bind(cursor.relayed, prepared.relayed, rest)
+            if portal is not None and portal.relayed is not None:
+                cursor.relayed, cursor.bound, cursor.runs_before = portal.relayed, portal.bound, portal.runs_before
+            elif prepared.parameter_oids:
+                raise PostgresError("42P02", "there is no parameter $1")
+            else:
+                cursor.bound = b"\0\0\0\0" + messages.int16s(forms)
+                await self._bind_relayed(cursor, prepared.relayed)
             # PostgreSQL forgets its portals at the end of the message's run
             await self._keep(cursor)
         elif prepared.parameter_oids and portal is None:
@@ -496,8 +516,11 @@ class Session:
 
     async def _fetch(self, command: Fetch, forms: list[int], *, describes: bool) -> None:
         cursor = self._portal(command.cursor, "34000", "cursor")
-        if forms and cursor.rows is None and cursor.relayed is None:
-            cursor.forms = forms
+        width = len(cursor.prepared.columns or ())
+        if cursor.kept is None:
+            cursor.forms = forms or cursor.forms
+        elif forms and _forms(forms, width) != _forms(cursor.forms, width):
+            raise not_offered("rows that are read already keep their format", "declare a BINARY CURSOR, or fetch texts")
         verb = "MOVE" if command.moves else "FETCH"
         if describes and not command.moves and cursor.prepared.columns is not None:
             columns = cursor.prepared.columns
@@ -636,7 +659,7 @@ class Session:
             if portal.relayed is None:
                 return 0, True
             count = 0
-            async for answer in self._relayed(self._relay.execute(portal.relayed)):
+            async for answer in self._execute_relayed(portal):
                 count += answer.kind == b"D"
                 await self._put_drained(answer.encoded())
             portal.relayed = None
@@ -665,7 +688,7 @@ class Session:
         size = 0
         others = sum(each.kept_bytes for each in self._portals.values())
         is_too_much = False
-        async for answer in self._relayed(self._relay.execute(portal.relayed)):
+        async for answer in self._execute_relayed(portal):
             if answer.kind == b"D" and not is_too_much:
                 kept.append(answer.encoded())
                 size += len(kept[-1])
@@ -792,6 +815,16 @@ class Session:
         content, self._out, self._out_bytes = b"".join(self._out), [], 0
         if content:
             await self._write(content)
+
+
+def _check_setting(command: Question | Setting) -> None:
+    """What the lake reads is set for the session: transactions are but a state, with no settings of their own."""
+    if (
+        isinstance(command, Setting)
+        and command.mentions >= {"set", "local"}
+        and SessionRange.may_change(command.mentions)
+    ):
+        raise not_offered("SET LOCAL is not offered for what the lake reads", "say SET, and RESET afterwards")
 
 
 def _forms(forms: list[int], count: int) -> list[int]:

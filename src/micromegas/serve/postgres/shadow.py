@@ -256,7 +256,7 @@ def _create(connection: psycopg.Connection[Any], schema: str, name: str, shape: 
     for field in shape:
         column = result_column(field)
         # types are ours, by name: identifiers they are not
-        kind: Any = column.type.name + ("[]" if column.is_array else "")
+        kind: Any = column.shown.name + ("[]" if column.is_array else "")
         required = sql.SQL("" if field.nullable else " NOT NULL")
         columns.append(sql.SQL("{} {}{}").format(sql.Identifier(field.name), sql.SQL(kind), required))
     table = sql.Identifier(schema, name)

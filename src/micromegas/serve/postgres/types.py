@@ -118,6 +118,11 @@ class ResultColumn:
     type: PostgresType
     is_array: bool
 
+    @property
+    def shown(self) -> PostgresType:
+        """The type that is told; elements of arrays are written without the version that binary jsonb begins with."""
+        return JSON if self.is_array and self.type is JSONB else self.type
+
 
 def result_column(field: pa.Field) -> ResultColumn:
     """How a field of a result is shown to a client."""
@@ -125,7 +130,8 @@ def result_column(field: pa.Field) -> ResultColumn:
     if _is_list(field.type):
         element = scalar_type(field.type.value_type)
     if element is not None:
-        return ResultColumn(Column(field.name, element.array_oid, -1), element, True)
+        shown = JSON if element is JSONB else element
+        return ResultColumn(Column(field.name, shown.array_oid, -1), element, True)
     kind = scalar_type(field.type) or JSON
     return ResultColumn(Column(field.name, kind.oid, kind.length), kind, False)
 
@@ -141,7 +147,7 @@ class RowEncoder:
             _BINARY_JSONB if form == BINARY_FORM and column.type is JSONB and not column.is_array else form
             for form, column in zip(self.forms, columns, strict=True)
         )
-        self._element_oids = [column.type.oid if column.is_array else 0 for column in columns]
+        self._element_oids = [column.shown.oid if column.is_array else 0 for column in columns]
 
     def rows(self, batch: pa.RecordBatch) -> bytes:
         """DataRow messages."""
