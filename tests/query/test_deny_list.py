@@ -73,6 +73,13 @@ def test_a_rule_refuses_what_meets_it_until_it_is_removed(lake: Lake, engine: Qu
     assert one(ask(engine, count, **by_bob)) == 1
 
 
+@pytest.mark.parametrize(
+    "before", ["a --x\r", "$1$ ' $1$ AS a", "$a1$ ' $a1$ AS a", "$é$ ' $é$ AS a", "1 AS a$b$", "1 AS a€$b$"]
+)
+def test_fingerprints_hold_what_the_engine_runs(before: str) -> None:
+    assert "from thread_spans" in fingerprint(f"SELECT {before} FROM thread_spans")
+
+
 def test_statements_are_told_by_their_fingerprint(local_lake: Lake, local_engine: QueryEngine) -> None:
     wanted = fingerprint("SELECT msg FROM log_entries WHERE level <= 3 AND msg LIKE '%x%' LIMIT $1")
     assert wanted == "select msg from log_entries where level <= ? and msg like ? limit ?"

@@ -49,10 +49,12 @@ _PATTERNS = [
     (Kind.QUOTED_NAME, re.compile(r'"(?:[^"]|"")*+"')),
     (Kind.PARAMETER, re.compile(r"\$\w+")),
     (Kind.NUMBER, re.compile(r"0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")),
-    (Kind.WORD, re.compile(r"[^\W\d][\w$]*")),
+    # for both, any letter outside of ASCII belongs to a name, and what is no letter as well
+    (Kind.WORD, re.compile(r"(?:[^\W\d]|[^\x00-\x7f])(?:[\w$]|[^\x00-\x7f])*")),
 ]
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-_DOLLAR_TAG = re.compile(r"\$(?:[^\W\d]\w*)?\$")
+# as the engine's parser takes it; for PostgreSQL a tag that begins with a digit is an error
+_DOLLAR_TAG = re.compile(r"\$\w*\$")
 _ESCAPED_BEGIN = re.compile(r"[eE]'")
 
 
