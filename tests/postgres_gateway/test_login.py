@@ -15,7 +15,8 @@ from servers.authority import Authority
 from micromegas.config import ApiKey, LakeSettings
 from micromegas.lake import Lake
 
-KEYS = (ApiKey("ann", "s3cret-é"), ApiKey("bob", "other"))
+# of bob two, as while one is exchanged for another
+KEYS = (ApiKey("ann", "s3cret-é"), ApiKey("bob", "other"), ApiKey("bob", "another"))
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ _UUID, _OID, _NAME, _VARCHAR, _BPCHAR, _REGCLASS, _CHAR = 2950, 26, 19, 1043, 10
 _TEXTS = frozenset({25, _VARCHAR, _BPCHAR, _NAME, _CHAR, 114, 3802, *UNKNOWN_OIDS})
 _POSTGRES_DAY = date(2000, 1, 1)
 _NS_OF_EPOCH = 946_684_800 * 10**9
+_MAX_NS, _MIN_NS = 2**63 - 1, -(2**63) + 1
 _TZ = pa.timestamp("ns", "+00:00")
 
 # The type by which a client binds a placeholder whose Arrow type a statement tells.
@@ -68,17 +69,20 @@ def bound_scalars(oids: Sequence[int], formats: Sequence[int], values: Sequence[
 
 def scalar_of(oid: int, form: int, value: bytes | None) -> pa.Scalar:
     """A bound value; raises `PostgresError` for what is none of its type."""
-    if oid in _ARRAYS:
-        return _array_scalar(_ARRAYS[oid], form, value)
-    kind = _KINDS.get(oid)
+    element_oid = _ARRAYS.get(oid)
+    kind = _KINDS.get(oid if element_oid is None else element_oid)
     if kind is None:
         raise not_offered(
             f"parameters of the type with oid {oid} are not offered", "cast the placeholder, as in $1::text"
         )
     if value is None:
-        return pa.scalar(None, kind)
+        return pa.scalar(None, kind if element_oid is None else pa.list_(kind))
     try:
-        return pa.scalar(_python_value(oid, form, value), kind)
+        if element_oid is not None:
+            items = _items(element_oid, form, value)
+            return pa.scalar(items, pa.list_(_wide_enough(kind, items)))
+        content = _python_value(oid, form, value)
+        return pa.scalar(content, _wide_enough(kind, [content]))
     except (ValueError, ArithmeticError, struct.error, pa.ArrowException, OverflowError):
         shown = f': "{decoded(value)[:100]}"' if form == types.TEXT_FORM else ""
         state = "22P02" if form == types.TEXT_FORM else "22P03"
@@ -110,13 +114,17 @@ def _bytes_of(text: str) -> bytes:
     return text.encode("latin-1").decode("unicode_escape").encode("latin-1")
 
 
-def _moment_of(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _zoned_moment_of(text: str) -> datetime:
+def _moment_of(text: str) -> int:
+    """In ns; what no event can have been at, as `infinity`, becomes the last or first time that there is."""
+    if text.lower() in ("infinity", "-infinity"):
+        return _MIN_NS if text.startswith("-") else _MAX_NS
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return _clamped(((since.days * 86_400 + since.seconds) * 10**6 + since.microseconds) * 1000)
+
+
+def _clamped(nanoseconds: int) -> int:
+    return max(_MIN_NS, min(_MAX_NS, nanoseconds))
 
 
 def _decimal_of(text: str) -> Decimal:
@@ -133,12 +141,25 @@ def _numeric_of(content: bytes) -> Decimal:
     count, weight, sign, scale = struct.unpack_from("!hhHh", content)
     if sign not in (0, 0x4000):
         raise ValueError("not a number")
-    digits = struct.unpack_from(f"!{count}h", content, 8)
-    total = Decimal(0)
-    for place, digit in enumerate(digits):
-        total += Decimal(digit).scaleb((weight - place) * 4)
-    total = total.quantize(Decimal(1).scaleb(-scale)) if scale else total
-    return -total if sign else total
+    # whole numbers, since sums of decimals are rounded to 28 digits
+    total = 0
+    for digit in struct.unpack_from(f"!{count}h", content, 8):
+        total = total * 10_000 + digit
+    missing = (weight - count + 1) * 4 + scale
+    total = total * 10**missing if missing >= 0 else total // 10**-missing
+    return Decimal((int(bool(sign)), tuple(map(int, str(total))), -scale))
+
+
+def _wide_enough(kind: pa.DataType, values: Sequence[Any]) -> pa.DataType:
+    """The type itself; of decimals one that holds all digits of the values."""
+    decimals = [value for value in values if isinstance(value, Decimal)]
+    if not decimals:
+        return kind
+    scale = max(kind.scale, *(-int(value.as_tuple().exponent) for value in decimals))
+    digits = scale + max(0, *(value.adjusted() + 1 for value in decimals))
+    if digits > 76:
+        raise ValueError(f"a number of {digits} digits")
+    return pa.decimal128(38, scale) if digits <= 38 else pa.decimal256(76, scale)
 
 
 def _interval_of(content: bytes) -> pa.MonthDayNano:
@@ -181,7 +202,7 @@ def _unpacked(layout: str) -> Callable[[bytes], Any]:
 
 
 def _nanoseconds_of(content: bytes) -> int:
-    return int(struct.unpack("!q", content)[0]) * 1000 + _NS_OF_EPOCH
+    return _clamped(int(struct.unpack("!q", content)[0]) * 1000 + _NS_OF_EPOCH)
 
 
 def _time_of(content: bytes) -> time:
@@ -224,7 +245,7 @@ _FROM_TEXT: dict[int, Callable[[str], Any]] = {
     1082: date.fromisoformat,
     1083: time.fromisoformat,
     1114: _moment_of,
-    1184: _zoned_moment_of,
+    1184: _moment_of,
     1186: _interval_of_text,
     1700: _decimal_of,
     _UUID: lambda text: str(UUID(text)),
@@ -250,6 +271,7 @@ _FROM_BINARY: dict[int, Callable[[bytes], Any]] = {
 # element types by the type of their array
 _ARRAYS = {
     1000: 16,
+    1001: 17,
     1005: 21,
     1007: 23,
     1016: 20,
@@ -257,40 +279,42 @@ _ARRAYS = {
     1015: 25,
     1021: 700,
     1022: 701,
+    1182: 1082,
+    1183: 1083,
     1185: 1184,
     1115: 1114,
+    1187: 1186,
+    1231: 1700,
     2951: _UUID,
 }
 
 
-def _array_scalar(element_oid: int, form: int, value: bytes | None) -> pa.Scalar:
-    kind = pa.list_(_KINDS[element_oid])
-    if value is None:
-        return pa.scalar(None, kind)
+def _items(element_oid: int, form: int, value: bytes) -> list[Any]:
+    """The elements of an array, as Python has them."""
     if form == types.TEXT_FORM:
-        items = [
-            None if item is None else scalar_of(element_oid, form, item.encode("utf-8")).as_py()
+        return [
+            None if item is None else _python_value(element_oid, form, item.encode("utf-8"))
             for item in array_items(decoded(value))
         ]
-        return pa.scalar(items, kind)
-    try:
-        dimensions, _, oid = struct.unpack_from("!iiI", value)
-        if dimensions == 0:
-            return pa.scalar([], kind)
-        if dimensions != 1:
-            raise not_offered("parameters of arrays of arrays are not offered")
-        (count,) = struct.unpack_from("!i", value, 12)
-        place = 20
-        scalars = []
-        for _ in range(count):
-            (length,) = struct.unpack_from("!i", value, place)
-            place += 4
-            content = None if length == -1 else value[place : place + length]
-            place += max(0, length)
-            scalars.append(scalar_of(oid or element_oid, form, content).as_py())
-    except struct.error:
-        raise PostgresError("22P03", "an array parameter ends too early") from None
-    return pa.scalar(scalars, kind)
+    dimensions, _, oid = struct.unpack_from("!iiI", value)
+    if dimensions == 0:
+        return []
+    if dimensions != 1:
+        raise not_offered("parameters of arrays of arrays are not offered")
+    if oid != element_oid and not {oid, element_oid} <= _TEXTS:
+        raise PostgresError("22P03", f"an array of the type with oid {oid} for elements of {element_oid}")
+    (count,) = struct.unpack_from("!i", value, 12)
+    place = 20
+    items: list[Any] = []
+    for _ in range(count):
+        (length,) = struct.unpack_from("!i", value, place)
+        place += 4
+        end = place + max(0, length)
+        if end > len(value):
+            raise PostgresError("22P03", "an array parameter ends too early")
+        items.append(None if length == -1 else _python_value(oid, form, value[place:end]))
+        place = end
+    return items
 
 
 def array_items(text: str) -> list[str | None]:

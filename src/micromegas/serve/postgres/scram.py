@@ -16,13 +16,15 @@ from micromegas.serve.postgres.errors import PostgresError, protocol_violation
 
 MECHANISM = "SCRAM-SHA-256"
 _ITERATIONS = 4096
+# the digest of nothing that anybody knows
+_NOBODYS = b"\0" * 32
 
 
 @dataclass(frozen=True, slots=True)
 class _Verifier:
     salt: bytes
-    stored_key: bytes
-    server_key: bytes
+    keys: tuple[tuple[bytes, bytes], ...]
+    """Stored key and server key of each of the passwords, of which a name may have more than one."""
 
 
 class ScramKeys:
@@ -30,7 +32,10 @@ class ScramKeys:
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
         self._secret = secrets.token_bytes(32)
-        self._verifiers = {key.name: _verifier(key.key) for key in keys}
+        passwords: dict[str, list[str]] = {}
+        for key in keys:
+            passwords.setdefault(key.name, []).append(key.key)
+        self._verifiers = {name: _verifier(each) for name, each in passwords.items()}
 
     def __bool__(self) -> bool:
         return bool(self._verifiers)
@@ -41,7 +46,7 @@ class ScramKeys:
         if known is not None:
             return known
         salt = hmac.digest(self._secret, user.encode("utf-8", "replace"), "sha256")[:16]
-        return _Verifier(salt, b"", secrets.token_bytes(32))
+        return _Verifier(salt, ())
 
 
 class ScramExchange:
@@ -77,23 +82,28 @@ class ScramExchange:
         if fields.get("r") != self._nonce or _decoded(fields.get("c", "")) != self._header or len(proof) != 32:
             raise _malformed()
         signed = f"{self._transcript},{without_proof}".encode()
-        signature = hmac.digest(self._verifier.stored_key or b"\0" * 32, signed, "sha256")
-        client_key = bytes(left ^ right for left, right in zip(proof, signature, strict=True))
-        if not hmac.compare_digest(hashlib.sha256(client_key).digest(), self._verifier.stored_key or b"\0" * 32):
-            raise PostgresError(
-                "28P01",
-                f'password authentication failed for user "{self._user}"',
-                hint="the user is the name of an API key, the password is the key",
-                severity="FATAL",
-            )
-        return f"v={_encoded(hmac.digest(self._verifier.server_key, signed, 'sha256'))}"
+        for stored_key, server_key in self._verifier.keys or ((_NOBODYS, _NOBODYS),):
+            signature = hmac.digest(stored_key, signed, "sha256")
+            client_key = bytes(left ^ right for left, right in zip(proof, signature, strict=True))
+            if hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key):
+                return f"v={_encoded(hmac.digest(server_key, signed, 'sha256'))}"
+        raise PostgresError(
+            "28P01",
+            f'password authentication failed for user "{self._user}"',
+            hint="the user is the name of an API key, the password is the key",
+            severity="FATAL",
+        )
 
 
-def _verifier(password: str) -> _Verifier:
+def _verifier(passwords: Iterable[str]) -> _Verifier:
     salt = secrets.token_bytes(16)
+    return _Verifier(salt, tuple(_keys_of(password, salt) for password in passwords))
+
+
+def _keys_of(password: str, salt: bytes) -> tuple[bytes, bytes]:
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
-    return _Verifier(salt, hashlib.sha256(client_key).digest(), hmac.digest(salted, b"Server Key", "sha256"))
+    return hashlib.sha256(client_key).digest(), hmac.digest(salted, b"Server Key", "sha256")
 
 
 def _fields(message: str) -> dict[str, str]:
