@@ -15,6 +15,9 @@ import psycopg
 import pytest
 from e2e.posting import wait_until
 
+from micromegas.serve.postgres import shadow
+from micromegas.serve.postgres.shadow import ShadowPostgres
+
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
@@ -58,6 +61,25 @@ def test_nothing_outlives_it(scratch: Path, how: signal.Signals) -> None:
             connection.execute("SELECT 1")
     wait_until(lambda: not catalogue.exists(), "the catalogue's folder is gone")
     wait_until(lambda: not Path(f"/proc/{postmaster}").exists(), "its PostgreSQL is gone")
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_catalogue_that_hangs_is_ended_with_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow, "_STOP_TIMEOUT_S", 0.5)
+    catalogue = ShadowPostgres(1)
+    catalogue.start([], {})
+    home = Path(catalogue.socket_path).parent
+    postmaster = int((home / "data" / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGSTOP)
+    catalogue.stop()
+    wait_until(lambda: not is_running(postmaster), "its PostgreSQL is gone")
+    assert not home.exists()
 
 
 def test_it_is_a_role_of_serve(scratch: Path) -> None:

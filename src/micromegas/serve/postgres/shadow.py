@@ -35,6 +35,7 @@ INSTANCES_SCHEMA = "instances"
 PORT = 5432
 MAX_SESSIONS_BEYOND = 5
 START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 20.0
 
 _OWNER = "micromegas"
 _UNPRIVILEGED = ("postgres", "nobody")
@@ -242,7 +243,7 @@ class ShadowPostgres:
             if watch.stdin is not None:
                 watch.stdin.close()
             try:
-                watch.wait(20)
+                watch.wait(_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 # the group: who watches, PostgreSQL, and its processes
                 os.killpg(watch.pid, signal.SIGKILL)
