@@ -52,8 +52,11 @@ class Relay:
             writer.write(messages.startup(parameters | {"user": READER, "database": DATABASE}))
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 await relay._begin()
-        except BaseException:
+        except BaseException as error:
             relay.close()
+            if isinstance(error, PostgresError) and not isinstance(error, RelayedError):
+                # it was there to accept, and is gone: as one that does not answer
+                raise ConnectionResetError(error.message) from None
             raise
         return relay
 
