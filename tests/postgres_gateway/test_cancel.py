@@ -6,6 +6,7 @@ import asyncio
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,6 +125,19 @@ def test_while_an_error_is_told(asked: Asked, client: RawClient, gate: Gate, mon
     client.send(SYNC)
     assert [kind for kind, _ in client.until(b"Z")] == [b"E", b"Z"]
     assert_answers_once(client)
+
+
+def test_a_catalogue_that_is_lost_at_a_login_is_one_that_does_not_answer(tmp_path: Path) -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def connect() -> None:
+        path = str(tmp_path / "socket")
+        async with await asyncio.start_unix_server(hang_up, path):
+            with pytest.raises(OSError, match="lost"):
+                await Relay.connect(path, {})
+
+    asyncio.run(connect())
 
 
 def test_a_run_that_can_not_be_ended_is_an_error_and_an_end(client: RawClient, monkeypatch: pytest.MonkeyPatch) -> None:
