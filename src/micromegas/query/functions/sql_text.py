@@ -49,7 +49,7 @@ _PATTERNS = [
     (Kind.QUOTED_NAME, re.compile(r'"(?:[^"]|"")*+"')),
     (Kind.PARAMETER, re.compile(r"\$\w+")),
     (Kind.NUMBER, re.compile(r"0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")),
-    # for both, any letter outside of ASCII belongs to a name, and what is no letter as well
+    # outside of ASCII everything belongs to names, letters or not
     (Kind.WORD, re.compile(r"(?:[^\W\d]|[^\x00-\x7f])(?:[\w$]|[^\x00-\x7f])*")),
 ]
 _COMMENT_EDGE = re.compile(r"/\*|\*/")

@@ -13,6 +13,7 @@ from micromegas.serve.postgres.dialect import INSTANCE_SEPARATOR
 UNKNOWN_TO_POSTGRES = frozenset(["42883", "42P01", "42703", "42704", "42601", "3F000"])
 # What PostgreSQL takes for a letter and the engine for a space, which moves where a text in dollars begins.
 _LETTER_OR_SPACE = re.compile(r"[^\S\x00-\x7f]")
+_NO_LETTER = re.compile(r"[^\w$]")
 
 
 class Routing:
@@ -28,8 +29,8 @@ class Routing:
         if "$" in sql and _LETTER_OR_SPACE.search(sql):
             return True
         for index, token in enumerate(all_tokens):
-            if token.kind is Kind.SYMBOL and not token.value.isascii():
-                # a part of a name for PostgreSQL, which may hide where a text begins
+            if token.kind is Kind.WORD and _NO_LETTER.search(token.value):
+                # for PostgreSQL it may be part of a tag in dollars, and hide where a text begins
                 return True
             if token.kind not in (Kind.WORD, Kind.QUOTED_NAME):
                 continue
