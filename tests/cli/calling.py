@@ -7,22 +7,26 @@ import io
 import os
 import subprocess
 import sys
-from unittest import mock
+
+import pytest
 
 from micromegas.cli.app import run
 
 
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """As `run` of test_commands."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MICROMEGAS_")}
+    """As `run` of test_commands; arguments and variables of the process are those of the call as long as it runs."""
     out, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     code: object = None
     with (
-        mock.patch.dict(os.environ, inherited | environment, clear=True),
-        mock.patch.object(sys, "argv", ["micromegas", *arguments]),
+        pytest.MonkeyPatch.context() as process,
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(errors),
     ):
+        for name in [name for name in os.environ if name.startswith("MICROMEGAS_")]:
+            process.delenv(name)
+        for name, value in environment.items():
+            process.setenv(name, value)
+        process.setattr(sys, "argv", ["micromegas", *arguments])
         try:
             run()
         except SystemExit as end:

@@ -6,15 +6,12 @@ import base64
 import io
 import json
 from decimal import Decimal
-from unittest import mock
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from cli.calling import call
 
-from micromegas.cli.errors import CliError
 from micromegas.cli.formats import FORMATS, MAX_TABLE_ROWS, writer_for
 from micromegas.cli.metrics import _draw, _Source
 
@@ -128,12 +125,6 @@ def test_no_rows(format_name: str) -> None:
             assert pa.ipc.open_stream(data).read_all().schema == BATCH.schema
         case _:
             assert pyarrow.parquet.read_table(io.BytesIO(data)).num_rows == 0
-
-
-def test_what_a_server_says_does_not_steer_a_terminal() -> None:
-    with mock.patch("micromegas.cli.app.app", side_effect=CliError("no \x1b]0;title\x07 here")):
-        told = call("views")
-    assert told.stderr == b"micromegas: no \\x1b]0;title\\x07 here\n"
 
 
 def test_a_unit_does_not_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

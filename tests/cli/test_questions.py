@@ -215,3 +215,10 @@ def test_spans_by_name_and_one_by_one(server: str) -> None:
     assert [row["name"] for row in longest] == ["main-1", "frame", "render", "draw"]
     assert [row["count"] for row in rows(server, "spans", PROCESS, "--name", "DRAW")] == [3]
     assert_one_line_error(call("spans", PROCESS, "--types", "all", "--server", server), "--types all", "both")
+
+
+def test_what_a_server_says_does_not_steer_a_terminal(server: str) -> None:
+    told = call("query", "SELECT CAST('\x1b]0;title\x07' AS INT)", "--server", server)
+    assert told.returncode == 1
+    assert b"\\x1b]0;title\\x07" in told.stderr
+    assert not {0x1B, 0x07} & set(told.stderr)

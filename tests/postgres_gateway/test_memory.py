@@ -10,7 +10,7 @@ import pytest
 from postgres_gateway.gateway import Asked
 from psycopg import errors
 
-from micromegas.serve.postgres import relay, session
+from micromegas.serve.postgres import answers, portals, relay
 from micromegas.serve.postgres.lake_rows import narrow
 
 MIB = 1024 * 1024
@@ -96,7 +96,7 @@ def test_what_takes_long_in_the_catalogue_ends_whatever_was_set(
 def test_cursors_of_the_catalogue_share_what_a_session_may_keep(
     connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "MAX_BUFFERED_BYTES", MIB)
+    monkeypatch.setattr(answers, "MAX_BUFFERED_BYTES", MIB)
     with connection.transaction():
         connection.execute("DECLARE a CURSOR FOR SELECT repeat('x', 600000)")
         with pytest.raises(errors.ProgramLimitExceeded), connection.transaction():
@@ -108,7 +108,7 @@ def test_cursors_of_the_catalogue_share_what_a_session_may_keep(
 def test_texts_of_prepared_statements_are_limited(
     connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "MAX_PREPARED_BYTES", 100_000)
+    monkeypatch.setattr(portals, "MAX_PREPARED_BYTES", 100_000)
     padding = "/*" + "x" * 60_000 + "*/"
     connection.execute(f"SELECT 1 {padding}", prepare=True)
     with pytest.raises(errors.ConfigurationLimitExceeded):

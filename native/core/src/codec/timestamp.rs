@@ -108,11 +108,11 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leap_days + day_of_year - 719_468
 }
 
-/// Nanoseconds since the epoch as people read them, to the millisecond.
-pub fn push_rfc3339(epoch_ns: i64, out: &mut String) {
-    let milliseconds = epoch_ns.div_euclid(1_000_000);
-    let (days, rest) = (milliseconds.div_euclid(86_400_000), milliseconds.rem_euclid(86_400_000));
-    // Days to a date of the Gregorian calendar, in years that begin in March (400 of them have 146 097 days).
+/// Year, month and day of a day since 1970-01-01, in the proleptic Gregorian calendar; the year before 1 is 0.
+///
+/// Howard Hinnant, "chrono-compatible low-level date algorithms", civil_from_days: years begin in March, and 400 of them
+/// have 146 097 days.
+pub fn date_of(days: i64) -> (i64, i64, i64) {
     let from_march = days + 719_468;
     let (era, day_of_era) = (from_march.div_euclid(146_097), from_march.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -120,7 +120,14 @@ pub fn push_rfc3339(epoch_ns: i64, out: &mut String) {
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Nanoseconds since the epoch as people read them, to the millisecond.
+pub fn push_rfc3339(epoch_ns: i64, out: &mut String) {
+    let milliseconds = epoch_ns.div_euclid(1_000_000);
+    let (days, rest) = (milliseconds.div_euclid(86_400_000), milliseconds.rem_euclid(86_400_000));
+    let (year, month, day) = date_of(days);
     let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60);
     let _ = write!(
         out,

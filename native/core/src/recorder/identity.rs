@@ -2,6 +2,8 @@
 
 use std::ffi::{c_int, c_void};
 
+use crate::codec::timestamp::date_of;
+
 extern "C" {
     fn getentropy(buffer: *mut c_void, length: usize) -> c_int;
 }
@@ -25,24 +27,12 @@ pub fn new_id() -> String {
     )
 }
 
-/// RFC 3339 in UTC with nanoseconds. Days to date: Howard Hinnant, "chrono-compatible low-level date algorithms".
+/// RFC 3339 in UTC with nanoseconds.
 pub fn rfc3339(ns_since_epoch: i64) -> String {
     let seconds = ns_since_epoch.div_euclid(1_000_000_000);
     let nanoseconds = ns_since_epoch.rem_euclid(1_000_000_000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (year, month, day) = date_of(days);
     format!(
         "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{nanoseconds:09}Z",
         second / 3600,

@@ -1,0 +1,250 @@
+"""What a session writes to its client: rows of the lake and of the catalogue, gathered into pieces worth a write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from micromegas import _engine
+from micromegas.serve.postgres import messages
+from micromegas.serve.postgres.commands import CopyOptions, Question, Setting
+from micromegas.serve.postgres.errors import PostgresError, not_offered, notice
+from micromegas.serve.postgres.lake_rows import Asker, LakeQuestions, LakeRows, LakeStatement
+from micromegas.serve.postgres.messages import Message
+from micromegas.serve.postgres.portals import Portal, Portals
+from micromegas.serve.postgres.relay import Relay
+from micromegas.serve.postgres.session_range import DEFAULT_LOOKBACK, SessionRange
+from micromegas.serve.postgres.types import RowEncoder, encodable, unsendable
+
+MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+_WRITE_AT_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, by which client."""
+
+    user: str
+    client: str
+    administers: bool
+
+
+class Answers:
+    """Answers of one session, in the order in which they are put. `write` sends bytes, and waits for slow readers."""
+
+    def __init__(
+        self,
+        write: Callable[[bytes], Awaitable[None]],
+        relay: Relay,
+        questions: LakeQuestions,
+        *,
+        portals: Portals,
+        settings: SessionRange,
+        caller: Caller,
+    ) -> None:
+        self._write = write
+        self._relay = relay
+        self._questions = questions
+        self._portals = portals
+        self._range = settings
+        self._caller = caller
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+
+    def hear(self) -> None:
+        """Passes on what the catalogue told beside its answers."""
+        for each in self._relay.heard:
+            self.put(each)
+        self._relay.heard.clear()
+
+    def put(self, content: bytes) -> None:
+        self._out.append(content)
+        self._out_bytes += len(content)
+
+    async def put_drained(self, content: bytes) -> None:
+        self.put(content)
+        if self._out_bytes >= _WRITE_AT_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        content, self._out, self._out_bytes = b"".join(self._out), [], 0
+        if content:
+            await self._write(content)
+
+    async def start(self, statement: LakeStatement, parameters: dict[str, pa.Scalar]) -> LakeRows:
+        self._check_settings()
+        within, caller = self._range.now(), self._caller
+        asker = Asker(caller.user, caller.client, caller.administers, within.begin, within.end, within.assumed_begin)
+        try:
+            async with asyncio.timeout(self._range.statement_timeout_s):
+                rows = await self._questions.start(statement, parameters, asker)
+        except TimeoutError:
+            raise _timed_out() from None
+        if rows.assumes_begin:
+            self.put(
+                notice(
+                    "nothing bounds the time of this statement: it is about what is not older than "
+                    f"{DEFAULT_LOOKBACK} ({self._range.lookback}); bound its time, or set that to off"
+                )
+            )
+        return rows
+
+    async def send_rows(self, rows: LakeRows, encoder: RowEncoder, limit: int | None) -> tuple[int, bool]:
+        """Rows sent, and whether these were the last."""
+        count = 0
+        loop = asyncio.get_running_loop()
+        timeout_s = self._range.statement_timeout_s
+        deadline = None if timeout_s is None else loop.time() + timeout_s
+        while limit is None or count < limit:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    piece = await rows.next(None if limit is None else limit - count)
+            except TimeoutError:
+                raise _timed_out() from None
+            if piece is None:
+                return count, True
+            await self.put_drained(encoder.rows(piece))
+            count += piece.num_rows
+        return count, False
+
+    async def send_copy(self, rows: LakeRows, options: CopyOptions) -> int:
+        if options.header:
+            names = [column.description.name for column in rows.columns]
+            header = pa.RecordBatch.from_arrays(
+                [pa.array([name]) for name in names], names=[str(n) for n in range(len(names))]
+            )
+            self.put(_copied(header, options))
+        count = 0
+        while (piece := await rows.next(None)) is not None:
+            try:
+                content = _copied(encodable(piece, rows.columns), options)
+            except (pa.ArrowException, ValueError) as error:
+                raise unsendable(error) from None
+            await self.put_drained(content)
+            count += piece.num_rows
+        return count
+
+    async def send_portal(self, portal: Portal, limit: int | None, *, moves: bool = False) -> tuple[int, bool]:
+        """Rows sent, and whether there are no more."""
+        if portal.prepared.relayed is not None:
+            return await self._send_relayed(portal, limit, moves=moves)
+        if portal.is_done:
+            return 0, True
+        statement = portal.prepared.lake
+        if statement is None:
+            raise PostgresError("24000", "the portal has no rows")
+        encoder = RowEncoder(statement.columns, portal.forms)
+        if portal.rows is None:
+            portal.rows = await self.start(statement, portal.parameters)
+        try:
+            if moves:
+                count, portal.is_done = await self._skip_rows(portal.rows, limit)
+            else:
+                count, portal.is_done = await self.send_rows(portal.rows, encoder, limit)
+        except BaseException:
+            portal.is_done = True
+            await portal.close()
+            raise
+        if portal.is_done:
+            await portal.close()
+        return count, portal.is_done
+
+    async def _skip_rows(self, rows: LakeRows, limit: int | None) -> tuple[int, bool]:
+        count = 0
+        while limit is None or count < limit:
+            piece = await rows.next(None if limit is None else limit - count)
+            if piece is None:
+                return count, True
+            count += piece.num_rows
+        return count, False
+
+    async def _send_relayed(self, portal: Portal, limit: int | None, *, moves: bool) -> tuple[int, bool]:
+        is_whole = portal.kept is None and limit is None and isinstance(portal.prepared.command, Question | Setting)
+        if is_whole and not moves:
+            if portal.relayed is None:
+                return 0, True
+            count = 0
+            async for answer in self._execute_relayed(portal):
+                count += answer.kind == b"D"
+                await self.put_drained(answer.encoded())
+            portal.relayed = None
+            portal.kept = []
+            return count, True
+        if portal.kept is None:
+            await self.keep(portal)
+        kept = portal.kept or []
+        end = len(kept) if limit is None else min(len(kept), portal.given + limit)
+        if not moves:
+            for row in kept[portal.given : end]:
+                await self.put_drained(row)
+        count = end - portal.given
+        portal.given = end
+        is_done = end == len(kept) and (limit is None or count < limit)
+        if is_done and isinstance(portal.prepared.command, Question | Setting):
+            self.put(messages.command_complete(f"SELECT {count}"))
+        return count, is_done
+
+    async def keep(self, portal: Portal) -> None:
+        """Takes all rows of a portal of the catalogue, which PostgreSQL would forget."""
+        if portal.relayed is None:
+            portal.kept = []
+            return
+        kept: list[bytes] = []
+        size = 0
+        others = self._portals.kept_bytes
+        is_too_much = False
+        async for answer in self._execute_relayed(portal):
+            if answer.kind == b"D" and not is_too_much:
+                kept.append(answer.encoded())
+                size += len(kept[-1])
+                is_too_much = others + size > MAX_BUFFERED_BYTES
+                if is_too_much:
+                    # the rest is read for nobody, so that the catalogue's session can go on
+                    kept.clear()
+        if is_too_much:
+            raise PostgresError(
+                "54000", f"answers of the catalogue that a session keeps have at most {MAX_BUFFERED_BYTES} bytes"
+            )
+        portal.relayed, portal.kept, portal.kept_bytes = None, kept, size
+
+    async def relayed(self, answers: AsyncIterator[Message]) -> AsyncIterator[Message]:
+        async for answer in answers:
+            self.hear()
+            yield answer
+
+    def _check_settings(self) -> None:
+        """The lake answers in one encoding and one style of dates; who reads another would read it wrongly."""
+        settings = self._relay.settings
+        encoding = settings.get("client_encoding", "UTF8")
+        if encoding not in ("UTF8", "SQL_ASCII"):
+            raise not_offered(f"client_encoding {encoding} is not offered", "SET client_encoding TO 'UTF8'")
+        style = settings.get("DateStyle", "ISO")
+        if not style.startswith("ISO"):
+            raise not_offered(f"DateStyle {style} is not offered", "SET datestyle TO 'ISO'")
+
+    async def bind(self, portal: Portal, statement: str) -> None:
+        portal.relayed = self._portals.new_name()
+        await self._relay.bind(portal.relayed, statement, portal.bound)
+        portal.runs_before = self._relay.runs
+
+    async def _execute_relayed(self, portal: Portal) -> AsyncIterator[Message]:
+        """Runs a portal of the catalogue; one that it has forgotten is bound anew: it knows of no transactions."""
+        if portal.runs_before != self._relay.runs and portal.prepared.relayed is not None:
+            await self.bind(portal, portal.prepared.relayed)
+        if portal.relayed is None:
+            raise AssertionError("a portal of the catalogue that was bound")
+        async for answer in self.relayed(self._relay.execute(portal.relayed)):
+            yield answer
+
+
+def _copied(batch: pa.RecordBatch, options: CopyOptions) -> bytes:
+    delimiter, quote, escape = (ord(letter) for letter in (options.delimiter, options.quote, options.escape))
+    style = (options.csv, delimiter, options.null.encode(), quote, escape, options.force_quote)
+    return _engine.postgres_copy_rows(batch, style)
+
+
+def _timed_out() -> PostgresError:
+    return PostgresError("57014", "canceling statement due to statement timeout")

@@ -1,0 +1,142 @@
+"""The prepared statements and portals of one session, by name, within limits. It sends nothing to the client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from micromegas.serve.postgres.commands import Command
+from micromegas.serve.postgres.errors import PostgresError
+from micromegas.serve.postgres.lake_rows import LakeRows, LakeStatement
+from micromegas.serve.postgres.messages import Column
+from micromegas.serve.postgres.relay import Relay
+
+MAX_PREPARED = 10_000
+MAX_PREPARED_BYTES = 64 * 1024 * 1024
+MAX_PORTALS = 1_000
+MAX_BOUND_BYTES = 128 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A prepared statement: `lake` where the lake answers it, `relayed` its name at the catalogue where that does."""
+
+    command: Command
+    parameter_oids: tuple[int, ...] = ()
+    columns: tuple[Column, ...] | None = None
+    lake: LakeStatement | None = None
+    relayed: str | None = None
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Portal:
+    """A statement with its values. Rows of the catalogue are kept whole once a part of them was asked for."""
+
+    prepared: Prepared
+    parameters: dict[str, pa.Scalar] = field(default_factory=dict)
+    forms: list[int] = field(default_factory=list)
+    relayed: str | None = None
+    bound: bytes = b""
+    runs_before: int = 0
+    is_cursor: bool = False
+    holds: bool = False
+    size: int = 0
+    rows: LakeRows | None = None
+    kept: list[bytes] | None = None
+    kept_bytes: int = 0
+    given: int = 0
+    is_done: bool = False
+
+    async def close(self) -> None:
+        if self.rows is not None:
+            await self.rows.close()
+            self.rows = None
+
+
+class Portals:
+    """Statements and portals by name; the unnamed ones are replaced by the next. `relay` forgets what is forgotten."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._prepared: dict[str, Prepared] = {}
+        self._prepared_bytes = 0
+        self._portals: dict[str, Portal] = {}
+        self._names = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of the catalogue's rows that portals keep."""
+        return sum(portal.kept_bytes for portal in self._portals.values())
+
+    def new_name(self) -> str:
+        """For something at the catalogue."""
+        self._names += 1
+        return f"m{self._names}"
+
+    def check_statement(self, name: str, size: int) -> None:
+        """`PostgresError` where no statement of this name and size may be added."""
+        if name and name in self._prepared:
+            raise PostgresError("42P05", f'prepared statement "{name}" already exists')
+        if len(self._prepared) >= MAX_PREPARED:
+            raise PostgresError("53400", f"a session has at most {MAX_PREPARED} prepared statements")
+        if self._prepared_bytes + size > MAX_PREPARED_BYTES:
+            raise PostgresError(
+                "53400", f"the prepared statements of a session have at most {MAX_PREPARED_BYTES} bytes"
+            )
+
+    def add_statement(self, name: str, prepared: Prepared) -> None:
+        self._prepared_bytes += prepared.size
+        self._prepared[name] = prepared
+
+    def statement(self, name: str) -> Prepared:
+        prepared = self._prepared.get(name)
+        if prepared is None:
+            raise PostgresError("26000", f'prepared statement "{name}" does not exist')
+        return prepared
+
+    async def forget(self, name: str, *, is_relayed: bool = True) -> None:
+        """A statement; at the catalogue, too, unless that has forgotten it by itself or a portal needs it."""
+        prepared = self._prepared.pop(name, None)
+        if prepared is None:
+            return
+        self._prepared_bytes -= prepared.size
+        if prepared.relayed is not None and is_relayed:
+            in_use = any(portal.prepared is prepared for portal in self._portals.values())
+            if not in_use:
+                await self._relay.forget(prepared.relayed)
+
+    async def forget_all(self, *, is_relayed: bool = True) -> None:
+        for name in list(self._prepared):
+            await self.forget(name, is_relayed=is_relayed)
+
+    def check_portal(self, name: str, size: int) -> None:
+        """`PostgresError` where no portal of this name and size of values may be added."""
+        if name and name in self._portals:
+            raise PostgresError("42P03", f'cursor "{name}" already exists')
+        if len(self._portals) >= MAX_PORTALS:
+            raise PostgresError("53400", f"a session has at most {MAX_PORTALS} portals and cursors")
+        if sum(each.size for each in self._portals.values()) + size > MAX_BOUND_BYTES:
+            raise PostgresError("53400", f"the portals of a session hold at most {MAX_BOUND_BYTES} bytes of values")
+
+    async def add_portal(self, name: str, portal: Portal) -> None:
+        await self.drop(name)
+        self._portals[name] = portal
+
+    def portal(self, name: str, state: str, what: str) -> Portal:
+        portal = self._portals.get(name)
+        if portal is None:
+            raise PostgresError(state, f'{what} "{name}" does not exist')
+        return portal
+
+    async def drop(self, name: str) -> None:
+        portal = self._portals.pop(name, None)
+        if portal is not None:
+            await portal.close()
+
+    async def end(self, *, all_of_them: bool = False) -> None:
+        """Portals end with their transaction, but for cursors WITH HOLD."""
+        for name, portal in list(self._portals.items()):
+            if all_of_them or not portal.holds:
+                await self.drop(name)
