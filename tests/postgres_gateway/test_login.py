@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,6 +17,9 @@ from servers.authority import Authority
 
 from micromegas.config import ApiKey, LakeSettings
 from micromegas.lake import Lake
+from micromegas.serve.postgres.endpoint import endpoint_of
+from micromegas.serve.postgres.errors import PostgresError
+from micromegas.serve.postgres.scram import ScramExchange
 
 # of bob two, as while one is exchanged for another
 KEYS = (ApiKey("ann", "s3cret-é"), ApiKey("bob", "other"), ApiKey("bob", "another"))
@@ -72,6 +78,8 @@ def test_logins_that_are_none(guarded: RunningGateway) -> None:
         [message(b"p", initial), message(b"p", b"\xff\xfe")],
         [message(b"p", initial), message(b"p", b"")],
         [message(b"p", text("SCRAM-SHA-256"), len(b"p=x,,n=,r=a").to_bytes(4, "big"), b"p=x,,n=,r=a")],
+        # what can be bound to is offered over TLS only
+        [message(b"p", text("SCRAM-SHA-256-PLUS"), len(b"n,,n=,r=abc").to_bytes(4, "big"), b"n,,n=,r=abc")],
     ):
         with RawClient(guarded.port) as client:
             client.send(startup({"user": "ann"}))
@@ -94,6 +102,77 @@ def test_tls(guarded: RunningGateway, authority: Authority) -> None:
     with psycopg.connect(guarded.dsn(host="localhost", **options)) as connection:
         assert connection.pgconn.ssl_in_use
         assert connection.execute("SELECT count(*) FROM log_entries").fetchone() == (1,)
+
+
+def test_a_login_is_bound_to_the_certificate(guarded: RunningGateway) -> None:
+    options = {"user": "ann", "password": "s3cret-é", "channel_binding": "require"}
+    with psycopg.connect(guarded.dsn(sslmode="require", **options)) as connection:
+        assert connection.execute("SELECT count(*) FROM log_entries").fetchone() == (1,)
+    with pytest.raises(psycopg.OperationalError, match="channel binding"):
+        psycopg.connect(guarded.dsn(sslmode="disable", **options))
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "flag", "state"),
+    [
+        ("SCRAM-SHA-256-PLUS", "n", "08P01"),
+        ("SCRAM-SHA-256-PLUS", "p=tls-unique", "08P01"),
+        # as if somebody between client and server had taken the better mechanism from the list
+        ("SCRAM-SHA-256", "y", "28000"),
+        ("SCRAM-SHA-256", "p=tls-server-end-point", "08P01"),
+    ],
+)
+def test_nobody_talks_a_login_out_of_its_binding(
+    guarded: RunningGateway, mechanism: str, flag: str, state: str
+) -> None:
+    with pytest.raises(PostgresError) as refused:
+        exchange(guarded, b"an endpoint").first(mechanism, f"{flag},,n=,r=abc")
+    assert refused.value.state == state
+
+
+def test_a_proof_for_another_certificate_is_none(guarded: RunningGateway) -> None:
+    for endpoint, state in ((b"an endpoint", "28P01"), (b"another", "08P01")):
+        begun = exchange(guarded, b"an endpoint")
+        nonce = begun.first("SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,n=,r=abc").split(",")[0]
+        bound = base64.b64encode(b"p=tls-server-end-point,," + endpoint).decode()
+        with pytest.raises(PostgresError) as refused:
+            begun.final(f"c={bound},{nonce},p={base64.b64encode(bytes(32)).decode()}")
+        assert refused.value.state == state
+
+
+def exchange(gateway: RunningGateway, endpoint: bytes) -> ScramExchange:
+    return ScramExchange(gateway.server._keys, "ann", endpoint)
+
+
+@pytest.mark.parametrize(("algorithm", "size"), [("SHA256", 32), ("SHA384", 48), ("SHA512", 64), (None, None)])
+def test_an_endpoint_is_the_digest_of_the_certificate(
+    authority: Authority, algorithm: str | None, size: int | None
+) -> None:
+    """As another reader of certificates tells it; one that is signed without a digest gives none."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+    key = ed25519.Ed25519PrivateKey.generate() if algorithm is None else ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(authority.name)
+        .issuer_name(authority.name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, None if algorithm is None else getattr(hashes, algorithm)())
+    )
+    others = Path(authority.file).read_text()
+    told = endpoint_of("a key\n" + made.public_bytes(serialization.Encoding.PEM).decode() + others)
+    assert (told is None) == (size is None)
+    if told is not None and made.signature_hash_algorithm is not None:
+        assert told == made.fingerprint(made.signature_hash_algorithm)
+        assert len(told) == size
+    assert endpoint_of("no certificate") is None
+    assert endpoint_of(ssl.DER_cert_to_PEM_cert(b"\x30\x82\x01")) is None
 
 
 def test_bytes_before_the_answer_to_tls_do_not_count(guarded: RunningGateway) -> None:

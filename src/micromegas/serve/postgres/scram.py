@@ -1,5 +1,6 @@
-"""SCRAM-SHA-256 (RFC 5802, RFC 7677) on the server's side, with API keys as passwords and their names as users. Keeps
-no password; an unknown user can't be told from a wrong password."""
+"""SCRAM-SHA-256 (RFC 5802, RFC 7677) on the server's side, with API keys as passwords and their names as users; over
+TLS also bound to the server's certificate (RFC 5929, `tls-server-end-point`). Keeps no password; an unknown user can't
+be told from a wrong password."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from micromegas.config import ApiKey
 from micromegas.serve.postgres.errors import PostgresError, protocol_violation
 
-MECHANISM = "SCRAM-SHA-256"
+MECHANISM, BOUND_MECHANISM = "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"
+_BINDING = "tls-server-end-point"
 _ITERATIONS = 4096
 # the digest of nothing that anybody knows
 _NOBODYS = b"\0" * 32
@@ -50,36 +52,61 @@ class ScramKeys:
 
 
 class ScramExchange:
-    """One login: `first` answers the client's first message, `final` its second."""
+    """One login: `first` answers the client's first message, `final` its second.
 
-    def __init__(self, keys: ScramKeys, user: str) -> None:
+    `endpoint`: what TLS knows the server by (`micromegas.serve.postgres.endpoint`); None where nothing can be bound."""
+
+    def __init__(self, keys: ScramKeys, user: str, endpoint: bytes | None) -> None:
         self._user = user
+        self._endpoint = endpoint
         self._verifier = keys.verifier(user)
         self._nonce = ""
         self._transcript = ""
-        self._header = b""
+        self._bound = b""
 
-    def first(self, message: str) -> str:
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """What is offered, the better one first."""
+        return (MECHANISM,) if self._endpoint is None else (BOUND_MECHANISM, MECHANISM)
+
+    def first(self, mechanism: str, message: str) -> str:
+        """`PostgresError` for a mechanism that was not offered, too."""
+        if mechanism not in self.mechanisms:
+            raise _refused("client selected an invalid SASL authentication mechanism")
         flag, _, rest = message.partition(",")
         authorization, _, bare = rest.partition(",")
-        if flag.startswith("p="):
-            raise PostgresError("28000", "channel binding is not offered", severity="FATAL")
-        if flag not in ("n", "y"):
-            raise _malformed()
+        self._bound = f"{flag},{authorization},".encode() + self._binding(flag, mechanism)
         fields = _fields(bare)
         if "r" not in fields or "n" not in fields or "m" in fields:
             raise _malformed()
-        self._header = f"{flag},{authorization},".encode()
         self._nonce = fields["r"] + secrets.token_urlsafe(18)
         answer = f"r={self._nonce},s={_encoded(self._verifier.salt)},i={_ITERATIONS}"
         self._transcript = f"{bare},{answer}"
         return answer
 
+    def _binding(self, flag: str, mechanism: str) -> bytes:
+        """What the client has to prove that it sees of the connection."""
+        if mechanism == BOUND_MECHANISM:
+            if flag != f"p={_BINDING}" or self._endpoint is None:
+                raise _refused(f"{BOUND_MECHANISM} is offered with {_BINDING} only")
+            return self._endpoint
+        if flag == "y" and self._endpoint is not None:
+            # the client could bind, and believes that we can't: somebody between us has changed what was offered
+            raise PostgresError(
+                "28000",
+                "the client believes that channel binding is not offered, but it is",
+                hint="something between client and server changes what they say",
+                severity="FATAL",
+            )
+        if flag not in ("n", "y"):
+            raise _malformed()
+        return b""
+
     def final(self, message: str) -> str:
         without_proof, _, proof_text = message.rpartition(",p=")
         fields = _fields(without_proof)
         proof = _decoded(proof_text)
-        if fields.get("r") != self._nonce or _decoded(fields.get("c", "")) != self._header or len(proof) != 32:
+        if fields.get("r") != self._nonce or _decoded(fields.get("c", "")) != self._bound or len(proof) != 32:
             raise _malformed()
         signed = f"{self._transcript},{without_proof}".encode()
         for stored_key, server_key in self._verifier.keys or ((_NOBODYS, _NOBODYS),):
@@ -122,6 +149,10 @@ def _decoded(text: str) -> bytes:
 
 
 def _malformed() -> PostgresError:
-    error = protocol_violation("malformed SCRAM message")
+    return _refused("malformed SCRAM message")
+
+
+def _refused(message: str) -> PostgresError:
+    error = protocol_violation(message)
     error.severity = "FATAL"
     return error

@@ -12,6 +12,7 @@ import ssl
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ import pyarrow as pa
 from micromegas.config import PostgresSettings
 from micromegas.query import QueryEngine
 from micromegas.serve.postgres import messages, scram
+from micromegas.serve.postgres.endpoint import endpoint_of
 from micromegas.serve.postgres.errors import PostgresError, protocol_violation
 from micromegas.serve.postgres.lake_rows import LakeQuestions
 from micromegas.serve.postgres.messages import Body, Message
@@ -66,6 +68,7 @@ class PostgresServer:
         self._settings = settings
         self._keys = scram.ScramKeys(settings.api_keys)
         self._tls = _tls_context(settings)
+        self._endpoint = None if self._tls is None else _endpoint(settings)
         self._shadow = ShadowPostgres(settings.max_sessions)
         self._answering: Answering | None = None
         self._server: asyncio.Server | None = None
@@ -222,12 +225,12 @@ class PostgresServer:
         if not self._keys:
             writer.write(messages.AUTHENTICATION_OK)
             return None
-        exchange = scram.ScramExchange(self._keys, user)
-        writer.write(messages.message(b"R", struct.pack("!i", 10), messages.text(scram.MECHANISM), b"\0"))
+        is_secure = writer.get_extra_info("ssl_object") is not None
+        exchange = scram.ScramExchange(self._keys, user, self._endpoint if is_secure else None)
+        offered = b"".join(map(messages.text, exchange.mechanisms))
+        writer.write(messages.message(b"R", struct.pack("!i", 10), offered, b"\0"))
         body = await _login_message(reader)
-        if body.text() != scram.MECHANISM:
-            raise _fatal("client selected an invalid SASL authentication mechanism")
-        first = exchange.first(messages.decoded(body.take(max(0, body.int32()))))
+        first = exchange.first(body.text(), messages.decoded(body.take(max(0, body.int32()))))
         writer.write(messages.message(b"R", struct.pack("!i", 11), first.encode()))
         final = exchange.final(messages.decoded((await _login_message(reader)).rest()))
         writer.write(messages.message(b"R", struct.pack("!i", 12), final.encode()) + messages.AUTHENTICATION_OK)
@@ -429,6 +432,13 @@ def _tls_context(settings: PostgresSettings) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(settings.tls_certificate, settings.tls_key)
     return context
+
+
+def _endpoint(settings: PostgresSettings) -> bytes | None:
+    """What clients bind their logins to, of the file that was just loaded."""
+    if settings.tls_certificate is None:
+        return None
+    return endpoint_of(Path(settings.tls_certificate).read_text("latin-1"))
 
 
 def _instance_shapes() -> dict[str, pa.Schema]:
