@@ -23,8 +23,8 @@ from pyarrow import flight
 
 from micromegas.config import FlightSettings
 from micromegas.query import QueryRequest, StatementDescription, TableDescription
+from micromegas.serve.edge_types import EdgeConverter
 from micromegas.serve.flight import messages
-from micromegas.serve.flight.edge_types import EdgeConverter
 from micromegas.serve.flight.server import FlightServer
 
 ROWS = 32_768

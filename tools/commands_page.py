@@ -25,7 +25,8 @@ Written by `python tools/commands_page.py` from the command line itself; `microm
 - A process is named by its id, or as much of its beginning as no other has.
 - Which server is asked: `--server`, else `MICROMEGAS_ANALYTICS_URI`, else the profile (`--profile`,
   `MICROMEGAS_PROFILE`, `default_profile`) of `~/.micromegas/config.json`, else `grpc://localhost:50051`. The key:
-  `--api-key`, else `MICROMEGAS_API_KEY`, else the profile's `api_key_file`.
+  `--api-key`, else `MICROMEGAS_API_KEY`, else the profile's `api_key_file`. A key is for the server that it stands
+  beside: `--server` with another address gets that of a profile only if `--profile` names it, too.
 - An error is one line that tells the next step. Exit codes: 0 it is done; {FAILED} it failed; {WRONG_USAGE} the
   command line can't be understood; {NO_SERVER} no server answers; {KEY_REFUSED} it refuses the key; {INTERRUPTED}
   interrupted by Ctrl-C; {READER_LEFT} the reader of the output has left.

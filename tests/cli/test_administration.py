@@ -27,9 +27,11 @@ from pyarrow import flight
 from servers.postgres import PostgresServer
 from servers.s3 import S3Server
 
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.connection import connected
 from micromegas.cli.errors import CliError
-from micromegas.cli.settings import ServiceFlags, node_settings
+from micromegas.cli.options import Connection
+from micromegas.cli.service_options import LakeFlags, ServiceFlags
+from micromegas.cli.settings import node_settings
 from micromegas.config import LakeSettings
 
 COUNTS = "SELECT count(*) AS n, count(DISTINCT process_id) AS processes, sum(payload_size) AS bytes FROM blocks"
@@ -152,8 +154,8 @@ def test_a_list_without_keys_lets_nobody_in(tmp_path: Path, variable: str) -> No
     done("keys", "remove", "ann", "--file", str(file))
     value = str(file) if variable.endswith("FILE") else "[]"
     with pytest.raises(CliError, match=r"list of API keys is empty.*keys add"):
-        node_settings(ServiceFlags(tmp_path, http_port=0), {variable: value})
-    assert node_settings(ServiceFlags(tmp_path, http_port=0), {variable: ""}).ingest is not None
+        node_settings(ServiceFlags(lake=LakeFlags(tmp_path), http_port=0), {variable: value})
+    assert node_settings(ServiceFlags(lake=LakeFlags(tmp_path), http_port=0), {variable: ""}).ingest is not None
 
 
 def replicated(source: Service, target: Service, key: str, *arguments: str) -> dict[str, Any]:
@@ -290,7 +292,9 @@ def test_an_ingestion_that_goes_away_in_the_middle_is_a_problem() -> None:
 
 def test_an_address_gets_the_key_beside_it_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".micromegas").mkdir()
-    (tmp_path / ".micromegas" / "config.json").write_text(json.dumps({"api_key_file": str(tmp_path / "key")}))
+    (tmp_path / ".micromegas" / "config.json").write_text(
+        json.dumps({"api_key_file": str(tmp_path / "key"), "profiles": {"here": {}}})
+    )
     (tmp_path / "key").write_text("k-1")
     monkeypatch.setenv("HOME", str(tmp_path))
     with KeyOfCaller() as server:
@@ -298,7 +302,9 @@ def test_an_address_gets_the_key_beside_it_and_no_other(tmp_path: Path, monkeypa
         for connection, key in (
             (Connection(asked, None, None, uses_environment=False), None),
             (Connection(asked, "k-2", None, uses_environment=False), "Bearer k-2"),
-            (Connection(asked, None, None), "Bearer k-1"),
+            (Connection(asked, None, None), None),
+            (Connection(asked, None, "here"), "Bearer k-1"),
+            (Connection(asked, "k-2", "here"), "Bearer k-2"),
         ):
             with connected(connection) as client:
                 assert client.query("SELECT 1").to_pylist() == [{"key": key}]

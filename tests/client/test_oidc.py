@@ -10,7 +10,8 @@ from servers.token_endpoint import CLIENT_SECRET, TokenEndpoint
 
 import micromegas
 from micromegas.auth import OidcClientCredentialsProvider
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.connection import connected
+from micromegas.cli.options import Connection
 from micromegas.client import ProfileError, SignInRefused
 from micromegas.client.notebook import SqlMagic
 

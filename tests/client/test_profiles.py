@@ -50,6 +50,36 @@ def test_without_a_file_the_default_is_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "environment", "server", "is_signed_in"),
+    [
+        (None, {}, "grpc://other:1", False),
+        (None, {}, "grpc://flat:1", True),
+        (None, {}, "http://FLAT:1/", True),
+        (None, {}, "grpc://flat:2", False),
+        ("bare", {}, "grpc://other:1", True),
+        (None, {"MICROMEGAS_PROFILE": "bare"}, "grpc://other:1", False),
+        (None, {"MICROMEGAS_API_KEY": "k"}, "grpc://other:1", True),
+        (None, {"MICROMEGAS_API_KEY": "k", "MICROMEGAS_ANALYTICS_URI": "grpc://env:3"}, "grpc://other:1", False),
+        (None, {"MICROMEGAS_API_KEY": "k", "MICROMEGAS_ANALYTICS_URI": "grpc://env:3"}, "grpc://env:3", True),
+    ],
+)
+def test_another_server_does_not_learn_a_profiles_key(
+    *, write: Write, name: str | None, environment: dict[str, str], server: str, is_signed_in: bool
+) -> None:
+    profile = load_profile(name, environment, write(FILE), server=server)
+    assert profile.uri == server
+    assert ((profile.api_key or profile.api_key_file) is not None) == is_signed_in
+
+
+def test_another_server_does_not_learn_a_persons_token(write: Write) -> None:
+    home = write({**FILE, "default_profile": "prod"})
+    assert load_profile(None, {}, home, server="grpc://other:1").issuer is None
+    assert (
+        load_profile(None, {"MICROMEGAS_OIDC_ISSUER": "https://e"}, home, server="grpc://other:1").issuer == "https://e"
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "environment", "default", "uri", "issuer", "key_file"),
     [
         (None, {}, None, "grpc://flat:1", None, Path("/flat/key")),

@@ -5,7 +5,9 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 import datafusion
 import pyarrow as pa
@@ -111,6 +113,12 @@ class TableEngine:
         self.closed = threading.Event()
         self.waiting = threading.Event()
 
+    def forget(self) -> None:
+        """What was asked of it before."""
+        self.requests.clear()
+        self.closed.clear()
+        self.waiting.clear()
+
     def _plan(self, sql: str, parameters: Mapping[str, pa.Scalar]) -> datafusion.DataFrame:
         if "panic" in sql and "midway" not in sql:
             raise RustPanic("while planning")
@@ -188,25 +196,67 @@ class RunningApi(Running):
         self.port = self.server.port
 
 
+StartServer = Callable[..., RunningServer]
+StartApi = Callable[..., RunningApi]
+
+
 @pytest.fixture
-def start_server():
-    """Starts servers with given settings on free ports."""
-    running: list[RunningServer] = []
+def start_server(started: ExitStack) -> StartServer:
+    """Starts servers of Flight SQL with given settings on free ports."""
 
-    def start(**settings) -> RunningServer:
-        running.append(RunningServer(FlightSettings(**{"port": 0, "drain_timeout_s": 0.0, **settings})))
-        return running[-1]
+    def start(**settings: Any) -> RunningServer:
+        chosen = FlightSettings(**{"port": 0, "drain_timeout_s": 0.0, **settings})
+        return started.enter_context(stopped(RunningServer(chosen)))
 
-    yield start
-    for server in running:
-        server.stop()
+    return start
+
+
+@pytest.fixture
+def start_api(started: ExitStack) -> StartApi:
+    """Starts servers of HTTP likewise."""
+
+    def start(**settings: Any) -> RunningApi:
+        return started.enter_context(
+            stopped(RunningApi(HttpSettings(**{"port": 0, "drain_timeout_s": 0.0, **settings})))
+        )
+
+    return start
+
+
+@pytest.fixture
+def started() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+AnyRunning = TypeVar("AnyRunning", bound=Running)
+
+
+@contextmanager
+def stopped(running: AnyRunning) -> Iterator[AnyRunning]:
+    """Stops the server at the end."""
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_api() -> Iterator[RunningApi]:
+    with stopped(RunningApi(HttpSettings(port=0, drain_timeout_s=0.0))) as running:
+        yield running
+
+
+@pytest.fixture
+def api(shared_api: RunningApi) -> RunningApi:
+    shared_api.engine.forget()
+    return shared_api
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    running = RunningServer(FlightSettings(port=0, drain_timeout_s=0.0))
-    yield running
-    running.stop()
+    with stopped(RunningServer(FlightSettings(port=0, drain_timeout_s=0.0))) as running:
+        yield running
 
 
 @pytest.fixture
@@ -217,9 +267,7 @@ def client(server: RunningServer) -> Iterator[flight.FlightClient]:
 
 @pytest.fixture
 def engine(server: RunningServer) -> TableEngine:
-    server.engine.requests.clear()
-    server.engine.closed.clear()
-    server.engine.waiting.clear()
+    server.engine.forget()
     return server.engine
 
 

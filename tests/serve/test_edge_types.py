@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micromegas.serve.flight.edge_types import EdgeConverter, edge_schema, edge_type
+from micromegas.serve.edge_types import EdgeConverter, edge_schema, edge_type
 
 WORDS = pa.array(["alpha", "béta ☃", "", "δ" * 50])
 

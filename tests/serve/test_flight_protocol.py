@@ -9,9 +9,9 @@ import pytest
 from pyarrow import flight
 
 from micromegas.config import ApiKey
+from micromegas.serve.edge_types import MAX_BATCH_BYTES
 from micromegas.serve.flight import messages
 from micromegas.serve.flight.catalog import TABLES_WITH_SCHEMA_SCHEMA
-from micromegas.serve.flight.edge_types import MAX_BATCH_BYTES
 from micromegas.serve.flight.sql_info import SQL_INFO_SCHEMA
 
 NESTED = "SELECT * FROM events"

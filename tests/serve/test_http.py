@@ -12,14 +12,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from serve.conftest import RunningApi, TableEngine, wait_until
+from serve.conftest import RunningApi, StartApi, wait_until
+from serve.http_calls import call, post
 
 from micromegas.config import ApiKey, HttpSettings
 from micromegas.serve.http.listener import Listener
@@ -28,77 +27,6 @@ ARROW = "application/vnd.apache.arrow.stream"
 MANY = "SELECT n, pad FROM wide"
 LONG = f"{MANY} UNION ALL {MANY} UNION ALL {MANY} UNION ALL {MANY}"
 HEAD = b"POST /api/query HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
-StartApi = Callable[..., RunningApi]
-
-
-@pytest.fixture
-def start_api() -> Iterator[StartApi]:
-    """Starts servers with given settings on free ports."""
-    running: list[RunningApi] = []
-
-    def start(**settings: Any) -> RunningApi:
-        running.append(RunningApi(HttpSettings(**{"port": 0, "drain_timeout_s": 0.0, **settings})))
-        return running[-1]
-
-    yield start
-    for server in running:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def shared_api() -> Iterator[RunningApi]:
-    running = RunningApi(HttpSettings(port=0, drain_timeout_s=0.0))
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def api(shared_api: RunningApi) -> RunningApi:
-    shared_api.engine.requests.clear()
-    shared_api.engine.closed.clear()
-    shared_api.engine.waiting.clear()
-    return shared_api
-
-
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def rows(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def problem(self) -> tuple[int, str]:
-        """Status and code; the text must be clean."""
-        told = json.loads(self.body)
-        assert set(told) == {"code", "message"}
-        for trace in ("Traceback", ".py", ".rs", "/home"):
-            assert trace not in told["message"]
-        return self.status, told["code"]
-
-    @property
-    def message(self) -> str:
-        text: str = json.loads(self.body)["message"]
-        return text
-
-
-def call(api: RunningApi, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
-    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
-    try:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, named)
-        response = connection.getresponse()
-        return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-    finally:
-        connection.close()
-
-
-def post(api: RunningApi, document: Any, path: str = "/api/query", **headers: str) -> Reply:
-    body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return call(api, "POST", path, body, **{"content_type": "application/json", **headers})
 
 
 def connected(api: RunningApi, document: Any, *, window: int | None = None, more: bytes = b"") -> socket.socket:
@@ -394,7 +322,6 @@ def test_a_connection_serves_many_requests(api: RunningApi) -> None:
         connection.request("POST", "/api/query", body, {"content-type": "application/json"})
         assert json.loads(connection.getresponse().read()) == [{"n": number}]
     connection.close()
-    assert isinstance(api.engine, TableEngine)
 
 
 def test_every_query_is_told_with_its_caller(start_api: StartApi, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from micromegas.serve.flight.placeholders import number_placeholders
+from micromegas.serve.placeholders import number_placeholders
 
 
 @pytest.mark.parametrize(

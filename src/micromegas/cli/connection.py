@@ -5,24 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from micromegas.cli.errors import KEY_REFUSED, NO_SERVER, CliError
+from micromegas.cli.options import Connection
 from micromegas.client import Client, ClientError, ServerUnreachable, SignInRefused, StaticTokenAuthProvider
 from micromegas.client.connecting import provider_of
 from micromegas.client.profiles import Profile, load_profile
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """The flags as typed. What they don't say, the environment does (unless it isn't to be used), or the
-    profile."""
-
-    server: str | None
-    api_key: str | None = field(repr=False)
-    profile: str | None
-    uses_environment: bool = True
 
 
 @contextmanager
@@ -32,15 +21,16 @@ def connected(connection: Connection) -> Iterator[Client]:
         profile = _profile(connection)
         key = None if connection.api_key is None else StaticTokenAuthProvider(connection.api_key)
         provider = key or provider_of(profile)
-        with Client(connection.server or profile.uri, auth_provider=provider, entrypoint="cli") as client:
+        with Client(profile.uri, auth_provider=provider, entrypoint="cli") as client:
             yield client
 
 
 def _profile(connection: Connection) -> Profile:
-    """What the flags leave open. An address by itself has no profile: the key of another server is not for it."""
+    """What the flags leave open. An address by itself has no profile where the environment isn't to be used."""
     if connection.server is not None and connection.profile is None and not connection.uses_environment:
         return Profile(None, connection.server)
-    return load_profile(connection.profile, os.environ if connection.uses_environment else {}, Path.home())
+    environment = os.environ if connection.uses_environment else {}
+    return load_profile(connection.profile, environment, Path.home(), server=connection.server)
 
 
 @contextmanager
@@ -51,6 +41,6 @@ def told_in_one_line() -> Iterator[None]:
     except ServerUnreachable as error:
         raise CliError(f"{error}; is it running? start one with  micromegas serve --lake DIR", NO_SERVER) from None
     except SignInRefused as error:
-        raise CliError(f"{error}; set --api-key or MICROMEGAS_API_KEY", KEY_REFUSED) from None
+        raise CliError(f"{error}; set --api-key or MICROMEGAS_API_KEY, or name its --profile", KEY_REFUSED) from None
     except (ClientError, ValueError) as error:
         raise CliError(" ".join(str(error).split())) from None

@@ -8,14 +8,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.administration import DoctorFlags
+from micromegas.cli.connection import connected
 from micromegas.cli.errors import CliError
+from micromegas.cli.options import Connection, RowFlags
 from micromegas.cli.rows import chosen_format, write_table
 from micromegas.client import Client, StaticTokenAuthProvider
 
@@ -60,21 +62,9 @@ class Finding:
     next_step: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorFlags:
-    """The flags as typed."""
-
-    url: str
-    ingestion_key: str | None = field(repr=False)
-    lake: Path | None
-    spool: str | None
-    format: str | None
-    as_json: bool
-
-
-def run_doctor(connection: Connection, flags: DoctorFlags) -> None:
+def run_doctor(connection: Connection, flags: DoctorFlags, rows: RowFlags) -> None:
     """A row per check; raises `CliError` at the end when there is a problem."""
-    format_name = chosen_format(flags.format, flags.as_json)
+    format_name = chosen_format(rows)
     findings = [*_ingestion(flags.url, flags.ingestion_key), *_queries(connection), *_spool(flags.spool)]
     if flags.lake is not None:
         findings += _folder(flags.lake)

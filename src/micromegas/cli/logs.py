@@ -9,17 +9,18 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.connection import connected
 from micromegas.cli.errors import CliError
 from micromegas.cli.formats import writer_for
 from micromegas.cli.levels import level_name, level_number, level_style
 from micromegas.cli.literals import all_of, containing, time_literal
+from micromegas.cli.options import Connection, RowFlags
 from micromegas.cli.process_lookup import KnownProcess, known_process
+from micromegas.cli.questions import LogsFlags
 from micromegas.cli.rows import chosen_format, write_table
 from micromegas.cli.times import parse_time
 from micromegas.client import Client, ServerUnreachable
@@ -32,33 +33,14 @@ _COLUMNS = """process_id, exe, time, level, target, msg,
 _DEFAULT_BEGIN = "1h"
 
 
-@dataclass(frozen=True, slots=True)
-class LogsFlags:
-    """The flags as typed."""
-
-    process: str | None
-    begin: str | None
-    end: str | None
-    first: int | None
-    last: int | None
-    level: str | None
-    target: str | None
-    text: str | None
-    exe: str | None
-    follow: bool
-    interval: float
-    color: str
-    format: str | None
-    as_json: bool
-
-
 def run_logs(connection: Connection, flags: LogsFlags) -> None:
     """Prints the lines; with `follow` never returns. Raises `CliError` with the next step for whatever goes wrong."""
     if flags.first is not None and (flags.last is not None or flags.follow):
         raise CliError("--first goes neither with --last nor with --follow: leave one out")
     if flags.follow and flags.end is not None:
         raise CliError("--follow has no --end: leave one out")
-    format_name = None if flags.format is None and not flags.as_json else chosen_format(flags.format, flags.as_json)
+    rows = RowFlags(flags.format, flags.as_json)
+    format_name = None if rows == RowFlags() else chosen_format(rows)
     if flags.follow and format_name not in (None, "json", "jsonl"):
         raise CliError(f"--follow and --format {format_name}: choose jsonl, or none")
     with connected(connection) as client:

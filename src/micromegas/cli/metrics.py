@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from micromegas.cli.chart import framed
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.connection import connected
 from micromegas.cli.errors import CliError
 from micromegas.cli.literals import all_of, containing, time_literal
+from micromegas.cli.options import Connection, RowFlags
 from micromegas.cli.process_lookup import known_process
+from micromegas.cli.questions import MetricsFlags
 from micromegas.cli.rows import chosen_format, write_table
 from micromegas.cli.times import parse_time
 from micromegas.client import Client
@@ -29,22 +31,6 @@ _STATISTICS = """count(*) AS count, min(value) AS min, avg(value) AS mean, appro
 
 
 @dataclass(frozen=True, slots=True)
-class MetricsFlags:
-    """The flags as typed."""
-
-    process: str | None
-    begin: str | None
-    end: str | None
-    name: str | None
-    target: str | None
-    exe: str | None
-    statistics: bool
-    limit: int
-    format: str | None
-    as_json: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Source:
     """The measures that the flags mean, and their times (ns)."""
 
@@ -53,9 +39,9 @@ class _Source:
     end: int
 
 
-def run_metrics(connection: Connection, flags: MetricsFlags) -> None:
+def run_metrics(connection: Connection, flags: MetricsFlags, rows: RowFlags) -> None:
     """Statistics per measure, or with `name` a chart; raises `CliError` with the next step for whatever goes wrong."""
-    format_name = chosen_format(flags.format, flags.as_json)
+    format_name = chosen_format(rows)
     with connected(connection) as client:
         source = _source(client, flags)
         if flags.name is None or flags.statistics:

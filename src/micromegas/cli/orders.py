@@ -9,7 +9,9 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.administration import OrderFlags
+from micromegas.cli.connection import connected
+from micromegas.cli.options import Connection
 from micromegas.cli.progress import progress
 from micromegas.cli.rows import write_rows
 from micromegas.cli.times import parse_time
@@ -20,11 +22,9 @@ from micromegas.wire.row_formats import iso_time
 _PIECE_SECONDS = 3600
 
 
-def run_materialize(
-    connection: Connection, view_set: str, begin: str, end: str, delta: int, *, again: bool, as_json: bool
-) -> None:
+def run_materialize(connection: Connection, flags: OrderFlags, delta: int, *, again: bool, as_json: bool) -> None:
     """Prints the log of the order; raises `CliError` for whatever goes wrong."""
-    first, last = _range(begin, end)
+    first, last = _range(flags)
     name = "regenerate_partitions" if again else "materialize_partitions"
     pieces = [(first, last)]
     if not again:  # what is made again is checked as a whole before anything is done
@@ -33,13 +33,14 @@ def run_materialize(
         # a rest that is shorter than a partition is ignored, as it is of a whole range
         whole = first + (last - first) // step * step
         pieces = [(piece, min(piece + longest, whole)) for piece in range(first, whole, longest)] or pieces
-    calls = [f"{name}({text_literal(view_set)}, {_times(*piece)}, {delta})" for piece in pieces]
+    calls = [f"{name}({text_literal(flags.view_set)}, {_times(*piece)}, {delta})" for piece in pieces]
     _print_log(connection, calls, as_json)
 
 
-def run_retire(connection: Connection, view_set: str, instance: str, begin: str, end: str, *, as_json: bool) -> None:
+def run_retire(connection: Connection, flags: OrderFlags, instance: str, *, as_json: bool) -> None:
     """Prints the log of the order; raises `CliError` for whatever goes wrong."""
-    call = f"retire_partitions({text_literal(view_set)}, {text_literal(instance)}, {_times(*_range(begin, end))})"
+    texts = f"{text_literal(flags.view_set)}, {text_literal(instance)}"
+    call = f"retire_partitions({texts}, {_times(*_range(flags))})"
     _print_log(connection, [call], as_json)
 
 
@@ -62,9 +63,9 @@ def _write_lines(log: Iterable[pa.RecordBatch]) -> None:
         sys.stdout.flush()
 
 
-def _range(begin: str, end: str) -> tuple[int, int]:
+def _range(flags: OrderFlags) -> tuple[int, int]:
     now = time.time_ns()
-    return parse_time("--begin", begin, now), parse_time("--end", end, now)
+    return parse_time("--begin", flags.begin, now), parse_time("--end", flags.end, now)
 
 
 def _times(begin: int, end: int) -> str:

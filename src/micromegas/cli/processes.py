@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.connection import connected
 from micromegas.cli.literals import all_of, containing
+from micromegas.cli.options import Connection, RowFlags
+from micromegas.cli.questions import ProcessesFlags
 from micromegas.cli.rows import chosen_format, write_table
 from micromegas.cli.times import parse_time
 
 _COLUMNS = "process_id, exe, start_time, last_update_time, username, computer, distro, cpu_brand, parent_process_id"
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessesFlags:
-    """The flags as typed."""
-
-    begin: str
-    end: str
-    exe: str | None
-    username: str | None
-    computer: str | None
-    limit: int
-    format: str | None
-    as_json: bool
-
-
-def run_processes(connection: Connection, flags: ProcessesFlags) -> None:
+def run_processes(connection: Connection, flags: ProcessesFlags, rows: RowFlags) -> None:
     """A row per process that sent something within the range; raises `CliError` for whatever goes wrong."""
-    format_name = chosen_format(flags.format, flags.as_json)
+    format_name = chosen_format(rows)
     now = time.time_ns()
     begin, end = parse_time("--begin", flags.begin, now), parse_time("--end", flags.end, now)
     named = (("exe", flags.exe), ("username", flags.username), ("computer", flags.computer))

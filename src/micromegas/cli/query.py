@@ -5,33 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.connection import connected
 from micromegas.cli.errors import CliError
+from micromegas.cli.options import Connection, RowFlags
+from micromegas.cli.questions import QueryFlags
 from micromegas.cli.rows import chosen_format, write_rows
 from micromegas.cli.times import parse_time
 from micromegas.client.progress import ProgressLine
 
 
-@dataclass(frozen=True, slots=True)
-class QueryFlags:
-    """The flags as typed."""
-
-    sql: str | None
-    file: Path | None
-    begin: str | None
-    end: str | None
-    limit: int | None
-    format: str | None
-    as_json: bool
-    output: Path | None
-
-
-def run_query(connection: Connection, flags: QueryFlags) -> None:
+def run_query(connection: Connection, flags: QueryFlags, rows: RowFlags) -> None:
     """Writes the rows; raises `CliError` with the next step for whatever goes wrong."""
-    format_name = chosen_format(flags.format, flags.as_json, flags.output)
+    format_name = chosen_format(rows, flags.output)
     sql = _statement(flags)
     now = time.time_ns()
     begin = None if flags.begin is None else parse_time("--begin", flags.begin, now)

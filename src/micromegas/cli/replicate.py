@@ -8,13 +8,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.administration import ReplicateFlags
+from micromegas.cli.connection import connected
 from micromegas.cli.errors import CliError
+from micromegas.cli.options import Connection
 from micromegas.cli.process_lookup import known_process
 from micromegas.cli.progress import progress
 from micromegas.cli.times import parse_time
@@ -25,20 +27,6 @@ _BLOCK = """block_id, stream_id, process_id, begin_time, begin_ticks, end_time, 
     payload_size"""
 _CHUNK_BLOCKS = 256
 _CHUNK_BYTES = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicateFlags:
-    """The flags as typed; `source` and `target` are addresses, or names of profiles."""
-
-    source: str
-    target: str
-    source_key: str | None = field(repr=False)
-    target_key: str | None = field(repr=False)
-    begin: str | None
-    end: str | None
-    process: str | None
-    as_json: bool
 
 
 @dataclass(slots=True)

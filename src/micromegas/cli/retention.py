@@ -8,10 +8,19 @@ from collections.abc import Mapping
 
 from micromegas.cli.errors import CliError
 from micromegas.cli.rows import write_table
-from micromegas.cli.settings import ServiceFlags, daemon_settings, lake_settings, query_settings
+from micromegas.cli.service_options import EngineFlags, LakeFlags, RetentionFlags
+from micromegas.cli.settings import daemon_settings, lake_settings, query_settings
 
 
-def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_name: str, *, delete: bool) -> None:
+def run_retention(
+    flags: LakeFlags,
+    policies: RetentionFlags,
+    engine_flags: EngineFlags,
+    environment: Mapping[str, str],
+    format_name: str,
+    *,
+    delete: bool,
+) -> None:
     """Prints a row per policy, of before it deletes if that was asked for; `CliError` for whatever goes wrong."""
     if flags.lake is not None and flags.database_url is None and not (flags.lake / "metadata.db").exists():
         raise CliError(f"--lake {flags.lake}: no lake there")
@@ -26,9 +35,9 @@ def run_retention(flags: ServiceFlags, environment: Mapping[str, str], format_na
     from micromegas.serve.query_engine import query_engine
 
     try:
-        settings = daemon_settings(flags)
+        settings = daemon_settings(policies)
         with Lake.open(lake_settings(flags, environment)) as lake:
-            engine = query_engine(lake, query_settings(flags))
+            engine = query_engine(lake, query_settings(engine_flags))
             try:
                 select = Selection(engine, settings.policies)
                 lines = Retention(lake, settings, lake.clock, select).report()

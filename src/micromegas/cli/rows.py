@@ -12,15 +12,16 @@ import pyarrow as pa
 
 from micromegas.cli.errors import CliError
 from micromegas.cli.formats import FORMATS, TIME_DIGITS, is_binary, writer_for
+from micromegas.cli.options import RowFlags
 
 
-def chosen_format(format_name: str | None, as_json: bool, output: Path | None = None) -> str:
+def chosen_format(flags: RowFlags, output: Path | None = None) -> str:
     """What `--format`, `--json` and the name of the file say together."""
-    if as_json:
-        if format_name not in (None, "json"):
-            raise CliError(f"--json and --format {format_name}: leave one out")
+    if flags.as_json:
+        if flags.format not in (None, "json"):
+            raise CliError(f"--json and --format {flags.format}: leave one out")
         return "json"
-    name = format_name or _format_of_file(output) or "table"
+    name = flags.format or _format_of_file(output) or "table"
     if name not in FORMATS:
         raise CliError(f"--format {name}: choose one of {', '.join(FORMATS)}")
     if is_binary(name) and output is None and sys.stdout.isatty():

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 import micromegas
 from micromegas.cli.errors import CliError
-from micromegas.cli.settings import ServiceFlags, node_settings
+from micromegas.cli.service_options import ServiceFlags
+from micromegas.cli.settings import node_settings
 
 if TYPE_CHECKING:
     from micromegas.serve.node import Node
-
-__all__ = ["ServiceFlags", "run_services"]
 
 
 def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:

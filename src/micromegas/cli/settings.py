@@ -4,12 +4,13 @@ variables."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from micromegas.cli.errors import CliError
 from micromegas.cli.keys import read_keys
+from micromegas.cli.service_options import EngineFlags, LakeFlags, RetentionFlags, ServiceFlags
 from micromegas.config import (
     ApiKey,
     DaemonSettings,
@@ -38,30 +39,14 @@ _STORE_VARIABLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceFlags:
-    """The flags of a service; a port that is None leaves its role out, but for `api_port`: who answers Flight SQL
-    answers HTTP, too, where the usual port is free. Flags were already completed from their variables."""
+class _Answering(TypedDict):
+    """What all who answer queries have in common."""
 
-    lake: Path | None
-    host: str = "127.0.0.1"
-    database_url: str | None = None
-    object_store: str | None = None
-    http_port: int | None = None
-    flight_port: int | None = None
-    api_port: int | None = None
-    memory_limit_mb: int | None = None
-    query_memory_limit_mb: int | None = None
-    retention_days: int | None = None
-    daemon: bool = False
-    retention_policies: Path | None = None
-    views: Path | None = None
-    pg_port: int | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    flight_tls_certificate: Path | None = None
-    flight_tls_key: Path | None = None
-    self_telemetry: bool = False
+    host: str
+    api_keys: tuple[ApiKey, ...]
+    admins: frozenset[str]
+    tls_certificate: Path | None
+    tls_key: Path | None
 
 
 def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSettings:
@@ -71,39 +56,28 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
     try:
         keys = _api_keys(environment)
         admins = parse_admins(environment["MICROMEGAS_ADMINS"]) if environment.get("MICROMEGAS_ADMINS") else frozenset()
-        lake = lake_settings(flags, environment)
-        query = query_settings(flags)
-        ingest = None
+        answering: _Answering = {
+            "host": flags.host,
+            "api_keys": keys,
+            "admins": admins,
+            "tls_certificate": flags.tls.tls_certificate,
+            "tls_key": flags.tls.tls_key,
+        }
+        names = frozenset(flags.allow_host or ())
+        ingest = flight = http = postgres = daemon = None
         if flags.http_port is not None:
             ingest = IngestSettings(host=flags.host, port=flags.http_port, api_keys=keys)
-        flight = None
         if flags.flight_port is not None:
-            flight = FlightSettings(
-                host=flags.host,
-                port=flags.flight_port,
-                api_keys=keys,
-                admins=admins,
-                tls_certificate=flags.flight_tls_certificate,
-                tls_key=flags.flight_tls_key,
-            )
-        postgres = None
-        if flags.pg_port is not None:
-            postgres = PostgresSettings(
-                host=flags.host,
-                port=flags.pg_port,
-                api_keys=keys,
-                admins=admins,
-                tls_certificate=flags.tls_certificate,
-                tls_key=flags.tls_key,
-            )
-        http = None
+            flight = FlightSettings(port=flags.flight_port, **answering)
         if flags.api_port is not None:
-            http = HttpSettings(host=flags.host, port=flags.api_port, api_keys=keys, admins=admins)
+            http = HttpSettings(port=flags.api_port, host_names=names, **answering)
         elif flags.flight_port is not None:
-            http = HttpSettings(host=flags.host, optional=True, api_keys=keys, admins=admins)
-        daemon = None
-        if flags.daemon:
-            daemon = daemon_settings(flags)
+            http = HttpSettings(optional=True, host_names=names, **answering)
+        if flags.pg_port is not None:
+            postgres = PostgresSettings(port=flags.pg_port, **answering)
+        if flags.retention is not None:
+            daemon = daemon_settings(flags.retention)
+        lake, query = lake_settings(flags.lake, environment), query_settings(flags.engine)
     except ValueError as error:
         raise CliError(str(error)) from None
     return NodeSettings(
@@ -127,7 +101,7 @@ def _api_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
     return keys
 
 
-def query_settings(flags: ServiceFlags) -> QuerySettings:
+def query_settings(flags: EngineFlags) -> QuerySettings:
     """What queries may take, and the file of views, which is looked at; raises `CliError` or `ValueError`."""
     if flags.views is not None:
         try:
@@ -142,7 +116,7 @@ def query_settings(flags: ServiceFlags) -> QuerySettings:
     return query
 
 
-def lake_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> LakeSettings:
+def lake_settings(flags: LakeFlags, environment: Mapping[str, str]) -> LakeSettings:
     """Where the lake is; `CliError` where the flags don't tell, `ValueError` for values that can't be."""
     if flags.lake is None and (flags.database_url is None or flags.object_store is None):
         raise CliError("where is the lake? add --lake DIR, or both --database-url and --object-store")
@@ -155,7 +129,7 @@ def lake_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> LakeSe
     )
 
 
-def daemon_settings(flags: ServiceFlags) -> DaemonSettings:
+def daemon_settings(flags: RetentionFlags) -> DaemonSettings:
     """Settings of the daemon; `CliError` for a file that can't be read, `ValueError` for values that can't be."""
     settings = DaemonSettings()
     if flags.retention_days is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.connection import connected
 from micromegas.cli.errors import CliError
 from micromegas.cli.literals import all_of, containing
+from micromegas.cli.options import Connection, RowFlags
 from micromegas.cli.process_lookup import known_process
+from micromegas.cli.questions import SpansFlags
 from micromegas.cli.rows import chosen_format, write_table
 from micromegas.client.sql_literal import text_literal
 
@@ -16,26 +16,9 @@ _SUMS = """count(*) AS count, sum(duration) / 1e6 AS total_ms, avg(duration) / 1
     approx_percentile_cont(duration, 0.95) / 1e6 AS p95_ms, max(duration) / 1e6 AS max_ms"""
 
 
-@dataclass(frozen=True, slots=True)
-class SpansFlags:
-    """The flags as typed."""
-
-    process: str
-    begin: str | None
-    end: str | None
-    types: str
-    name: str | None
-    thread: str | None
-    minimum_ms: float | None
-    longest: bool
-    limit: int
-    format: str | None
-    as_json: bool
-
-
-def run_spans(connection: Connection, flags: SpansFlags) -> None:
+def run_spans(connection: Connection, flags: SpansFlags, rows: RowFlags) -> None:
     """A row per thread and name, or per span; raises `CliError` with the next step for whatever goes wrong."""
-    format_name = chosen_format(flags.format, flags.as_json)
+    format_name = chosen_format(rows)
     if flags.types not in TYPES:
         raise CliError(f"--types {flags.types}: choose one of {', '.join(TYPES)}")
     condition = all_of(

@@ -6,29 +6,18 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.connection import connected
 from micromegas.cli.errors import CliError
+from micromegas.cli.options import Connection
 from micromegas.cli.process_lookup import known_process
 from micromegas.cli.progress import progress
+from micromegas.cli.questions import TraceFlags
 from micromegas.client.traces import replaced, trace_chunks, trace_sql
-
-
-@dataclass(frozen=True, slots=True)
-class TraceFlags:
-    """The flags as typed."""
-
-    process: str
-    output: Path | None
-    begin: str | None
-    end: str | None
-    types: str
-    as_json: bool
 
 
 def run_trace(connection: Connection, flags: TraceFlags) -> None:

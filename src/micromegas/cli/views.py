@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 
 import pyarrow as pa
 
-from micromegas.cli.connection import Connection, connected
+from micromegas.cli.connection import connected
 from micromegas.cli.errors import CliError
 from micromegas.cli.literals import all_of, time_literal
+from micromegas.cli.options import Connection, RowFlags
+from micromegas.cli.questions import PartitionsFlags
 from micromegas.cli.rows import chosen_format, write_table
 from micromegas.cli.times import parse_time
 from micromegas.client.sql_literal import text_literal
@@ -34,9 +35,9 @@ _PARTITIONS = """
 """
 
 
-def run_views(connection: Connection, name: str | None, format_name: str | None, as_json: bool) -> None:
+def run_views(connection: Connection, name: str | None, rows: RowFlags) -> None:
     """A row per view set, or with `name` a row per column of it; raises `CliError` for whatever goes wrong."""
-    chosen = chosen_format(format_name, as_json)
+    chosen = chosen_format(rows)
     with connected(connection) as client:
         views = client.query(_VIEWS)
     if name is None:
@@ -57,21 +58,9 @@ def run_views(connection: Connection, name: str | None, format_name: str | None,
     write_table(table, chosen)
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionsFlags:
-    """The flags as typed."""
-
-    view_set: str | None
-    instance: str | None
-    begin: str | None
-    end: str | None
-    format: str | None
-    as_json: bool
-
-
-def run_partitions(connection: Connection, flags: PartitionsFlags) -> None:
+def run_partitions(connection: Connection, flags: PartitionsFlags, rows: RowFlags) -> None:
     """Sums per view set, or of one its partitions; raises `CliError` for whatever goes wrong."""
-    format_name = chosen_format(flags.format, flags.as_json)
+    format_name = chosen_format(rows)
     view_set, instance, begin, end = flags.view_set, flags.instance, flags.begin, flags.end
     now = time.time_ns()
     condition = all_of(

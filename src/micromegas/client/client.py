@@ -80,10 +80,7 @@ class Client:
         self._auth_provider = auth_provider
         self._headers = attribution_headers(entrypoint, os.environ)
         self._preserve_dictionary = preserve_dictionary
-        location = address
-        for scheme, flight_scheme in _SCHEMES.items():
-            if location.startswith(scheme):
-                location = flight_scheme + location.removeprefix(scheme)
+        location = flight_address(address)
         tls = _trusted(ca_file) if location.startswith("grpc+tls://") else {}
         try:
             self._flight = flight.connect(location, generic_options=_CHANNEL_OPTIONS, **tls)
@@ -238,6 +235,14 @@ class Client:
                 delay = min(_FIRST_DELAY_S * 2**attempt, _LONGEST_DELAY_S)
                 time.sleep(delay * random.uniform(0.75, 1.25))
         return call()
+
+
+def flight_address(address: str) -> str:
+    """The address in the scheme of Flight, which may be written in that of HTTP."""
+    for scheme, flight_scheme in _SCHEMES.items():
+        if address.startswith(scheme):
+            return flight_scheme + address.removeprefix(scheme)
+    return address
 
 
 def _read(reader: Callable[[bytes], Answer], message: bytes) -> Answer:

@@ -112,8 +112,8 @@ class SqlMagic:
     def _client(self, server: str | None, profile: str | None) -> Client:
         client = self._clients.get((server, profile))
         if client is None:
-            chosen = load_profile(profile, os.environ, Path.home())
-            client = Client(server or chosen.uri, auth_provider=provider_of(chosen))
+            chosen = load_profile(profile, os.environ, Path.home(), server=server)
+            client = Client(chosen.uri, auth_provider=provider_of(chosen))
             self._clients[server, profile] = client
         return client
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from micromegas.client.client import DEFAULT_ADDRESS
+from micromegas.client.client import DEFAULT_ADDRESS, flight_address
 from micromegas.client.credentials import AuthProvider, StaticTokenAuthProvider
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
@@ -52,14 +52,34 @@ def config_file(home: Path) -> Path:
     return home / ".micromegas" / "config.json"
 
 
-def load_profile(name: str | None, environment: Mapping[str, str], home: Path) -> Profile:
+def load_profile(name: str | None, environment: Mapping[str, str], home: Path, *, server: str | None = None) -> Profile:
     """The profile of this name, else of MICROMEGAS_PROFILE, else the file's `default_profile`.
 
     Each value comes from the environment, else from the profile, else from the top of the file, else it is the default.
-    Raises `ProfileError`.
+    `server` is an address to ask instead of the profile's. Unless the profile was named beside it, what is known of how
+    to sign in at another address is not for it: it would learn the other's key. Raises `ProfileError`.
     """
     path = config_file(home)
-    document = _read(path)
+    profile = _profile(name, environment, path, _read(path))
+    if server is None or name is not None or same_server(server, profile.uri):
+        return profile if server is None else replace(profile, uri=server)
+    if environment.get("MICROMEGAS_ANALYTICS_URI"):
+        return Profile(None, server)
+    # without an address beside it, what the environment says is for any
+    unnamed = {key: value for key, value in environment.items() if key != "MICROMEGAS_PROFILE"}
+    return replace(_profile(None, unnamed, path, {}), uri=server)
+
+
+def same_server(one: str, other: str) -> bool:
+    """Whether two addresses are written for the same server, in whatever scheme."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(address: str) -> str:
+    return flight_address(address).rstrip("/").lower()
+
+
+def _profile(name: str | None, environment: Mapping[str, str], path: Path, document: Mapping[str, Any]) -> Profile:
     chosen = name or environment.get("MICROMEGAS_PROFILE") or _text(path, document, "default_profile")
     values = {key: document[key] for key in _KEYS if key in document}
     if chosen is not None:

@@ -116,7 +116,8 @@ class Node:
             http = Listener(QueryApi(engine, settings.http, lake.clock), settings.http)
             try:
                 await self._listen("http", settings.http, http)
-                addresses["api"] = f"http://{settings.http.host}:{http.port}"
+                scheme = "http" if settings.http.tls_certificate is None else "https"
+                addresses["api"] = f"{scheme}://{settings.http.host}:{http.port}"
             except ListenError as error:
                 if not settings.http.optional:
                     raise

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from micromegas import _engine
 from micromegas.lake import BlockHeader, BlockIds, LakeCorrupt, LakeUnavailable, ReplicaMismatch, Replication
-from micromegas.serve.flight.edge_types import convert, edge_type
+from micromegas.serve.edge_types import convert, edge_type
 from micromegas.serve.flight.errors import FlightError, invalid
 from micromegas.wire import TRANSIT_FORMAT, Process, Stream
 

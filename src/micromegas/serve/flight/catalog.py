@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pyarrow as pa
 
 from micromegas.query import TableDescription
-from micromegas.serve.flight.edge_types import edge_schema
+from micromegas.serve.edge_types import edge_schema
 from micromegas.serve.flight.flight_data import schema_message
 from micromegas.serve.flight.messages import Message
 from micromegas.serve.flight.sql_info import SQL_INFO_SCHEMA, sql_info

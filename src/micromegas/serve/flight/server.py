@@ -6,12 +6,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -27,6 +25,7 @@ from micromegas.serve.flight.errors import FlightError, from_query_error
 from micromegas.serve.flight.headers import CallOptions, read_options
 from micromegas.serve.flight.health import HEALTH_SERVICE, Health, is_health_path
 from micromegas.serve.flight.service import Engine, FlightSqlService
+from micromegas.serve.tls import tls_context
 
 _FLIGHT_SERVICE = "/arrow.flight.protocol.FlightService/"
 _ANONYMOUS = "anonymous"
@@ -73,10 +72,11 @@ class FlightServer:
         server.add_generic_rpc_handlers((_Router(self),))
         address = f"{_bracketed(settings.host)}:{settings.port}"
         try:
-            if settings.tls_certificate is None or settings.tls_key is None:
+            credentials = _credentials(settings)
+            if credentials is None:
                 self.port = server.add_insecure_port(address)
             else:
-                self.port = server.add_secure_port(address, _credentials(settings.tls_certificate, settings.tls_key))
+                self.port = server.add_secure_port(address, credentials)
         except RuntimeError:
             self.port = 0
         if self.port == 0:
@@ -263,14 +263,11 @@ def _require_free(host: str, port: int) -> None:
             probe.bind(address)
 
 
-def _credentials(certificate: Path, key: Path) -> Any:
-    """What gRPC needs for TLS; `OSError` for files that don't fit, of which gRPC itself says nothing."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"the certificate {certificate.name} or its key can't be used: {reason}") from None
-    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+def _credentials(settings: FlightSettings) -> Any:
+    """What gRPC needs for TLS, None without; `OSError` for files that don't fit, of which gRPC itself says nothing."""
+    if tls_context(settings) is None or settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return grpc.ssl_server_credentials([(settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())])
 
 
 def _ip_of(peer: str) -> str:

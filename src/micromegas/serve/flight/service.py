@@ -14,11 +14,11 @@ import pyarrow as pa
 from micromegas.lake import Replication
 from micromegas.query import QueryError, QueryRequest, QueryStream, StatementDescription, TableDescription
 from micromegas.serve.audit import QueryAudit
+from micromegas.serve.edge_types import EdgeConverter, edge_schema
 from micromegas.serve.flight import messages
 from micromegas.serve.flight.bulk_ingest import BulkTable
 from micromegas.serve.flight.catalog import catalog_answer, catalog_schema, is_catalog_command
 from micromegas.serve.flight.commands import Command, parse, text_of, unpack, unpack_as, unpack_ticket
-from micromegas.serve.flight.edge_types import EdgeConverter, edge_schema
 from micromegas.serve.flight.errors import FlightError, invalid, unimplemented
 from micromegas.serve.flight.flight_data import FlightDataWriter, IncomingBatches, schema_message, schema_stream
 from micromegas.serve.flight.headers import CallOptions

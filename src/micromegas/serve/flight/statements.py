@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from micromegas.serve.flight.errors import invalid
-from micromegas.serve.flight.placeholders import number_placeholders
+from micromegas.serve.placeholders import number_placeholders
 
 MAX_STATEMENTS = 10_000
 MAX_BOUND_BYTES = 64 * 1024 * 1024

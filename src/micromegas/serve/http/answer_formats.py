@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from micromegas.serve.http.accepted import accepted
 from micromegas.serve.http.problem import Problem
 from micromegas.wire.row_formats import ArrowWriter, CsvWriter, JsonLinesWriter, JsonWriter, RowWriter, Sink
 
@@ -32,9 +33,7 @@ FORMATS = (
 def format_for(accept: str | None) -> AnswerFormat:
     """What the header `accept` likes best; a `Problem` when it takes none of ours."""
     best: tuple[float, AnswerFormat] | None = None
-    for entry in (accept or "*/*").split(","):
-        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
-        quality = _quality(parameters)
+    for kind, quality in accepted(accept or "*/*"):
         for form in FORMATS:
             group = form.media_type.partition("/")[0]
             if kind in (form.media_type, f"{group}/*", "*/*") and quality > 0 and (best is None or quality > best[0]):
@@ -44,17 +43,6 @@ def format_for(accept: str | None) -> AnswerFormat:
         offered = ", ".join(form.media_type for form in FORMATS)
         raise Problem(406, "not_acceptable", f"accept: answers are offered as {offered}")
     return best[1]
-
-
-def _quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
 
 
 class Buffer:

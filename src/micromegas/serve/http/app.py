@@ -22,8 +22,10 @@ from micromegas.config import HttpSettings
 from micromegas.query import QueryError, QueryRequest, QueryStream
 from micromegas.serve.api_keys import ApiKeys, presented_key
 from micromegas.serve.audit import Caller, QueryAudit, caller_of
-from micromegas.serve.flight.edge_types import EdgeConverter
+from micromegas.serve.edge_types import EdgeConverter
 from micromegas.serve.http.answer_formats import JSON, AnswerFormat, Buffer, format_for
+from micromegas.serve.http.encodings import LEAST_BYTES, encoding_for
+from micromegas.serve.http.host_check import is_known_host
 from micromegas.serve.http.problem import Header, Problem, invalid
 from micromegas.serve.http.query_body import read_gateway_query, read_query
 from micromegas.serve.http.trace import TraceFile
@@ -75,6 +77,8 @@ class QueryApi:
 
     async def _answer(self, exchange: _Exchange) -> None:
         path = exchange.path
+        if not self._keys:
+            exchange.require_known_host()
         if path == "/health":
             exchange.require("GET", "HEAD")
             await exchange.send_whole(b"", "text/plain")
@@ -215,6 +219,13 @@ class _Exchange:
             allowed = ", ".join(methods)
             raise Problem(405, "method", f"only {allowed} is allowed here", (b"allow", allowed.encode()))
 
+    def require_known_host(self) -> None:
+        """A `Problem` for a name of this server that a stranger may have given to it. Browsers always tell one."""
+        host = self.header("host")
+        if host is not None and not is_known_host(host, self._settings.host_names):
+            text = f"host {host[:300]!r} is not known to be this server's: start it with --allow-host, or with api keys"
+            raise Problem(421, "misdirected", text)
+
     async def json_body(self) -> bytes:
         """The whole body, which must say that it is JSON: pages of other sites can't send that from a browser without
         being allowed to, and nobody allows them."""
@@ -278,20 +289,25 @@ class _Exchange:
 
     async def _send_pieces(self, pieces: AsyncGenerator[bytes, None], media_type: str, *headers: Header) -> None:
         held = bytearray()
+        encoding = encoding_for(self.header("accept-encoding"))
+        encoder = encoding.encoder()
         async with aclosing(pieces):
             async for piece in pieces:
                 if self._has_begun:
-                    await self._write(piece, more=True)
+                    await self._write(await asyncio.to_thread(encoder.encode, piece), more=True)
                     continue
                 held += piece
                 if len(held) > self._settings.whole_bytes:
-                    await self._start(200, media_type, *headers)
-                    await self._write(bytes(held), more=True)
+                    await self._start(200, media_type, *encoding.headers(), *headers)
+                    await self._write(await asyncio.to_thread(encoder.encode, bytes(held)), more=True)
                     held.clear()
         if self._has_begun:
-            await self._write(b"", more=False)
-        else:
+            await self._write(encoder.end(), more=False)
+        elif len(held) < LEAST_BYTES:
             await self.send_whole(bytes(held), media_type, *headers)
+        else:
+            whole = await asyncio.to_thread(encoder.encode, bytes(held)) + encoder.end()
+            await self.send_whole(whole, media_type, *encoding.headers(), *headers)
 
     async def _start(self, status: int, media_type: str, *headers: Header) -> None:
         self._has_begun = True

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from micromegas.config import HttpSettings
+from micromegas.serve.tls import tls_context
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
@@ -43,15 +44,22 @@ class Listener:
         )
 
     async def start(self) -> None:
-        """Raises `OSError` when the address can't be had."""
+        """Raises `OSError` when the address can't be had, or the certificate can't be used."""
         self._config.load()
-        settings = self._settings
+        settings, tls = self._settings, tls_context(self._settings)
         loop = asyncio.get_running_loop()
 
         def connection() -> _Connection:
             return _Connection(self._config, self._state, {}, loop, header_timeout_s=settings.header_timeout_s)
 
-        self._server = await loop.create_server(connection, settings.host, settings.port, backlog=BACKLOG)
+        self._server = await loop.create_server(
+            connection,
+            settings.host,
+            settings.port,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else settings.header_timeout_s,
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -9,16 +9,16 @@ from typing import Any
 import pyarrow as pa
 
 from micromegas.query import QueryRequest
-from micromegas.serve.flight.errors import FlightError
-from micromegas.serve.flight.placeholders import number_placeholders
 from micromegas.serve.http.problem import invalid
+from micromegas.serve.placeholders import number_placeholders
 from micromegas.wire import rfc3339_ns, typed_time_ns
 
 _MAX_LIMIT = 2**63 - 1
 
 
 def read_query(body: bytes, now: int) -> QueryRequest:
-    """`{"sql", "begin", "end", "limit", "parameters"}`, all but the first optional. Raises `Problem`.
+    """`{"sql", "begin", "end", "limit", "parameters"}`, all but the first optional. Raises `Problem` or
+    `QueryError`.
 
     Times are texts (RFC 3339, or as people type them, such as `-1h`) or ns since the epoch; `parameters` are an array
     for `?` and `$1`, or an object for `$name`.
@@ -89,10 +89,7 @@ def _bound(sql: str, parameters: object) -> tuple[str, Mapping[str, pa.Scalar]]:
     """The statement with numbered placeholders, and their values."""
     if parameters is None:
         return sql, {}
-    try:
-        statement = number_placeholders(sql)
-    except FlightError as error:
-        raise invalid(error.message) from None
+    statement = number_placeholders(sql)
     names = statement.names
     if isinstance(parameters, list):
         if len(parameters) != len(names):

@@ -8,7 +8,6 @@ import hmac
 import logging
 import secrets
 import socket
-import ssl
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from micromegas.serve.postgres.relay import Relay
 from micromegas.serve.postgres.routing import Routing
 from micromegas.serve.postgres.session import Answering, Session
 from micromegas.serve.postgres.shadow import ShadowError, ShadowPostgres
+from micromegas.serve.tls import tls_context
 from micromegas.views.catalogue import VIEW_SETS
 
 _MAX_STARTUP = 10_000
@@ -67,7 +67,7 @@ class PostgresServer:
         self._engine = engine
         self._settings = settings
         self._keys = scram.ScramKeys(settings.api_keys)
-        self._tls = _tls_context(settings)
+        self._tls = tls_context(settings)
         self._endpoint = None if self._tls is None else _endpoint(settings)
         self._shadow = ShadowPostgres(settings.max_sessions)
         self._answering: Answering | None = None
@@ -423,15 +423,6 @@ def _fatal(message: str) -> PostgresError:
 
 def _shutting_down() -> PostgresError:
     return PostgresError("57P01", "terminating connection due to administrator command", severity="FATAL")
-
-
-def _tls_context(settings: PostgresSettings) -> ssl.SSLContext | None:
-    """Raises `OSError` for files that can't be read or are none."""
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    return context
 
 
 def _endpoint(settings: PostgresSettings) -> bytes | None:

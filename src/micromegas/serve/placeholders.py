@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from micromegas.serve.flight.errors import invalid
+from micromegas.query import QueryError
 
 # In order: comments (block comments are scanned on, because they nest), strings, quoted names, dollar quotes,
 # placeholders, words.
@@ -38,7 +38,7 @@ class NumberedStatement:
 
 
 def number_placeholders(sql: str) -> NumberedStatement:
-    """Raises an invalid-argument error for a statement that mixes `?` with `$…`: their numbers would be ambiguous."""
+    """Raises a `QueryError` for a statement that mixes `?` with `$…`: their numbers would be ambiguous."""
     out: list[str] = []
     names: dict[str, None] = {}
     marks = 0
@@ -57,7 +57,7 @@ def number_placeholders(sql: str) -> NumberedStatement:
             out += [sql[copied : match.start()], f"${marks}"]
             copied = position
     if marks and names:
-        raise invalid("the statement mixes ? and $ placeholders")
+        raise QueryError("invalid", "the statement mixes ? and $ placeholders")
     if marks:
         names = {str(number): None for number in range(1, marks + 1)}
     out.append(sql[copied:])

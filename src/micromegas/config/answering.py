@@ -1,0 +1,42 @@
+"""What the servers of all protocols by which queries are answered have in common. It must never print an API key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from micromegas.config.ingest import ApiKey
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweringSettings:
+    """Where a server listens, who may ask, and how long it waits for readers.
+
+    * `port` 0 takes a free port.
+    * `api_keys`: with at least one, every caller must present one.
+    * `admins`: names of the keys whose holders administer, with functions that change partitions; without any, all do.
+    * `tls_certificate`, `tls_key`: files in PEM form; without them there is no TLS.
+    * `write_timeout_s`: a reader that takes nothing for so long is disconnected and its query ended.
+    * `drain_timeout_s`: what runs when the server stops may take so long to end.
+    """
+
+    port: int
+    host: str = "127.0.0.1"
+    api_keys: tuple[ApiKey, ...] = ()
+    admins: frozenset[str] = frozenset()
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    write_timeout_s: float = 60.0
+    drain_timeout_s: float = 25.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port {self.port} is not between 0 and 65535")
+        if self.write_timeout_s <= 0 or self.drain_timeout_s < 0:
+            raise ValueError("timeouts of a server must be positive")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both a certificate and its key")
+        if self.admins and not self.api_keys:
+            raise ValueError("admins are named, but nobody can be told apart without api keys")
