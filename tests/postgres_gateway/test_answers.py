@@ -81,11 +81,53 @@ def test_a_range_that_a_function_sets_holds(connection: psycopg.Connection[Any])
     assert connection.execute(count).fetchone() == everything
 
 
-@pytest.mark.parametrize("setting", ["micromegas.range_end = '2000-01-01'", "statement_timeout = 10"])
-def test_no_setting_is_for_a_transaction_alone(connection: psycopg.Connection[Any], setting: str) -> None:
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "SET LOCAL micromegas.range_end = '2000-01-01'",
+        "SELECT set_config('micromegas.range_end', '2000-01-01', true)",
+    ],
+)
+@pytest.mark.parametrize("is_prepared", [False, True])
+def test_a_setting_for_a_transaction_ends_with_it(
+    connection: psycopg.Connection[Any], setting: str, is_prepared: bool
+) -> None:
+    count = "SELECT count(*) FROM log_entries"
+    everything = connection.execute(count).fetchone()
+    with connection.transaction():
+        connection.execute(setting, [] if is_prepared else None, prepare=is_prepared)
+        assert connection.execute(count).fetchone() == (0,)
+    assert connection.execute(count).fetchone() == everything
+
+
+def test_what_a_transaction_has_set_is_taken_back_with_it(connection: psycopg.Connection[Any]) -> None:
+    count = "SELECT count(*) FROM log_entries"
+    everything = connection.execute(count).fetchone()
+    connection.execute("BEGIN")
+    connection.execute("SAVEPOINT a")
+    connection.execute("SET micromegas.range_end = '2000-01-01'")
+    assert connection.execute(count).fetchone() == (0,)
+    connection.execute("ROLLBACK TO a")
+    assert connection.execute(count).fetchone() == everything
+    connection.execute("SET micromegas.range_end = '2000-01-01'")
+    with pytest.raises(errors.UndefinedColumn):
+        connection.execute("SELECT nosuch FROM log_entries")
+    # what failed at the lake has failed everything
+    assert connection.execute("COMMIT").statusmessage == "ROLLBACK"
+    assert connection.execute(count).fetchone() == everything
+
+
+def test_what_only_the_lake_knows_leaves_a_transaction_as_it_was(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("BEGIN")
+    moment = connection.execute("SELECT now(), set_config('micromegas.default_lookback', '9d', true)").fetchone()
     for parameters in (None, []):
-        with pytest.raises(errors.FeatureNotSupported), connection.transaction():
-            connection.execute(f"SET LOCAL {setting}", parameters, prepare=parameters is not None)
+        assert connection.execute("SELECT arrow_typeof(1)", parameters, prepare=parameters is not None).fetchone()
+        assert connection.execute("DESCRIBE log_entries").fetchone()
+    # the transaction is the same one, and has not failed
+    assert connection.execute("SELECT now(), current_setting('micromegas.default_lookback')").fetchone() == moment
+    connection.execute("SET TRANSACTION READ ONLY")
+    assert connection.execute("COMMIT").statusmessage == "COMMIT"
+    assert connection.execute("SHOW micromegas.default_lookback").fetchone() == ("",)
 
 
 def test_rows_that_are_kept_as_texts_are_not_given_as_binary(connection: psycopg.Connection[Any]) -> None:

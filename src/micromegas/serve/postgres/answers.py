@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from micromegas import _engine
 from micromegas.serve.postgres import messages
-from micromegas.serve.postgres.commands import CopyOptions, Question, Setting
+from micromegas.serve.postgres.commands import CopyOptions
 from micromegas.serve.postgres.errors import PostgresError, not_offered, notice
 from micromegas.serve.postgres.lake_rows import Asker, LakeQuestions, LakeRows, LakeStatement
 from micromegas.serve.postgres.messages import Message
-from micromegas.serve.postgres.portals import Portal, Portals
+from micromegas.serve.postgres.portals import KeptRows, Portal, Portals
 from micromegas.serve.postgres.relay import Relay
 from micromegas.serve.postgres.session_range import DEFAULT_LOOKBACK, SessionRange
 from micromegas.serve.postgres.types import RowEncoder, encodable, unsendable
@@ -95,20 +96,18 @@ class Answers:
     async def send_rows(self, rows: LakeRows, encoder: RowEncoder, limit: int | None) -> tuple[int, bool]:
         """Rows sent, and whether these were the last."""
         count = 0
-        loop = asyncio.get_running_loop()
-        timeout_s = self._range.statement_timeout_s
-        deadline = None if timeout_s is None else loop.time() + timeout_s
+        deadline = self._deadline()
         while limit is None or count < limit:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    piece = await rows.next(None if limit is None else limit - count)
-            except TimeoutError:
-                raise _timed_out() from None
+            piece = await _next(rows, None if limit is None else limit - count, deadline)
             if piece is None:
                 return count, True
             await self.put_drained(encoder.rows(piece))
             count += piece.num_rows
         return count, False
+
+    def _deadline(self) -> float | None:
+        timeout_s = self._range.statement_timeout_s
+        return None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
 
     async def send_copy(self, rows: LakeRows, options: CopyOptions) -> int:
         if options.header:
@@ -118,7 +117,8 @@ class Answers:
             )
             self.put(_copied(header, options))
         count = 0
-        while (piece := await rows.next(None)) is not None:
+        deadline = self._deadline()
+        while (piece := await _next(rows, None, deadline)) is not None:
             try:
                 content = _copied(encodable(piece, rows.columns), options)
             except (pa.ArrowException, ValueError) as error:
@@ -128,87 +128,114 @@ class Answers:
         return count
 
     async def send_portal(self, portal: Portal, limit: int | None, *, moves: bool = False) -> tuple[int, bool]:
-        """Rows sent, and whether there are no more."""
+        """Rows sent, or skipped with `moves`, and whether there are no more."""
         if portal.prepared.relayed is not None:
-            return await self._send_relayed(portal, limit, moves=moves)
+            return await self._send_relayed(portal, limit)
         if portal.is_done:
             return 0, True
-        statement = portal.prepared.lake
-        if statement is None:
-            raise PostgresError("24000", "the portal has no rows")
-        encoder = RowEncoder(statement.columns, portal.forms)
-        if portal.rows is None:
-            portal.rows = await self.start(statement, portal.parameters)
-        try:
+        async with self._running(portal) as (rows, encoder):
             if moves:
-                count, portal.is_done = await self._skip_rows(portal.rows, limit)
+                count, portal.is_done = await self._skip_rows(rows, limit)
             else:
-                count, portal.is_done = await self.send_rows(portal.rows, encoder, limit)
-        except BaseException:
-            portal.is_done = True
-            await portal.close()
-            raise
+                count, portal.is_done = await self.send_rows(rows, encoder, limit)
+        portal.given += count
         if portal.is_done:
             await portal.close()
         return count, portal.is_done
 
+    @asynccontextmanager
+    async def _running(self, portal: Portal) -> AsyncIterator[tuple[LakeRows, RowEncoder]]:
+        """The rows of a portal of the lake; one that fails is not run again."""
+        if portal.has_failed:
+            raise PostgresError("55000", "the portal cannot be run: it has failed before")
+        statement = portal.prepared.lake
+        if statement is None:
+            raise PostgresError("24000", "the portal has no rows")
+        encoder = RowEncoder(statement.columns, portal.forms)
+        try:
+            if portal.rows is None:
+                portal.rows = await self.start(statement, portal.parameters)
+            yield portal.rows, encoder
+        except BaseException:
+            portal.has_failed = True
+            await portal.close()
+            raise
+
     async def _skip_rows(self, rows: LakeRows, limit: int | None) -> tuple[int, bool]:
         count = 0
+        deadline = self._deadline()
         while limit is None or count < limit:
-            piece = await rows.next(None if limit is None else limit - count)
+            piece = await _next(rows, None if limit is None else limit - count, deadline)
             if piece is None:
                 return count, True
             count += piece.num_rows
         return count, False
 
-    async def _send_relayed(self, portal: Portal, limit: int | None, *, moves: bool) -> tuple[int, bool]:
-        is_whole = portal.kept is None and limit is None and isinstance(portal.prepared.command, Question | Setting)
-        if is_whole and not moves:
-            if portal.relayed is None:
-                return 0, True
+    async def _send_relayed(self, portal: Portal, limit: int | None) -> tuple[int, bool]:
+        if portal.kept is None and limit is None:
             count = 0
             async for answer in self._execute_relayed(portal):
                 count += answer.kind == b"D"
                 await self.put_drained(answer.encoded())
-            portal.relayed = None
-            portal.kept = []
+            portal.relayed, portal.kept = None, KeptRows(is_whole=True)
             return count, True
-        if portal.kept is None:
-            await self.keep(portal)
-        kept = portal.kept or []
-        end = len(kept) if limit is None else min(len(kept), portal.given + limit)
-        if not moves:
-            for row in kept[portal.given : end]:
-                await self.put_drained(row)
-        count = end - portal.given
-        portal.given = end
-        is_done = end == len(kept) and (limit is None or count < limit)
-        if is_done and isinstance(portal.prepared.command, Question | Setting):
+        kept = await self.kept(portal, None)
+        begin = kept.position
+        end = len(kept.rows) if limit is None else min(len(kept.rows), begin + limit)
+        for row in kept.rows[begin:end]:
+            await self.put_drained(row)
+        count, kept.position = end - begin, end
+        is_done = end == len(kept.rows) and (limit is None or count < limit)
+        if is_done:
             self.put(messages.command_complete(f"SELECT {count}"))
         return count, is_done
 
-    async def keep(self, portal: Portal) -> None:
+    async def kept(self, portal: Portal, count: int | None) -> KeptRows:
+        """The first `count` rows of a portal, or all that there are, kept to be given by pieces or again."""
+        kept = portal.kept
+        if kept is None:
+            kept = portal.kept = KeptRows(is_whole=portal.prepared.relayed is not None and portal.relayed is None)
+        if kept.is_whole or (count is not None and len(kept.rows) >= count):
+            return kept
+        if portal.prepared.relayed is not None:
+            await self._keep_relayed(portal, kept)
+            return kept
+        deadline = self._deadline()
+        async with self._running(portal) as (rows, encoder):
+            while not kept.is_whole and (count is None or len(kept.rows) < count):
+                piece = await _next(rows, None if count is None else count - len(kept.rows), deadline)
+                kept.is_whole = piece is None
+                if piece is not None:
+                    self._keep(portal, kept, messages.split(encoder.rows(piece)))
+        if kept.is_whole:
+            await portal.close()
+        return kept
+
+    async def _keep_relayed(self, portal: Portal, kept: KeptRows) -> None:
         """Takes all rows of a portal of the catalogue, which PostgreSQL would forget."""
-        if portal.relayed is None:
-            portal.kept = []
-            return
-        kept: list[bytes] = []
-        size = 0
-        others = self._portals.kept_bytes
-        is_too_much = False
+        refusal: PostgresError | None = None
         async for answer in self._execute_relayed(portal):
-            if answer.kind == b"D" and not is_too_much:
-                kept.append(answer.encoded())
-                size += len(kept[-1])
-                is_too_much = others + size > MAX_BUFFERED_BYTES
-                if is_too_much:
-                    # the rest is read for nobody, so that the catalogue's session can go on
-                    kept.clear()
-        if is_too_much:
+            # what is too much is read for nobody, so that the catalogue's session can go on
+            if answer.kind == b"D" and refusal is None:
+                try:
+                    self._keep(portal, kept, [answer.encoded()])
+                except PostgresError as error:
+                    refusal = error
+        portal.relayed, kept.is_whole = None, True
+        if refusal is not None:
+            portal.kept = None
+            raise refusal
+
+    def _keep(self, portal: Portal, kept: KeptRows, rows: list[bytes]) -> None:
+        size = sum(map(len, rows))
+        if self._portals.kept_beside(portal) + kept.size + size > MAX_BUFFERED_BYTES:
+            kept.rows.clear()
+            kept.size = 0
             raise PostgresError(
-                "54000", f"answers of the catalogue that a session keeps have at most {MAX_BUFFERED_BYTES} bytes"
+                "54000", f"rows that a session keeps for its cursors have at most {MAX_BUFFERED_BYTES} bytes"
             )
-        portal.relayed, portal.kept, portal.kept_bytes = None, kept, size
+        kept.rows += rows
+        kept.size += size
 
     async def relayed(self, answers: AsyncIterator[Message]) -> AsyncIterator[Message]:
         async for answer in answers:
@@ -231,13 +258,21 @@ class Answers:
         portal.runs_before = self._relay.runs
 
     async def _execute_relayed(self, portal: Portal) -> AsyncIterator[Message]:
-        """Runs a portal of the catalogue; one that it has forgotten is bound anew: it knows of no transactions."""
+        """Runs a portal of the catalogue; one that it may have forgotten at the end of a run is bound anew."""
         if portal.runs_before != self._relay.runs and portal.prepared.relayed is not None:
             await self.bind(portal, portal.prepared.relayed)
         if portal.relayed is None:
             raise AssertionError("a portal of the catalogue that was bound")
         async for answer in self.relayed(self._relay.execute(portal.relayed)):
             yield answer
+
+
+async def _next(rows: LakeRows, limit: int | None, deadline: float | None) -> pa.RecordBatch | None:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await rows.next(limit)
+    except TimeoutError:
+        raise _timed_out() from None
 
 
 def _copied(batch: pa.RecordBatch, options: CopyOptions) -> bytes:

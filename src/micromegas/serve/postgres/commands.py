@@ -4,6 +4,7 @@ send around questions. Executes nothing, and never looks into texts or comments.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from micromegas.query.functions.sql_text import Kind, Token, tokens
 from micromegas.serve.postgres.errors import PostgresError, not_offered
@@ -36,6 +37,8 @@ _WRITES = frozenset(
     ]
 )
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
+# what FETCH may count to
+_MAX_COUNT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +58,38 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """`state` after it; None keeps the state. Nothing is ever written, so that transactions are but a state."""
+    """BEGIN, COMMIT, SAVEPOINT and their like, which are the catalogue's. `returns`: to a savepoint."""
 
-    tag: str
-    state: bytes | None = None
+    sql: str
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Declare:
-    """DECLARE … CURSOR FOR a question."""
+    """DECLARE … CURSOR FOR a question; `scrolls` None where nothing is said of it."""
 
     cursor: str
     question: str
     is_binary: bool
     holds: bool
+    scrolls: bool | None
+
+
+class Direction(Enum):
+    """Where a cursor goes: so many rows on or back, to a row by its number, or to one so many rows away."""
+
+    FORWARD = auto()
+    BACKWARD = auto()
+    ABSOLUTE = auto()
+    RELATIVE = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """FETCH or MOVE; `count` None is ALL."""
+    """FETCH or MOVE; `count` None is ALL. On and back it is at least 0: the row where the cursor stands."""
 
     cursor: str
+    direction: Direction
     count: int | None
     moves: bool
 
@@ -108,6 +122,23 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """PREPARE name (types) AS a question."""
+
+    name: str
+    types: tuple[str, ...]
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """EXECUTE name (arguments), which are expressions."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Deallocate:
     """DEALLOCATE; no name is ALL."""
 
@@ -126,7 +157,20 @@ class Empty:
     pass
 
 
-Command = Question | Setting | Transaction | Declare | Fetch | CloseCursor | Copy | Deallocate | Nothing | Empty
+Command = (
+    Question
+    | Setting
+    | Transaction
+    | Declare
+    | Fetch
+    | CloseCursor
+    | Copy
+    | Prepare
+    | Execute
+    | Deallocate
+    | Nothing
+    | Empty
+)
 
 
 @dataclass(slots=True)
@@ -218,10 +262,16 @@ def command_of(sql: str) -> Command:
         return Question(sql) if _has_unreadable(sql) else Empty()
     first = words.word()
     match first:
-        case "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" | "prepare":
-            return _transaction(words, first)
-        case "set" if [token.value for token in words.tokens[1:2]] == ["transaction"]:
-            return Nothing("SET")
+        case "begin" | "start" | "commit" | "end" | "savepoint" | "release":
+            return Transaction(sql)
+        case "rollback" | "abort":
+            return _rollback(words)
+        case "prepare" if [token.value for token in words.tokens[1:2]] == ["transaction"]:
+            return Transaction(sql)
+        case "prepare":
+            return _prepare(words)
+        case "execute":
+            return _execute(words)
         case "set" | "reset" | "discard" | "show":
             return Setting(sql, frozenset(token.value.lower().strip("'") for token in words.tokens))
         case "declare":
@@ -241,8 +291,6 @@ def command_of(sql: str) -> Command:
             return Nothing("UNLISTEN")
         case "listen" | "notify":
             raise not_offered(f"{first.upper()} is not offered: nothing is announced here")
-        case "execute":
-            raise not_offered("EXECUTE is not offered", "use the prepared statements of your driver")
     if first in _SELECTS or not first:
         return Question(sql)
     if first in _WRITES:
@@ -254,78 +302,132 @@ def command_of(sql: str) -> Command:
     raise words.error()
 
 
-def _transaction(words: _Words, first: str) -> Command:
+def _rollback(words: _Words) -> Transaction:
     words.place = 1
-    match first:
-        case "begin":
-            return Transaction("BEGIN", b"T")
-        case "start":
-            if not words.takes("transaction"):
+    if words.word() in ("work", "transaction"):
+        words.place += 1
+    return Transaction(words.sql, returns=words.takes("to"))
+
+
+def _prepare(words: _Words) -> Prepare:
+    words.place = 1
+    name = words.name()
+    types = _listed(words)
+    if not words.takes("as") or words.next is None:
+        raise words.error()
+    question = words.rest()
+    # refuses what writes as it is refused by itself
+    if not isinstance(command_of(question), Question):
+        raise words.error()
+    return Prepare(name, types, question)
+
+
+def _execute(words: _Words) -> Execute:
+    words.place = 1
+    name = words.name()
+    arguments = _listed(words)
+    words.end()
+    return Execute(name, arguments)
+
+
+def _listed(words: _Words) -> tuple[str, ...]:
+    """The texts between the commas of a list in brackets, where one is next."""
+    if not words.takes_symbol("("):
+        return ()
+    parts: list[str] = []
+    begin, depth = words.place, 1
+    while depth:
+        token = words.next
+        if token is None:
+            raise words.error()
+        is_symbol = token.kind is Kind.SYMBOL
+        if is_symbol and token.value in _OPENING:
+            depth += 1
+        elif is_symbol and token.value in _CLOSING:
+            depth -= 1
+        if depth == 0 or (depth == 1 and is_symbol and token.value == ","):
+            if begin == words.place:
                 raise words.error()
-            return Transaction("START TRANSACTION", b"T")
-        case "commit" | "end":
-            if words.takes("prepared"):
-                raise not_offered("transactions in two phases are not offered")
-            return Transaction("COMMIT", b"I")
-        case "rollback" | "abort":
-            if words.takes("prepared"):
-                raise not_offered("transactions in two phases are not offered")
-            if words.word() in ("work", "transaction"):
-                words.place += 1
-            if words.takes("to"):
-                return Transaction("ROLLBACK", b"T")
-            return Transaction("ROLLBACK", b"I")
-        case "savepoint":
-            return Transaction("SAVEPOINT")
-        case "release":
-            return Transaction("RELEASE")
-    raise not_offered("PREPARE is not offered", "use the prepared statements of your driver")
+            parts.append(words.sql[words.tokens[begin].start : words.tokens[words.place - 1].end])
+            begin = words.place + 1
+        words.place += 1
+    return tuple(parts)
 
 
 def _declare(words: _Words) -> Declare:
     words.place = 1
     cursor = words.name()
     is_binary = holds = False
+    scrolls: bool | None = None
     while not words.takes("for"):
         if words.takes("binary"):
             is_binary = True
         elif words.takes("scroll"):
-            raise not_offered("cursors that scroll are not offered", "declare it with NO SCROLL")
+            scrolls = True
+        elif words.takes("no", "scroll"):
+            scrolls = False
         elif words.takes("with", "hold"):
             holds = True
         elif not (
             words.takes("insensitive")
             or words.takes("asensitive")
-            or words.takes("no", "scroll")
             or words.takes("cursor")
             or words.takes("without", "hold")
         ):
             raise words.error()
     if words.next is None:
         raise words.error()
-    return Declare(cursor, words.rest(), is_binary, holds)
+    return Declare(cursor, words.rest(), is_binary, holds, scrolls)
 
 
 def _fetch(words: _Words, verb: str) -> Fetch:
     words.place = 1
-    count: int | None = 1
-    words.takes("forward")
-    if words.takes("all"):
-        count = None
-    elif words.next is not None and words.next.kind is Kind.NUMBER:
-        count = int(words.next.value) if words.next.value.isdecimal() else -1
-        words.place += 1
-    elif words.word() in ("backward", "prior", "last", "first", "absolute", "relative") or words.takes_symbol("-"):
-        count = -1
-    else:
-        words.takes("next")
-    if count is not None and count < 0:
-        raise PostgresError("55000", "cursor can only scan forward", hint="declare no cursor that scrolls")
+    direction, count = _direction(words)
     if words.word() in ("from", "in"):
         words.place += 1
     cursor = words.name()
     words.end()
-    return Fetch(cursor, count, verb == "move")
+    return Fetch(cursor, direction, count, verb == "move")
+
+
+def _direction(words: _Words) -> tuple[Direction, int | None]:
+    for word, count in (("first", 1), ("last", -1)):
+        if words.takes(word):
+            return Direction.ABSOLUTE, count
+    for word, direction in (("absolute", Direction.ABSOLUTE), ("relative", Direction.RELATIVE)):
+        if words.takes(word):
+            number = _number(words)
+            if number is None:
+                raise words.error()
+            return direction, number
+    if words.takes("next"):
+        return Direction.FORWARD, 1
+    if words.takes("prior"):
+        return Direction.BACKWARD, 1
+    goes_back = words.takes("backward")
+    if not goes_back:
+        words.takes("forward")
+    if words.takes("all"):
+        return Direction.BACKWARD if goes_back else Direction.FORWARD, None
+    number = _number(words)
+    count = 1 if number is None else number
+    return Direction.BACKWARD if goes_back != (count < 0) else Direction.FORWARD, abs(count)
+
+
+def _number(words: _Words) -> int | None:
+    """The number that is next, with its sign."""
+    is_negative = words.takes_symbol("-")
+    if not is_negative:
+        words.takes_symbol("+")
+    token = words.next
+    if token is None or token.kind is not Kind.NUMBER:
+        if is_negative:
+            raise words.error()
+        return None
+    if not token.value.isdecimal() or int(token.value) > _MAX_COUNT:
+        raise words.error()
+    words.place += 1
+    return -int(token.value) if is_negative else int(token.value)
 
 
 def _copy(words: _Words) -> Copy:

@@ -94,6 +94,11 @@ class Body:
         self._position = len(self._body)
         return content
 
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return len(self._body) - self._position
+
     def __len__(self) -> int:
         return len(self._body)
 
@@ -107,6 +112,17 @@ class Body:
     def _value(self) -> bytes | None:
         length = self.int32()
         return None if length == -1 else self.take(length)
+
+
+def split(content: bytes) -> list[bytes]:
+    """Messages one by one that stand behind each other."""
+    parts: list[bytes] = []
+    place = 0
+    while place < len(content):
+        end = place + 1 + int.from_bytes(content[place + 1 : place + 5], "big")
+        parts.append(content[place:end])
+        place = end
+    return parts
 
 
 def decoded(content: bytes) -> str:
@@ -129,6 +145,14 @@ def text(value: str) -> bytes:
 
 def int16s(values: Sequence[int]) -> bytes:
     return struct.pack(f"!H{len(values)}h", len(values), *values)
+
+
+def values(each_value: Sequence[bytes | None]) -> bytes:
+    """Values behind their lengths, as `Body.values` reads them."""
+    parts = [struct.pack("!H", len(each_value))]
+    for value in each_value:
+        parts += [b"\xff\xff\xff\xff"] if value is None else [_INT32.pack(len(value)), value]
+    return b"".join(parts)
 
 
 def uint32s(values: Sequence[int]) -> bytes:

@@ -31,8 +31,21 @@ class Prepared:
 
 
 @dataclass(slots=True)
+class KeptRows:
+    """Rows that were read, as messages, to be given by pieces or again."""
+
+    rows: list[bytes] = field(default_factory=list)
+    size: int = 0
+    is_whole: bool = False
+    position: int = 0
+    """Of the row that was given last, counted from 1: 0 is before the first, one more than there are rows behind
+    them."""
+
+
+@dataclass(slots=True)
 class Portal:
-    """A statement with its values. Rows of the catalogue are kept whole once a part of them was asked for."""
+    """A statement with its values. Rows of the catalogue are kept whole once a part of them was asked for; of the
+    lake's, those of a cursor that scrolls are kept as far as they were read."""
 
     prepared: Prepared
     parameters: dict[str, pa.Scalar] = field(default_factory=dict)
@@ -41,13 +54,16 @@ class Portal:
     bound: bytes = b""
     runs_before: int = 0
     is_cursor: bool = False
+    scrolls: bool = False
     holds: bool = False
+    is_committed: bool = False
     size: int = 0
     rows: LakeRows | None = None
-    kept: list[bytes] | None = None
-    kept_bytes: int = 0
     given: int = 0
+    """Rows of the lake that were given or skipped, where none are kept."""
+    kept: KeptRows | None = None
     is_done: bool = False
+    has_failed: bool = False
 
     async def close(self) -> None:
         if self.rows is not None:
@@ -65,10 +81,9 @@ class Portals:
         self._portals: dict[str, Portal] = {}
         self._names = 0
 
-    @property
-    def kept_bytes(self) -> int:
-        """Of the catalogue's rows that portals keep."""
-        return sum(portal.kept_bytes for portal in self._portals.values())
+    def kept_beside(self, portal: Portal) -> int:
+        """Bytes of the rows that all other portals keep."""
+        return sum(each.kept.size for each in self._portals.values() if each is not portal and each.kept is not None)
 
     def new_name(self) -> str:
         """For something at the catalogue."""
@@ -135,8 +150,13 @@ class Portals:
         if portal is not None:
             await portal.close()
 
-    async def end(self, *, all_of_them: bool = False) -> None:
-        """Portals end with their transaction, but for cursors WITH HOLD."""
+    async def end(self, *, is_committed: bool = True) -> None:
+        """Portals end with their transaction, but for cursors WITH HOLD that are committed now or were before."""
         for name, portal in list(self._portals.items()):
-            if all_of_them or not portal.holds:
+            portal.is_committed |= portal.holds and is_committed
+            if not portal.is_committed:
                 await self.drop(name)
+
+    async def end_all(self) -> None:
+        for name in list(self._portals):
+            await self.drop(name)

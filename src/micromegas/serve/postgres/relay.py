@@ -5,20 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from micromegas.serve.postgres import messages
 from micromegas.serve.postgres.dialect import DATABASE
 from micromegas.serve.postgres.errors import PostgresError, RelayedError
 from micromegas.serve.postgres.messages import Body, Message
+from micromegas.serve.postgres.routing import UNKNOWN_TO_POSTGRES
 from micromegas.serve.postgres.shadow import READER
 
 _CONNECT_TIMEOUT_S = 20.0
 # PostgreSQL's own limit of 30 s comes first, unless a session has raised it for the lake.
 _ANSWER_TIMEOUT_S = 35.0
 _CANCEL_TIMEOUT_S = 5.0
+# savepoints of ours, by names that nobody else gives to theirs
+_ATTEMPT, _NOWHERE = "micromegas_attempt_4f1c", "micromegas_nowhere_4f1c"
 MAX_MESSAGE = 16 * 1024 * 1024
+IDLE, IN_TRANSACTION, FAILED = b"I", b"T", b"E"
 _LOST = "the catalogue's session was lost"
 _TOO_LONG = "canceling statement due to statement timeout"
 
@@ -32,6 +36,8 @@ class Relay:
         self._path = path
         self._key = b""
         self._is_extended = False
+        self.state = IDLE
+        """Of the transaction, as PostgreSQL told it last: what ReadyForQuery says."""
         self.runs = 0
         """How many runs of messages have ended: with each, PostgreSQL forgets its portals."""
         self.is_busy = False
@@ -95,6 +101,7 @@ class Relay:
                         failure = RelayedError(answer.body)
                     else:
                         yield answer
+                self.state = answer.body
                 is_whole = True
             finally:
                 if not is_whole:
@@ -102,13 +109,42 @@ class Relay:
             if failure is not None:
                 raise failure
 
-    async def value(self, sql: str) -> list[str]:
-        """The values of the one row of a query, as texts."""
-        values: list[str] = []
+    async def row(self, sql: str) -> list[bytes | None]:
+        """The values of the one row of a query, in text form."""
+        values: list[bytes | None] = []
         async for answer in self.run(sql):
             if answer.kind == b"D":
-                values = [(value or b"").decode("utf-8", "replace") for value in Body(answer.body).values()]
+                values = Body(answer.body).values()
         return values
+
+    async def value(self, sql: str) -> list[str]:
+        """As `row`, as texts; NULL is the empty one."""
+        return [(value or b"").decode("utf-8", "replace") for value in await self.row(sql)]
+
+    async def fail(self) -> None:
+        """Fails the transaction that is open, because of something that went wrong elsewhere."""
+        if self.state != IN_TRANSACTION:
+            return
+        try:
+            await self.row(f"ROLLBACK TO SAVEPOINT {_NOWHERE}")
+        except RelayedError as refusal:
+            if refusal.severity == "FATAL":
+                raise
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[None]:
+        """Within it, what PostgreSQL does not know (`UNKNOWN_TO_POSTGRES`) leaves the transaction as it was."""
+        if self.state != IN_TRANSACTION:
+            yield
+            return
+        await self.row(f"SAVEPOINT {_ATTEMPT}")
+        try:
+            yield
+        except RelayedError as refusal:
+            if refusal.state in UNKNOWN_TO_POSTGRES:
+                await self.row(f"ROLLBACK TO SAVEPOINT {_ATTEMPT}; RELEASE SAVEPOINT {_ATTEMPT}")
+            raise
+        await self.row(f"RELEASE SAVEPOINT {_ATTEMPT}")
 
     async def parse(
         self, name: str, sql: str, oids: list[int]
@@ -136,9 +172,14 @@ class Relay:
             await self._expect(b"2")
 
     async def execute(self, portal: str) -> AsyncGenerator[Message, None]:
-        """All that a portal gives, to its CommandComplete."""
+        """All that a portal gives, to its CommandComplete; it is closed then."""
         with self._exchange():
-            await self._send(messages.message(b"E", messages.text(portal), b"\0\0\0\0") + messages.message(b"H"))
+            await self._send(
+                messages.message(b"E", messages.text(portal), b"\0\0\0\0")
+                # in a transaction it would stay
+                + messages.message(b"C", b"P", messages.text(portal))
+                + messages.message(b"H")
+            )
             is_whole = False
             try:
                 while True:
@@ -148,6 +189,7 @@ class Relay:
                         await self.sync()
                         raise RelayedError(answer.body)
                     if answer.kind in (b"C", b"I"):
+                        await self._expect(b"3")
                         is_whole = True
                         yield answer
                         return
@@ -171,8 +213,9 @@ class Relay:
         self.runs += 1
         with self._exchange():
             await self._send(messages.message(b"S"))
-            while (await self._next()).kind != b"Z":
+            while (answer := await self._next()).kind != b"Z":
                 pass
+            self.state = answer.body
 
     @contextmanager
     def _exchange(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from micromegas.query.errors import QueryError
@@ -19,32 +20,33 @@ from micromegas.serve.postgres.commands import (
     Deallocate,
     Declare,
     Empty,
+    Execute,
     Fetch,
     Nothing,
+    Prepare,
     Question,
     Setting,
     Transaction,
     command_of,
     split,
 )
+from micromegas.serve.postgres.cursors import Cursors
 from micromegas.serve.postgres.errors import (
     PostgresError,
     RelayedError,
     from_query_error,
     not_offered,
     protocol_violation,
-    warning,
 )
 from micromegas.serve.postgres.lake_rows import LakeQuestions, LakeStatement, aside
 from micromegas.serve.postgres.messages import Body, Column, Message
 from micromegas.serve.postgres.parameters import bound_scalars
 from micromegas.serve.postgres.portals import Portal, Portals, Prepared
-from micromegas.serve.postgres.relay import Relay
+from micromegas.serve.postgres.relay import FAILED, IDLE, Relay
 from micromegas.serve.postgres.routing import UNKNOWN_TO_POSTGRES, Routing
 from micromegas.serve.postgres.session_range import RESET_ALL_OF_OURS, SETTINGS_QUERY, SessionRange
-from micromegas.serve.postgres.types import RowEncoder
+from micromegas.serve.postgres.types import RowEncoder, column_forms
 
-IDLE, IN_TRANSACTION, FAILED = b"I", b"T", b"E"
 MAX_STATEMENT = 1024 * 1024
 _log = logging.getLogger(__name__)
 
@@ -74,14 +76,15 @@ class Session:
         self._routing = answering.routing
         self._relay = relay
         self._administers = administers
-        self._state = IDLE
         self._skips_to_sync = False
         self._range = SessionRange(application)
+        self._range_moves = False
         self._portals = Portals(relay)
         caller = Caller(user, f"postgresql {application}".strip(), administers)
         self._answers = Answers(
             write, relay, answering.questions, portals=self._portals, settings=self._range, caller=caller
         )
+        self._cursors = Cursors(self._portals, self._answers)
         self.is_cancellable = False
         """Whether what runs now may be cancelled: not once its end is being told."""
 
@@ -124,7 +127,7 @@ class Session:
         await self._relay.cancel()
 
     async def close(self) -> None:
-        await self._portals.end(all_of_them=True)
+        await self._portals.end_all()
         self._relay.close()
 
     async def _fail(self, error: PostgresError, kind: bytes) -> None:
@@ -134,8 +137,7 @@ class Session:
             raise error
         self._answers.hear()
         self._answers.put(error.encoded())
-        if self._state == IN_TRANSACTION:
-            self._state = FAILED
+        await self._relay.fail()
         if kind in (b"Q", b"S"):
             await self._ready()
         else:
@@ -201,15 +203,19 @@ class Session:
                 await self._answer(command)
             case Copy():
                 await self._copy(command)
+            case Execute():
+                await self._execute_prepared(command)
             case _:
                 await self._do(command, None)
 
     async def _answer(self, command: Question | Setting) -> None:
-        _check_setting(command)
         if isinstance(command, Setting) or not await self._is_of_lake(command.sql):
             try:
-                async for answer in self._answers.relayed(self._relay.run(command.sql)):
-                    await self._answers.put_drained(answer.encoded())
+                # SET has nothing that the lake could know, and not all of it is allowed beneath a savepoint
+                is_set = isinstance(command, Setting) and "show" not in command.mentions
+                async with nullcontext() if is_set else self._relay.attempt():
+                    async for answer in self._answers.relayed(self._relay.run(command.sql)):
+                        await self._answers.put_drained(answer.encoded())
             except RelayedError as refusal:
                 self._relay.heard.clear()
                 if refusal.state not in UNKNOWN_TO_POSTGRES or not await self._answered_by_lake(command.sql):
@@ -260,12 +266,14 @@ class Session:
 
     async def _prepare(self, command: Command, oids: list[int]) -> Prepared:
         match command:
+            case Execute():
+                named = self._portals.statement(command.name)
+                return Prepared(command, (), named.columns)
             case Question():
                 return await self._prepare_question(command, command.sql, oids)
             case Declare():
                 return await self._prepare_question(command, command.question, oids)
             case Setting():
-                _check_setting(command)
                 return await self._prepare_relayed(command, command.sql, oids)
             case Copy():
                 raise not_offered("COPY is not offered as a prepared statement", "send it by the simple protocol")
@@ -277,7 +285,8 @@ class Session:
     async def _prepare_question(self, command: Command, sql: str, oids: list[int]) -> Prepared:
         if not await self._is_of_lake(sql):
             try:
-                return await self._prepare_relayed(command, sql, oids)
+                async with self._relay.attempt():
+                    return await self._prepare_relayed(command, sql, oids)
             except RelayedError as refusal:
                 self._relay.heard.clear()
                 if refusal.state not in UNKNOWN_TO_POSTGRES:
@@ -301,21 +310,31 @@ class Session:
         name, statement = body.text(), body.text()
         prepared = self._portals.statement(statement)
         self._check_state(prepared.command)
-        rest = body.rest()
-        reader = Body(rest)
-        formats, values = reader.int16s(), reader.values()
-        forms = reader.int16s()
-        if not reader.is_at_end:
+        size = body.left
+        formats, values = body.int16s(), body.values()
+        forms = body.int16s()
+        if not body.is_at_end:
             raise protocol_violation("a bind message that goes on after its end")
-        self._portals.check_portal(name, len(rest))
-        portal = Portal(prepared, forms=forms, size=len(rest))
+        self._portals.check_portal(name, size)
+        if isinstance(prepared.command, Execute):
+            bound_scalars((), formats, values)
+            portal = await self._portal_of(prepared.command, forms)
+        else:
+            portal = await self._bound(prepared, formats, values, forms)
+        await self._portals.add_portal(name, portal)
+        self._answers.put(messages.BIND_COMPLETE)
+
+    async def _bound(
+        self, prepared: Prepared, formats: list[int], values: list[bytes | None], forms: list[int]
+    ) -> Portal:
+        bound = messages.int16s(formats) + messages.values(values) + messages.int16s(forms)
+        portal = Portal(prepared, forms=forms, size=len(bound))
         if prepared.relayed is not None:
-            portal.bound = rest
+            portal.bound = bound
             await self._answers.bind(portal, prepared.relayed)
         else:
             portal.parameters = bound_scalars(prepared.parameter_oids, formats, values)
-        await self._portals.add_portal(name, portal)
-        self._answers.put(messages.BIND_COMPLETE)
+        return portal
 
     async def _describe(self, body: Body) -> None:
         kind, name = body.take(1), body.text()
@@ -331,7 +350,7 @@ class Session:
         if columns is None:
             self._answers.put(messages.NO_DATA)
             return
-        self._answers.put(messages.row_description(columns, _forms(forms, len(columns))))
+        self._answers.put(messages.row_description(columns, column_forms(forms, len(columns))))
 
     def _columns_of(self, prepared: Prepared, *, is_cursor: bool = False) -> tuple[Column, ...] | None:
         """What a statement shows: DECLARE itself shows nothing, the cursor that it makes does."""
@@ -348,7 +367,8 @@ class Session:
             case Empty():
                 self._answers.put(messages.EMPTY_QUERY)
             case Question() | Setting():
-                count, is_done = await self._answers.send_portal(portal, limit if limit > 0 else None)
+                is_limited = limit > 0 and isinstance(command, Question)
+                count, is_done = await self._answers.send_portal(portal, limit if is_limited else None)
                 if not is_done:
                     self._answers.put(messages.PORTAL_SUSPENDED)
                 elif portal.prepared.relayed is None:
@@ -377,13 +397,16 @@ class Session:
     async def _do(self, command: Command, portal: Portal | None) -> None:
         match command:
             case Transaction():
-                await self._end_or_begin(command)
+                await self._transact(command)
             case Declare():
                 await self._declare(command, portal)
             case Fetch():
-                await self._fetch(command, [] if portal is None else portal.forms, describes=portal is None)
+                forms = [] if portal is None else portal.forms
+                await self._cursors.fetch(command, forms, describes=portal is None)
             case CloseCursor():
-                await self._close_cursor(command)
+                await self._cursors.close(command)
+            case Prepare():
+                await self._prepare_named(command)
             case Deallocate():
                 await self._deallocate(command)
             case Nothing():
@@ -391,71 +414,82 @@ class Session:
             case _:
                 raise AssertionError(f"{type(command).__name__} is done elsewhere")
 
-    async def _end_or_begin(self, command: Transaction) -> None:
-        tag = command.tag
-        returns = tag == "ROLLBACK" and command.state == IN_TRANSACTION
-        if returns and self._state == IDLE:
-            raise PostgresError("25P01", "ROLLBACK TO SAVEPOINT can only be used in transaction blocks")
-        if command.state is None and self._state == IDLE:
-            raise PostgresError("25P01", f"{tag} can only be used in transaction blocks")
-        if command.state == IDLE:
-            if self._state == IDLE:
-                self._answers.put(warning("25P01", "there is no transaction in progress"))
-            elif self._state == FAILED:
-                tag = "ROLLBACK"
-            await self._portals.end()
-        elif command.state == IN_TRANSACTION and not returns and self._state == IN_TRANSACTION:
-            self._answers.put(warning("25001", "there is already a transaction in progress"))
-        if command.state is not None:
-            self._state = command.state
-        self._answers.put(messages.command_complete(tag))
+    async def _transact(self, command: Transaction) -> None:
+        """Transactions are the catalogue's: what is set within them is forgotten as PostgreSQL forgets it."""
+        tag = b""
+        async for answer in self._answers.relayed(self._relay.run(command.sql)):
+            tag = answer.body
+            self._answers.put(answer.encoded())
+        if command.returns:
+            await self._reread_settings()
+        elif tag in (b"COMMIT\0", b"ROLLBACK\0"):
+            await self._portals.end(is_committed=tag == b"COMMIT\0")
+            await self._reread_settings()
+
+    async def _reread_settings(self) -> None:
+        if self._range_moves:
+            await self._read_settings()
 
     async def _declare(self, command: Declare, portal: Portal | None) -> None:
-        if self._state == IDLE and not command.holds:
+        if self._relay.state == IDLE and not command.holds:
             raise PostgresError("25P01", "DECLARE CURSOR can only be used in transaction blocks")
         self._portals.check_portal(command.cursor, 0)
         prepared = await self._prepare_question(command, command.question, []) if portal is None else portal.prepared
-        forms = [1] if command.is_binary else []
-        parameters = {} if portal is None else portal.parameters
-        cursor = Portal(prepared, parameters, forms, is_cursor=True, holds=command.holds)
-        if prepared.relayed is not None:
-            if portal is not None and portal.relayed is not None:
-                cursor.relayed, cursor.bound, cursor.runs_before = portal.relayed, portal.bound, portal.runs_before
-            elif prepared.parameter_oids:
-                raise PostgresError("42P02", "there is no parameter $1")
-            else:
-                cursor.bound = b"\0\0\0\0" + messages.int16s(forms)
-                await self._answers.bind(cursor, prepared.relayed)
-            # PostgreSQL forgets its portals at the end of the message's run
-            await self._answers.keep(cursor)
-        elif prepared.parameter_oids and portal is None:
-            raise PostgresError("42P02", "there is no parameter $1")
-        await self._portals.add_portal(command.cursor, cursor)
-        self._answers.put(messages.command_complete("DECLARE CURSOR"))
+        await self._cursors.declare(command, prepared, portal)
 
-    async def _fetch(self, command: Fetch, forms: list[int], *, describes: bool) -> None:
-        cursor = self._portals.portal(command.cursor, "34000", "cursor")
-        width = len(cursor.prepared.columns or ())
-        if cursor.kept is None:
-            cursor.forms = forms or cursor.forms
-        elif forms and _forms(forms, width) != _forms(cursor.forms, width):
-            raise not_offered("rows that are read already keep their format", "declare a BINARY CURSOR, or fetch texts")
-        verb = "MOVE" if command.moves else "FETCH"
-        if describes and not command.moves and cursor.prepared.columns is not None:
-            columns = cursor.prepared.columns
-            self._answers.put(messages.row_description(columns, _forms(cursor.forms, len(columns))))
-        count = 0
-        if command.count != 0:
-            count, _ = await self._answers.send_portal(cursor, command.count, moves=command.moves)
-        self._answers.put(messages.command_complete(f"{verb} {count}"))
+    # Statements that SQL prepares.
 
-    async def _close_cursor(self, command: CloseCursor) -> None:
-        if command.cursor is None:
-            await self._portals.end(all_of_them=True)
-        else:
-            self._portals.portal(command.cursor, "34000", "cursor")
-            await self._portals.drop(command.cursor)
-        self._answers.put(messages.command_complete("CLOSE CURSOR ALL" if command.cursor is None else "CLOSE CURSOR"))
+    async def _prepare_named(self, command: Prepare) -> None:
+        size = len(command.question.encode())
+        self._portals.check_statement(command.name, size)
+        oids = await self._oids_of(command.types) if command.types else []
+        prepared = await self._prepare_question(Question(command.question), command.question, oids)
+        prepared.size = size
+        self._portals.add_statement(command.name, prepared)
+        self._answers.put(messages.command_complete("PREPARE"))
+
+    async def _oids_of(self, types: tuple[str, ...]) -> list[int]:
+        """Numbers of types by their names, `unknown` for what is to be told from the statement."""
+        # what stands in a cast is a name of a type, or no SQL
+        casts = ", ".join(f"pg_catalog.pg_typeof(CAST(NULL AS {each}\n))::pg_catalog.oid" for each in types)
+        return [int(oid) for oid in await self._relay.value(f"SELECT {casts}")]
+
+    async def _execute_prepared(self, command: Execute) -> None:
+        portal = await self._portal_of(command, [])
+        columns = portal.prepared.columns
+        try:
+            if columns is not None:
+                self._answers.put(messages.row_description(columns, column_forms([], len(columns))))
+            count, _ = await self._answers.send_portal(portal, None)
+        finally:
+            await portal.close()
+        if portal.prepared.relayed is None:
+            self._answers.put(messages.command_complete(f"SELECT {count}"))
+        await self._after(portal.prepared.command)
+
+    async def _portal_of(self, command: Execute, forms: list[int]) -> Portal:
+        """A prepared statement with the values of EXECUTE's arguments, which PostgreSQL computes."""
+        prepared = self._portals.statement(command.name)
+        if not isinstance(prepared.command, Question | Setting):
+            raise not_offered("EXECUTE is offered for questions only")
+        wanted, given = len(prepared.parameter_oids), len(command.arguments)
+        if wanted == 0:
+            # as PostgreSQL, which doesn't look at what nobody wants
+            return await self._bound(prepared, [], [], forms)
+        if wanted != given:
+            raise PostgresError(
+                "42601",
+                f'wrong number of parameters for prepared statement "{command.name}": {given}, not {wanted}',
+            )
+        return await self._bound(prepared, [], await self._computed(command.arguments, prepared.parameter_oids), forms)
+
+    async def _computed(self, arguments: tuple[str, ...], oids: tuple[int, ...]) -> list[bytes | None]:
+        for argument in arguments:
+            if await self._is_of_lake(argument):
+                raise not_offered("arguments of EXECUTE that ask the lake are not offered", "ask for the value before")
+        names = await self._relay.value(f"SELECT {', '.join(f'pg_catalog.format_type({oid}, NULL)' for oid in oids)}")
+        casts = ", ".join(f"CAST(({argument}\n) AS {name})" for argument, name in zip(arguments, names, strict=True))
+        return await self._relay.row(f"SELECT {casts}")
 
     async def _deallocate(self, command: Deallocate) -> None:
         if command.name is None:
@@ -484,16 +518,18 @@ class Session:
 
     # Settings.
 
-    async def _after(self, command: Question | Setting) -> None:
+    async def _after(self, command: Command) -> None:
         """Reads the settings again that mean something here, where a statement may have changed them."""
         sets = isinstance(command, Setting) and SessionRange.may_change(command.mentions)
         if sets or (isinstance(command, Question) and "set_config" in command.sql.lower()):
             await self._read_settings()
         if isinstance(command, Setting) and "discard" in command.mentions and "all" in command.mentions:
             await self._portals.forget_all(is_relayed=False)
-            await self._portals.end(all_of_them=True)
+            await self._portals.end_all()
 
     async def _read_settings(self) -> None:
+        # the end of the transaction may change them back
+        self._range_moves = self._relay.state != IDLE
         values = await self._relay.value(SETTINGS_QUERY)
         try:
             self._range.read(values)
@@ -506,32 +542,15 @@ class Session:
     # Bookkeeping.
 
     def _check_state(self, command: Command) -> None:
-        ends = isinstance(command, Transaction) and (command.state == IDLE or command.tag == "ROLLBACK")
-        if self._state == FAILED and not ends and not isinstance(command, Empty):
+        if self._relay.state == FAILED and not isinstance(command, Transaction | Empty):
             raise PostgresError(
                 "25P02", "current transaction is aborted, commands ignored until end of transaction block"
             )
 
     async def _ready(self) -> None:
         self.is_cancellable = False
-        if self._state == IDLE:
+        if self._relay.state == IDLE:
             await self._portals.end()
         self._answers.hear()
-        self._answers.put(messages.ready_for_query(self._state))
+        self._answers.put(messages.ready_for_query(self._relay.state))
         await self._answers.flush()
-
-
-def _check_setting(command: Question | Setting) -> None:
-    """What the lake reads is set for the session: transactions are but a state, with no settings of their own."""
-    if (
-        isinstance(command, Setting)
-        and command.mentions >= {"set", "local"}
-        and SessionRange.may_change(command.mentions)
-    ):
-        raise not_offered("SET LOCAL is not offered for what the lake reads", "say SET, and RESET afterwards")
-
-
-def _forms(forms: list[int], count: int) -> list[int]:
-    if not forms:
-        return [0] * count
-    return list(forms) * count if len(forms) == 1 else list(forms)

@@ -69,7 +69,6 @@ _SETTINGS = {
     "temp_file_limit": "64MB",
     "work_mem": "4MB",
     "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "60s",
     "client_connection_check_interval": "1s",
     "timezone": "UTC",
     "datestyle": "ISO, MDY",
