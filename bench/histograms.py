@@ -1,8 +1,9 @@
 """CPU and memory of `make_histogram` over many groups, beside the engine's own `sum` over the same rows.
 
-    python bench/histograms.py [--rows 10000000] [--groups 100000] [--bins 100] [--memory-mb 64]
+    python bench/histograms.py [--rows 10000000] [--groups 100000] [--bins 100] [--memory-mb 64] [--repeat 3]
 
-Each runs in a process of its own, whose peak of memory is printed: `sum`, the histograms without a limit, and with a
+Each runs in a process of its own, with the environment of a server, whose peak of memory is printed; the CPU seconds
+are the least of `--repeat` runs, taken in turn. These are `sum`, the histograms without a limit, and with a
 limit that they exceed many times over, so that they must spill. The aim is 8 times the CPU seconds of `sum`. At last
 one histogram of all rows, within the same limit.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -23,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext
 
+from micromegas.cli.engine_process import ENGINE_ENVIRONMENT
 from micromegas.query import functions
 
 AIM = 8.0
@@ -58,7 +61,9 @@ def run(folder: Path, statement: str, memory_mb: int) -> dict[str, float]:
 
 def in_process(folder: Path, statement: str, memory_mb: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--run", statement, "--folder", str(folder), "--memory-mb", str(memory_mb)]
-    answer: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    environment = {**ENGINE_ENVIRONMENT, **os.environ}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    answer: dict[str, float] = json.loads(done.stdout)
     return answer
 
 
@@ -68,6 +73,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=100_000)
     parser.add_argument("--bins", type=int, default=100)
     parser.add_argument("--memory-mb", type=int, default=64)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -78,18 +84,17 @@ def main() -> None:
         folder = Path(name)
         write_measures(folder / "measures.parquet", arguments.rows, arguments.groups)
         print(f"{arguments.rows} rows, {arguments.groups} groups, {arguments.bins} bins")
-        base = in_process(folder, STATEMENTS["sum"], 0)["cpu"]
-        for title, limit in [
-            ("sum", 0),
-            ("histograms", 0),
-            ("histograms", arguments.memory_mb),
-            ("one histogram", arguments.memory_mb),
-        ]:
-            found = in_process(folder, STATEMENTS[title].format(bins=arguments.bins), limit)
+        limit = arguments.memory_mb
+        cases = [("sum", 0), ("histograms", 0), ("histograms", limit), ("one histogram", limit)]
+        best: dict[tuple[str, int], dict[str, float]] = {}
+        for case in cases * arguments.repeat:
+            found = in_process(folder, STATEMENTS[case[0]].format(bins=arguments.bins), case[1])
+            best[case] = min(best.get(case, found), found, key=lambda run: run["cpu"])
+        for (title, limit), found in best.items():
             told = f"limit {limit} MB" if limit else "no limit"
             print(
-                f"{title:14} {told:12} {found['cpu']:6.2f} s CPU, {found['cpu'] / base:5.1f} x sum (aim {AIM:g}), "
-                f"peak {found['peak_mb']:5.0f} MB, {found['rows']} rows"
+                f"{title:14} {told:12} {found['cpu']:6.2f} s CPU, {found['cpu'] / best[cases[0]]['cpu']:5.1f} x sum "
+                f"(aim {AIM:g}), peak {found['peak_mb']:5.0f} MB, {found['rows']} rows"
             )
 
 

@@ -3,9 +3,9 @@ to, as the daemons do by themselves."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
+from micromegas.cli.engine_process import prepare_engine_process
 from micromegas.cli.errors import CliError
 from micromegas.cli.rows import write_table
 from micromegas.cli.service_options import EngineFlags, LakeFlags, RetentionFlags
@@ -24,7 +24,7 @@ def run_retention(
     """Prints a row per policy, of before it deletes if that was asked for; `CliError` for whatever goes wrong."""
     if flags.lake is not None and flags.database_url is None and not (flags.lake / "metadata.db").exists():
         raise CliError(f"--lake {flags.lake}: no lake there")
-    os.environ.setdefault("TOKIO_WORKER_THREADS", "8")
+    prepare_engine_process()
     import pyarrow as pa
 
     from micromegas.daemon.housekeeping import Housekeeping

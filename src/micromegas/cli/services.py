@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import micromegas
+from micromegas.cli.engine_process import prepare_engine_process
 from micromegas.cli.errors import CliError
 from micromegas.cli.service_options import ServiceFlags
 from micromegas.cli.settings import node_settings
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 
 def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
     """Starts the roles, prints an address a line, and returns after a drain; `CliError` when they can't start."""
-    # read by the query engine at its first use: fewer threads than this can wait for one another
-    os.environ.setdefault("TOKIO_WORKER_THREADS", "8")
+    prepare_engine_process()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from micromegas.daemon.selection import PolicyError

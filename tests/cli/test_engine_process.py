@@ -1,0 +1,21 @@
+"""The environment of the query engine's library, which it must still read: nothing fails when it does not."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+from pathlib import Path
+from micromegas.cli.engine_process import prepare_engine_process
+prepare_engine_process()
+from datafusion import SessionContext
+SessionContext().sql("SELECT 1").collect()
+print(Path("/proc/self/status").read_text())
+print(*(thread.joinpath("comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()), sep="\\n")
+"""
+
+
+def test_the_library_reads_the_environment_that_a_server_sets() -> None:
+    told = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout
+    lines = told.splitlines()
+    assert "THP_enabled:\t0" in lines
+    assert sum(line.startswith("tokio") for line in lines) == 8
