@@ -13,7 +13,14 @@ from micromegas.lake.errors import (
     UnknownPartitions,
 )
 from micromegas.lake.lake import Lake
-from micromegas.lake.metadata import BLOCK_RECORD_SCHEMA, STAMP_MARGIN, BlockConditions, Metadata, ViewSetConditions
+from micromegas.lake.metadata import (
+    BLOCK_RECORD_SCHEMA,
+    STAMP_MARGIN,
+    BlockConditions,
+    Metadata,
+    TailConditions,
+    ViewSetConditions,
+)
 from micromegas.lake.objects import DataFusionStore, ObjectInfo, Objects, open_objects
 from micromegas.lake.partition import Partition, PartitionRange, new_partition_id
 from micromegas.lake.partition_index import ChosenPartitions, PartitionIndex, TooManyPartitions
@@ -64,6 +71,7 @@ __all__ = [
     "Replication",
     "Scratch",
     "StreamRow",
+    "TailConditions",
     "TooManyDenials",
     "TooManyPartitions",
     "UnknownPartitions",

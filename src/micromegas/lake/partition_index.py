@@ -1,36 +1,44 @@
 """The ranges of all partitions of a global view, in memory: choosing among many costs no look at each of their rows.
 
-Must never answer from what it remembers of a partition that is gone: the rows of the chosen ones are read each time.
+Must never answer from what it remembers of a partition that was gone when it was asked: each time it reads the number
+of the newest change.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micromegas.lake.errors import PartitionConflict
-from micromegas.lake.metadata import Metadata
+from micromegas.lake.metadata import Metadata, TailConditions
+from micromegas.lake.metadata.partition_changes import ChangedPartitions
+from micromegas.lake.metadata.tails import ANY_VERSION
 from micromegas.lake.partition import Partition
-from micromegas.lake.rows import PartitionBounds
+from micromegas.lake.rows import BlockRow, PartitionBounds
 
 # Partitions that are chosen and replaced before their rows are read: merges are rare, so a few rounds always suffice.
 _MAX_ROUNDS = 20
 _NEVER = (2**63 - 1, -(2**63))
 """Event range of a partition without rows."""
 
+_MAX_ROWS = 2000
+"""Rows of partitions that are remembered."""
+
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenPartitions:
-    """Partitions to be read, and the insert ranges [begin, end) that no readable partition covers, in order."""
+    """Partitions to be read, the insert ranges [begin, end) that no readable partition covers, in order, and the blocks
+    in these that were asked for."""
 
     partitions: list[Partition]
     gaps: list[tuple[int, int]]
+    blocks: list[BlockRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,9 @@ class _Ranges:
     hashes: Integers
     """Places in `known_hashes`."""
     known_hashes: tuple[bytes, ...]
+    rows: dict[int, Partition]
+    """Those that were read by now, by begin. Only added to: each holds until a change is known at its begin, even if it
+    was read after that was made."""
 
     @staticmethod
     def of(version: int, rows: Sequence[PartitionBounds]) -> _Ranges:
@@ -58,12 +69,17 @@ class _Ranges:
             _integers(highest for _, highest in events),
             _integers(known[row.schema_hash] for row in rows),
             tuple(known),
+            {},
         )
 
-    def changed(self, version: int, begins: set[int], rows: Sequence[PartitionBounds]) -> _Ranges:
-        """With what there is now (`rows`) at the insert times `begins` in place of what there was."""
-        kept = ~np.isin(self.begins, _integers(begins))
-        added = _Ranges.of(version, rows)
+    def changed(self, changes: ChangedPartitions) -> _Ranges:
+        """With what there is now in place of what there was."""
+        kept = ~np.isin(self.begins, _integers(changes.begins))
+        added = _Ranges.of(changes.version, [_range_of(partition) for partition in changes.partitions])
+        rows = {begin: row for begin, row in self.rows.copy().items() if begin not in changes.begins}
+        rows |= {partition.begin_insert_time: partition for partition in changes.partitions}
+        if len(rows) > _MAX_ROWS:
+            rows = {}
         known = tuple(dict.fromkeys(self.known_hashes + added.known_hashes))
         places = _integers(known.index(schema_hash) for schema_hash in added.known_hashes)
         merged = np.concatenate([self.begins[kept], added.begins])
@@ -73,18 +89,36 @@ class _Ranges:
             return np.concatenate([old[kept], new])[order]
 
         return _Ranges(
-            version,
+            changes.version,
             merged[order],
             both(self.ends, added.ends),
             both(self.lowest, added.lowest),
             both(self.highest, added.highest),
             both(self.hashes, places[added.hashes] if len(places) else added.hashes),
             known,
+            rows,
         )
 
     def readable(self, schema_hashes: Collection[bytes]) -> NDArray[np.bool_]:
         places = [place for place, schema_hash in enumerate(self.known_hashes) if schema_hash in schema_hashes]
         return np.isin(self.hashes, places)
+
+    def chosen(
+        self,
+        readable: NDArray[np.bool_],
+        event_begin: int | None,
+        event_end: int | None,
+        inserted: Sequence[tuple[int, int]],
+    ) -> Integers:
+        """Places of the readable partitions that have rows and meet the ranges."""
+        wanted = readable & (self.lowest <= self.highest)
+        if event_begin is not None:
+            wanted &= self.highest >= event_begin
+        if event_end is not None:
+            wanted &= self.lowest <= event_end
+        if inserted:
+            wanted &= np.logical_or.reduce([(self.begins < end) & (self.ends > begin) for begin, end in inserted])
+        return np.flatnonzero(wanted)
 
     def row(self, place: int) -> PartitionBounds:
         lowest, highest = int(self.lowest[place]), int(self.highest[place])
@@ -117,55 +151,69 @@ class PartitionIndex:
         insert_end: int,
         max_partitions: int,
         inserted: Sequence[tuple[int, int]] = (),
+        uncovered: TailConditions | None = None,
     ) -> ChosenPartitions:
         """Partitions of these schema hashes whose inclusive event range meets this inclusive range (ns, None = open),
-        and what partitions of these hashes leave uncovered of the insert times before `insert_end`.
+        what partitions of these hashes leave uncovered of the insert times before `insert_end`, and the blocks in there
+        that meet `uncovered`. Everything acknowledged before the call is in one of them.
 
         `inserted`: half-open ranges of insert time, in order, that are asked for; without any, all times are.
 
         Raises `TooManyPartitions`, and `PartitionConflict` when they change faster than they can be read.
         """
+        ranges = self._ranges or self._refreshed()
+        begun: int | None = None
         for _ in range(_MAX_ROUNDS):
-            ranges = self._refreshed()
             readable = ranges.readable(schema_hashes)
-            wanted = readable & (ranges.lowest <= ranges.highest)
-            if event_begin is not None:
-                wanted &= ranges.highest >= event_begin
-            if event_end is not None:
-                wanted &= ranges.lowest <= event_end
+            gaps = _gaps(ranges.begins[readable], ranges.ends[readable], insert_end)
             if inserted:
-                wanted &= np.logical_or.reduce(
-                    [(ranges.begins < end) & (ranges.ends > begin) for begin, end in inserted]
-                )
-            places = np.flatnonzero(wanted)
+                gaps = _within(gaps, inserted)
+            # As a rule nothing has changed, and the blocks come with that news. Otherwise they are those of other gaps.
+            until = ranges.version if begun is None else ANY_VERSION
+            tail = self._metadata.tail(self._view_set, gaps, uncovered, from_version=ranges.version, to_version=until)
+            begun = tail.version if begun is None else begun
+            if ranges.version < begun or tail.version < ranges.version:
+                ranges = self._refreshed(ranges, went_back=tail.version < ranges.version)
+                continue
+            places = ranges.chosen(readable, event_begin, event_end, inserted)
             if len(places) > max_partitions:
                 raise TooManyPartitions(len(places))
-            expected = [ranges.row(int(place)) for place in places]
-            begins = [row.begin_insert_time for row in expected]
-            partitions = self._metadata.partitions_beginning_at(self._view_set, self._instance_id, begins)
-            if [_range_of(partition) for partition in partitions] == expected:
-                gaps = _gaps(ranges.begins[readable], ranges.ends[readable], insert_end)
-                return ChosenPartitions(partitions, _within(gaps, inserted) if inserted else gaps)
+            partitions = self._rows(ranges, places)
+            if partitions is not None:
+                return ChosenPartitions(partitions, gaps, tail.blocks)
+            ranges = self._refreshed(ranges)
         raise PartitionConflict(f"partitions of {self._view_set} keep changing")
 
-    def _refreshed(self) -> _Ranges:
-        with self._guard:
-            version = self._metadata.partition_version(self._view_set)
-            ranges = self._ranges
-            if ranges is None or version < ranges.version:
-                ranges = self._all(version)
-            elif version > ranges.version:
-                begins = self._metadata.changed_partitions(self._view_set, ranges.version, version)
-                if begins is None:
-                    ranges = self._all(version)
-                else:
-                    rows = self._metadata.partition_ranges(self._view_set, begins)
-                    ranges = ranges.changed(version, begins, rows)
-            self._ranges = ranges
-            return ranges
+    def _rows(self, ranges: _Ranges, places: Integers) -> list[Partition] | None:
+        """The rows of partitions; None when some of them are not there any more."""
+        begins: list[int] = ranges.begins[places].tolist()
+        unknown = [(begin, int(place)) for begin, place in zip(begins, places, strict=True) if begin not in ranges.rows]
+        if not unknown:
+            return [ranges.rows[begin] for begin in begins]
+        read = self._metadata.partitions_beginning_at(
+            self._view_set, self._instance_id, [begin for begin, _ in unknown]
+        )
+        fresh = {partition.begin_insert_time: partition for partition in read}
+        for begin, place in unknown:
+            if begin not in fresh or _range_of(fresh[begin]) != ranges.row(place):
+                return None
+        if len(ranges.rows) + len(fresh) <= _MAX_ROWS:
+            ranges.rows.update(fresh)
+        return [fresh[begin] if begin in fresh else ranges.rows[begin] for begin in begins]
 
-    def _all(self, version: int) -> _Ranges:
-        return _Ranges.of(version, self._metadata.partition_ranges(self._view_set))
+    def _refreshed(self, stale: _Ranges | None = None, *, went_back: bool = False) -> _Ranges:
+        """The newest ranges, unless another query read them since the stale ones were taken."""
+        with self._guard:
+            ranges = self._ranges
+            if ranges is stale or ranges is None:
+                known = None if went_back else ranges
+                changes = None if known is None else self._metadata.changed_partitions(self._view_set, known.version)
+                if known is None or changes is None:
+                    ranges = _Ranges.of(*self._metadata.partition_ranges(self._view_set))
+                else:
+                    ranges = known.changed(changes)
+                self._ranges = ranges
+            return ranges
 
 
 class TooManyPartitions(Exception):

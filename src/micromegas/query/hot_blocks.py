@@ -53,7 +53,8 @@ class HotBlocks:
                 unknown.append(block)
             elif batch.num_rows:
                 yield batch
-        yield from self._decode(view_set, unknown)
+        if unknown:
+            yield from self._decode(view_set, unknown)
 
     def _decode(self, view_set: ViewSet, blocks: Sequence[BlockRow]) -> Iterator[pa.RecordBatch]:
         # A batch per block, to be kept each by itself; what is wrong with a block is known before its batch comes.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from datafusion import DataFrame, Expr, col, lit
 
-from micromegas.lake import ChosenPartitions, Lake, Partition, PartitionIndex, TooManyPartitions
+from micromegas.lake import ChosenPartitions, Lake, Partition, PartitionIndex, TailConditions, TooManyPartitions
 from micromegas.query.bounds import MAX_TIME, Bounds, TimeRange
 from micromegas.query.errors import QueryError
 from micromegas.query.hot_blocks import HotBlocks
@@ -21,7 +21,7 @@ from micromegas.query.partition_files import PartitionFiles
 from micromegas.query.scans import FilterColumns, ScanNeed
 from micromegas.query.session import Place
 from micromegas.query.spool import Spool
-from micromegas.query.tail import tail_blocks
+from micromegas.query.tail import tail_blocks, tail_conditions
 from micromegas.views.partition_writer import InsertRange
 from micromegas.views.view_set import GLOBAL_INSTANCE, InstanceKind, ViewSet
 
@@ -181,31 +181,30 @@ class GlobalView(QueryTable):
         return self._files(ranges, need.bounds, preparation)
 
     def _files(self, ranges: Sequence[InsertRange], bounds: Bounds, preparation: Preparation) -> TableFiles:
-        metadata = self._access.lake.metadata
-        # The watermark comes first: what is visible by then is either in the partitions read next, or in their gaps.
-        watermark = metadata.watermark()
-        chosen = self._choose(ranges, bounds, watermark + 1)
+        if bounds.time.is_empty:
+            return TableFiles()
+        uncovered = None if preparation.explain_only else tail_conditions(self._view_set, bounds)
+        chosen = self._choose(ranges, bounds, uncovered)
         files = self._access.files_of(self._view_set, chosen.partitions, bounds)
-        if preparation.explain_only:
-            return files
         limit = preparation.max_tail_bytes
-        blocks = tail_blocks(self._access.lake, self._view_set, chosen.gaps, bounds, limit)
+        blocks = tail_blocks(self._view_set, chosen.blocks, bounds, limit)
         if blocks:
             batches = _while_wanted(self._access.hot_blocks.rows(self._view_set, blocks), preparation)
             files.spooled.extend(preparation.spool.write(self.schema, batches, self._view_set.name, limit))
         return files
 
-    def _choose(self, ranges: Sequence[InsertRange], bounds: Bounds, insert_end: int) -> ChosenPartitions:
-        if bounds.time.is_empty:
-            return ChosenPartitions([], [])
+    def _choose(
+        self, ranges: Sequence[InsertRange], bounds: Bounds, uncovered: TailConditions | None
+    ) -> ChosenPartitions:
         try:
             return self._index.choose(
                 self._view_set.readable,
                 event_begin=bounds.time.begin,
                 event_end=bounds.time.end,
-                insert_end=insert_end,
+                insert_end=MAX_TIME,
                 inserted=[(each.begin, each.end) for each in ranges],
                 max_partitions=MAX_FILES,
+                uncovered=uncovered,
             )
         except TooManyPartitions as many:
             raise _too_many_files(self._view_set, many.count) from None

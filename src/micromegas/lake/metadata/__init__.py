@@ -7,5 +7,14 @@ from micromegas.lake.metadata.block_records import BLOCK_RECORD_SCHEMA
 from micromegas.lake.metadata.blocks import STAMP_MARGIN, BlockConditions
 from micromegas.lake.metadata.metadata import Metadata
 from micromegas.lake.metadata.partitions import ViewSetConditions
+from micromegas.lake.metadata.tails import Tail, TailConditions
 
-__all__ = ["BLOCK_RECORD_SCHEMA", "STAMP_MARGIN", "BlockConditions", "Metadata", "ViewSetConditions"]
+__all__ = [
+    "BLOCK_RECORD_SCHEMA",
+    "STAMP_MARGIN",
+    "BlockConditions",
+    "Metadata",
+    "Tail",
+    "TailConditions",
+    "ViewSetConditions",
+]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, TypedDict, Unpack
 
 import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
-from micromegas.lake.metadata.part import MetadataPart, chunks
+from micromegas.lake.metadata.part import MetadataPart
 from micromegas.lake.rows import BlockIds, BlockRow
 
 BLOCK_COLUMNS = [schema.blocks.c[name] for name in BlockRow.__dataclass_fields__]
 BlockOrder = Literal["insert", "event"]
-
-_RANGES_PER_STATEMENT = 50
 
 # A thread reads the clock before it gets at the stream, so its event may be in the block behind the one that it was
 # made in: earlier than that begins, by as long as the thread had to wait.
@@ -62,9 +59,9 @@ def block_filter(conditions: BlockConditions) -> list[sa.ColumnElement[bool]]:
     if (insert_end := conditions.get("insert_end")) is not None:
         filters.append(blocks.insert_time < insert_end)
     if (event_begin := conditions.get("event_begin")) is not None:
-        filters.append(_is_unknown_or(blocks.max_event_time >= max(event_begin - STAMP_MARGIN, -(2**63))))
+        filters.append(may_hold(blocks.max_event_time >= earliest_stamp(event_begin)))
     if (event_end := conditions.get("event_end")) is not None:
-        filters.append(_is_unknown_or(blocks.min_event_time <= min(event_end + STAMP_MARGIN, 2**63 - 1)))
+        filters.append(may_hold(blocks.min_event_time <= latest_stamp(event_end)))
     # The sender's clock may be set back within a block; an index holds the few of that kind.
     is_set_back = blocks.begin_time > blocks.end_time
     if (time_begin := conditions.get("time_begin")) is not None:
@@ -74,8 +71,19 @@ def block_filter(conditions: BlockConditions) -> list[sa.ColumnElement[bool]]:
     return filters
 
 
-def _is_unknown_or(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def may_hold(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """That a condition on the event times of a block holds, or nothing tells them."""
     return sa.or_(condition, schema.blocks.c.max_event_time.is_(None))
+
+
+def earliest_stamp(event_begin: int) -> int:
+    """What the latest event of a block must reach (ns) for the block to hold events from this time on."""
+    return max(event_begin - STAMP_MARGIN, -(2**63))
+
+
+def latest_stamp(event_end: int) -> int:
+    """What the earliest event of a block must not pass (ns) for the block to hold events up to this time."""
+    return min(event_end + STAMP_MARGIN, 2**63 - 1)
 
 
 def block_order(order: BlockOrder) -> list[sa.ColumnElement[object]]:
@@ -118,7 +126,7 @@ class BlockReads(MetadataPart):
         )
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
-        return [_with_object_key(BlockRow(*row)) for row in rows]
+        return [with_object_key(BlockRow(*row)) for row in rows]
 
     def count_blocks(self, **conditions: Unpack[BlockConditions]) -> int:
         """How many visible blocks meet the conditions."""
@@ -146,38 +154,17 @@ class BlockReads(MetadataPart):
         with self._database.read() as connection:
             return list(connection.execute(long_streams(tag, insert_begin, min_events)).scalars())
 
-    def blocks_within(
-        self, ranges: Sequence[tuple[int, int]], limit: int, **conditions: Unpack[BlockConditions]
-    ) -> list[BlockRow]:
-        """Up to `limit` (whichever) visible blocks in these half-open ranges of insert time (ns) that meet the
-        conditions, by (insert_time, block_id). Costs what is found, however much lies outside of the ranges."""
-        found: list[BlockRow] = []
-        with self._database.read() as connection:
-            for chunk in chunks(ranges, _RANGES_PER_STATEMENT):
-                # A statement per range, as it were: any other form makes the databases look through all blocks.
-                parts = [
-                    sa.select(*BLOCK_COLUMNS).where(
-                        *block_filter({**conditions, "insert_begin": begin, "insert_end": end})
-                    )
-                    for begin, end in chunk
-                ]
-                rows = connection.execute(sa.union_all(*parts).limit(limit - len(found)))
-                found.extend(_with_object_key(BlockRow(*row)) for row in rows)
-                if len(found) == limit:
-                    break
-        return sorted(found, key=lambda block: (block.insert_time, block.block_id))
-
     def block(self, block_id: str) -> BlockRow | None:
         """The visible block of this id."""
         blocks = schema.blocks.c
         statement = sa.select(*BLOCK_COLUMNS).where(blocks.block_id == block_id, blocks.insert_time.is_not(None))
         with self._database.read() as connection:
             row = connection.execute(statement).first()
-        return None if row is None else _with_object_key(BlockRow(*row))
+        return None if row is None else with_object_key(BlockRow(*row))
 
 
-def _with_object_key(row: BlockRow) -> BlockRow:
-    # The column may be NULL, the field may not.
+def with_object_key(row: BlockRow) -> BlockRow:
+    """The row as it is; its object key may be NULL in the table, in the field it may not."""
     if row.object_key is not None:
         return row
     return replace(row, object_key=BlockIds(row.block_id, row.stream_id, row.process_id).lone_object_key)

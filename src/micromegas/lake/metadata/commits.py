@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from micromegas.lake.metadata import schema, statements
 from micromegas.lake.metadata.block_times import ArrivingBlock, BlockTimes, EventTimes
 from micromegas.lake.metadata.part import chunks
+from micromegas.lake.metadata.prepared_read import PreparedRead
 from micromegas.wire import Block, Process, Stream
 
 TEXT_LIMIT = 255
@@ -39,6 +40,7 @@ PLACED_COLUMNS = [
     "max_event_time",
 ]
 STAMPED_COLUMNS = ["block_id", "stream_id", "process_id", "begin_ticks", "end_ticks", "begin_time", "end_time"]
+WATERMARK = PreparedRead(sa.select(schema.commit_clock.c.last))
 UPDATE_PROCESSES = sa.text(statements.UPDATE_PROCESSES)
 UPDATE_STREAMS = sa.text(statements.UPDATE_STREAMS)
 
@@ -78,8 +80,8 @@ class Commits(BlockTimes):
 
     def watermark(self) -> int:
         """Insert time (ns) of the newest commit: every block up to it can be seen, now and for ever; 0 when empty."""
-        with self._database.read() as connection:
-            return int(connection.execute(sa.select(schema.commit_clock.c.last)).scalar_one())
+        ((last,),) = self._database.rows(WATERMARK, {})
+        return int(last)
 
     def known_block_ids(self, block_ids: Sequence[str]) -> set[str]:
         """Those of the ids whose blocks are stored already."""

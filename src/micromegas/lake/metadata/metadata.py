@@ -22,6 +22,7 @@ from micromegas.lake.metadata.partitions import Partitions
 from micromegas.lake.metadata.query_denials import QueryDenials
 from micromegas.lake.metadata.replicas import Replicas
 from micromegas.lake.metadata.retention import Retention
+from micromegas.lake.metadata.tails import Tails
 
 
 class Metadata(
@@ -31,6 +32,7 @@ class Metadata(
     AnnouncementReads,
     Partitions,
     PartitionChanges,
+    Tails,
     ExpiringObjects,
     Leases,
     BlockErrors,
