@@ -303,7 +303,7 @@ def test_stopping_ends_running_queries(start_server):
         assert server.engine.waiting.wait(30)
         server.call(server.server.stop())
         assert server.engine.closed.wait(30)
-        with pytest.raises(pa.ArrowException):
+        with pytest.raises(flight.FlightUnavailableError, match="ask again"):
             reader.read_all()
 
 

@@ -16,6 +16,7 @@ from micromegas.cli.questions import add_questions
 from micromegas.cli.service_options import (
     AllowHost,
     AnyPgPort,
+    AnyWorkers,
     ApiPort,
     EngineFlags,
     FlightPort,
@@ -27,6 +28,7 @@ from micromegas.cli.service_options import (
     SelfTelemetry,
     ServiceFlags,
     TlsFlags,
+    Workers,
 )
 from micromegas.wire.printable import printable
 
@@ -97,6 +99,7 @@ def serve(
     host: Host = "127.0.0.1",
     tls: TlsFlags,
     engine: EngineFlags,
+    workers: Workers = 0,
     retention: RetentionFlags,
     self_telemetry: SelfTelemetry = False,
 ) -> None:
@@ -114,6 +117,7 @@ def serve(
             engine=engine,
             retention=retention,
             self_telemetry=self_telemetry,
+            workers=workers,
         )
     )
 
@@ -134,6 +138,7 @@ def query_server(
     host: Host = "127.0.0.1",
     tls: TlsFlags,
     engine: EngineFlags,
+    workers: AnyWorkers = None,
     self_telemetry: SelfTelemetry = False,
 ) -> None:
     """Queries only: answers them by Flight SQL and HTTP."""
@@ -147,6 +152,7 @@ def query_server(
             tls=tls,
             engine=engine,
             self_telemetry=self_telemetry,
+            workers=workers,
         )
     )
 

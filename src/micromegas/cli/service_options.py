@@ -34,6 +34,17 @@ AllowHost = Annotated[
 _PG_PORT_HELP = "Port of the PostgreSQL gateway; 0 takes a free one."
 PgPort = Annotated[int, typer.Option("--pg-port", help=_PG_PORT_HELP, min=0, max=65535)]
 AnyPgPort = Annotated[int | None, typer.Option("--pg-port", help=_PG_PORT_HELP, min=0, max=65535)]
+_WORKERS_HELP = "Processes that answer queries, which part the memory among them; 0: this one does all."
+Workers = Annotated[int, typer.Option("--workers", envvar="MICROMEGAS_WORKERS", help=_WORKERS_HELP, min=0)]
+AnyWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        envvar="MICROMEGAS_WORKERS",
+        help=f"{_WORKERS_HELP} Default: one for each core, as far as each gets 512 MB.",
+        min=0,
+    ),
+]
 SelfTelemetry = Annotated[
     bool,
     typer.Option(
@@ -93,6 +104,14 @@ class EngineFlags:
             min=1,
         ),
     ] = None
+    query_timeout_s: Annotated[
+        float | None,
+        typer.Option(
+            "--query-timeout-s",
+            envvar="MICROMEGAS_QUERY_TIMEOUT_S",
+            help="Seconds after which a query is ended. Default: 300.",
+        ),
+    ] = None
     views: Annotated[
         Path | None,
         typer.Option("--views", envvar="MICROMEGAS_VIEWS", help="File of the site's own views; see docs/views.md."),
@@ -141,7 +160,8 @@ class TlsFlags:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFlags:
     """The roles of a process. A port that is None leaves its role out, but for `api_port`: who answers Flight SQL
-    answers HTTP, too, where the usual port is free. Without `retention` there is no daemon."""
+    answers HTTP, too, where the usual port is free. Without `retention` there is no daemon. `workers`
+    None: as many as cores and memory give."""
 
     lake: LakeFlags
     host: str = "127.0.0.1"
@@ -154,3 +174,4 @@ class ServiceFlags:
     tls: TlsFlags = TlsFlags()
     retention: RetentionFlags | None = None
     self_telemetry: bool = False
+    workers: int | None = 0

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import micromegas
 from micromegas.cli.engine_process import prepare_engine_process
 from micromegas.cli.errors import CliError
 from micromegas.cli.service_options import ServiceFlags
@@ -20,54 +16,34 @@ from micromegas.cli.settings import node_settings
 
 if TYPE_CHECKING:
     from micromegas.serve.node import Node
+    from micromegas.serve.self_telemetry import SelfTelemetry
 
 
 def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
     """Starts the roles, prints an address a line, and returns after a drain; `CliError` when they can't start."""
     prepare_engine_process()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     from micromegas.daemon.selection import PolicyError
     from micromegas.lake import LakeError
-    from micromegas.serve.node import ListenError, Node
+    from micromegas.serve.log_lines import log_to_stderr
+    from micromegas.serve.node import Node
+    from micromegas.serve.ports import ListenError
     from micromegas.serve.postgres.shadow import ShadowError
+    from micromegas.serve.workers.process import WorkerFailed
 
+    log_to_stderr()
     settings = node_settings(flags, environment)
     try:
-        keys = () if settings.ingest is None else settings.ingest.api_keys
-        recorder = _Recorder(keys[0].key if keys else None) if flags.self_telemetry else None
-        asyncio.run(_run(Node(settings, version("micromegas")), recorder))
+        asyncio.run(_run(Node(settings, version("micromegas")), settings.telemetry))
     except LakeError as error:
         raise CliError(f"{_one_line(error)}; check --lake, --database-url and --object-store") from None
     except ListenError as error:
         ports = "--http-port, --flight-port, --api-port, --pg-port"
         raise CliError(f"{error}; is it running already? other ports: {ports}") from None
-    except (PolicyError, ShadowError, OSError) as error:
+    except (PolicyError, ShadowError, WorkerFailed, OSError) as error:
         raise CliError(_one_line(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Recorder:
-    """The server as a recorded program; `api_key` for its own ingestion, where that asks for one."""
-
-    api_key: str | None
-
-    def start(self, ingestion: str | None) -> None:
-        """`ingestion`: address of this server's own, None without: then the recorder's own variables count."""
-        micromegas.init(
-            url=ingestion,
-            api_key=self.api_key,
-            process_name="micromegas",
-            level="info",
-            capture_logging=True,
-            hooks=False,
-        )
-
-    def stop(self) -> None:
-        micromegas.shutdown()
-
-
-async def _run(node: Node, recorder: _Recorder | None) -> None:
+async def _run(node: Node, telemetry: Callable[[str | None], SelfTelemetry | None]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -88,8 +64,9 @@ async def _run(node: Node, recorder: _Recorder | None) -> None:
         return
     for role, address in starting.result().items():
         print(f"{role:<10} {address}")
+    recorder = telemetry(starting.result().get("ingestion"))
     if recorder is not None:
-        recorder.start(starting.result().get("ingestion"))
+        recorder.start()
     print("ready", flush=True)
     failing = asyncio.create_task(node.failed())
     try:

@@ -3,6 +3,7 @@ variables."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,10 @@ from micromegas.config import (
 )
 
 if TYPE_CHECKING:
-    from micromegas.serve.node import NodeSettings
+    from micromegas.serve.node_settings import NodeSettings
 
 MIB = 1024 * 1024
+_WORKER_BYTES = 512 * MIB
 _STORE_VARIABLES = {
     "AWS_ACCESS_KEY_ID": "aws_access_key_id",
     "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
@@ -51,7 +53,7 @@ class _Answering(TypedDict):
 
 def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSettings:
     """Settings of the roles that the flags ask for; `CliError` for values that can't be."""
-    from micromegas.serve.node import NodeSettings
+    from micromegas.serve.node_settings import NodeSettings
 
     try:
         keys = _api_keys(environment)
@@ -81,8 +83,21 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
     except ValueError as error:
         raise CliError(str(error)) from None
     return NodeSettings(
-        lake=lake, query=query, ingest=ingest, flight=flight, http=http, postgres=postgres, daemon=daemon
+        lake=lake,
+        query=query,
+        ingest=ingest,
+        flight=flight,
+        http=http,
+        postgres=postgres,
+        daemon=daemon,
+        workers=_advised_workers(query) if flags.workers is None else flags.workers,
+        self_telemetry=flags.self_telemetry,
     )
+
+
+def _advised_workers(query: QuerySettings) -> int:
+    """One for each core, as far as each gets enough memory for its queries."""
+    return max(1, min(os.cpu_count() or 1, query.memory_bytes // _WORKER_BYTES))
 
 
 def _api_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
@@ -113,6 +128,8 @@ def query_settings(flags: EngineFlags) -> QuerySettings:
         query = replace(query, memory_bytes=flags.memory_limit_mb * MIB)
     if flags.query_memory_limit_mb is not None:
         query = replace(query, query_memory_bytes=flags.query_memory_limit_mb * MIB)
+    if flags.query_timeout_s is not None:
+        query = replace(query, statement_timeout_s=flags.query_timeout_s)
     return query
 
 

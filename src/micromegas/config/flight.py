@@ -12,12 +12,14 @@ class FlightSettings(AnsweringSettings):
     """How the Flight SQL server listens and what one caller may cost.
 
     * with a certificate the port speaks TLS only; health checks need no key.
+    * `share_port`: other processes that say so, too, listen on the same port; each gets some of the connections.
     * `read_timeout_s`: a sender (of parameters, of bulk ingestion) that sends nothing for so long is disconnected.
     * `max_message_bytes`: largest message that a caller may send.
-    * `max_calls`: calls at once; beyond, callers get RESOURCE_EXHAUSTED.
+    * `max_calls`: calls at once of this process; beyond, callers get RESOURCE_EXHAUSTED.
     """
 
     port: int = 50051
+    share_port: bool = False
     read_timeout_s: float = 60.0
     max_message_bytes: int = 100 * MIB
     max_calls: int = 1000

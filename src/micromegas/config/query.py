@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MIB = 1024 * 1024
@@ -39,6 +39,15 @@ class QuerySettings:
         """Memory of one query."""
         half = max(1, self.memory_bytes // 2)
         return half if self.query_memory_bytes is None else min(self.query_memory_bytes, self.memory_bytes)
+
+    def parted(self, processes: int) -> QuerySettings:
+        """What each of so many processes may use for all of them to keep within these."""
+        return replace(
+            self,
+            memory_bytes=max(1, self.memory_bytes // processes),
+            spill_bytes=max(1, self.spill_bytes // processes),
+            hot_bytes=self.hot_bytes // processes,
+        )
 
     def __post_init__(self) -> None:
         if (

@@ -36,6 +36,7 @@ from micromegas.query.spool import Spool
 from micromegas.query.stream import QueryStream, portable_schema
 from micromegas.query.table_function import TableFunction
 from micromegas.query.tables import LakeAccess
+from micromegas.query.work_in_hand import Piece, WorkInHand
 from micromegas.views.sql_definition import SqlDefinition, ViewProblem, read_definitions
 
 logger = logging.getLogger(__name__)
@@ -56,9 +57,15 @@ class _Hold:
     spool: Spool
     place: Place
     abandoned: threading.Event
+    work: WorkInHand
+    piece: Piece
 
-    def release(self) -> None:
-        """May be called more than once."""
+    def release(self, has_ended: bool) -> None:
+        """May be called more than once; `has_ended`: the work is over, and not only unwanted."""
+        if has_ended:
+            self.work.finish(self.piece)
+        else:
+            self.work.cut(self.piece)
         self.spool.close()
         self.place.release()
 
@@ -109,6 +116,8 @@ class QueryEngine:
             ReductionLimits(settings.tail_bytes, settings.spill_bytes, settings.statement_timeout_s),
         )
         """The views that a daemon may keep by means of this engine."""
+        self.work_in_hand = WorkInHand()
+        """What runs, and what was cut off and may go on."""
         self._planners = ThreadPoolExecutor(_PLANNING_THREADS, thread_name_prefix="query-plan")
 
     def describe(
@@ -132,7 +141,8 @@ class QueryEngine:
         timeout_s = self._settings.statement_timeout_s
         deadline = time.monotonic() + timeout_s
         spool = Spool(self._sessions.new_folder)
-        hold = _Hold(spool, self._sessions.take_place(), threading.Event())
+        work_in_hand = self.work_in_hand
+        hold = _Hold(spool, self._sessions.take_place(), threading.Event(), work_in_hand, work_in_hand.begin(deadline))
         work = self._planners.submit(_guarded, lambda: self._start(statement, request, hold, deadline))
         started = asyncio.wrap_future(work)
         try:
@@ -146,7 +156,7 @@ class QueryEngine:
             _abandon(work, started, hold)
             raise
         except QueryError:
-            hold.release()
+            hold.release(has_ended=True)
             raise
 
     def tables(self) -> list[TableDescription]:
@@ -206,6 +216,8 @@ def _guarded(work: Callable[[], Result]) -> Result:
 def _abandon(work: Future[QueryStream], started: asyncio.Future[QueryStream], hold: _Hold) -> None:
     """Takes the planning of a query that nobody waits for any more out of the queue, or drops what it makes."""
     hold.abandoned.set()
+    hold.piece.planning = work
+    hold.work.cut(hold.piece)
     started.add_done_callback(lambda future: None if future.cancelled() else future.exception())
     work.cancel()
-    work.add_done_callback(lambda _: hold.release())
+    work.add_done_callback(lambda _: hold.release(has_ended=False))

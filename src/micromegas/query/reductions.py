@@ -117,7 +117,7 @@ class Reductions:
             rows.view_set.schema,
             frame.execute_stream(),
             frame,
-            lambda: None,
+            lambda _has_ended: None,
             limit=None,
             max_rows=None,
             deadline=deadline,

@@ -17,6 +17,7 @@ class QueryStream(AsyncIterator[pa.RecordBatch]):
 
     Errors while running are raised as `QueryError` from the iteration, also after rows were delivered.
     `aclose()` must be called (or the stream exhausted); it may be called at any time and more than once.
+    `release` is called at the end, with whether the work came to its end by itself; again by each further `aclose()`.
     """
 
     def __init__(
@@ -24,7 +25,7 @@ class QueryStream(AsyncIterator[pa.RecordBatch]):
         schema: pa.Schema,
         stream: Any,
         keep_alive: object,
-        release: Callable[[], None],
+        release: Callable[[bool], None],
         *,
         limit: int | None,
         max_rows: int | None,
@@ -38,6 +39,7 @@ class QueryStream(AsyncIterator[pa.RecordBatch]):
         self._stream: Any = stream
         self._keep_alive: object = keep_alive
         self._release = release
+        self._has_ended = False
         self._left = limit
         self._max_rows = max_rows
         self._rows = 0
@@ -51,6 +53,7 @@ class QueryStream(AsyncIterator[pa.RecordBatch]):
         while self._stream is not None and self._left != 0:
             batch = await self._next_batch()
             if batch is None:
+                self._has_ended = True
                 break
             if batch.num_rows == 0:
                 continue
@@ -70,7 +73,7 @@ class QueryStream(AsyncIterator[pa.RecordBatch]):
         # Work ends when the last reference to the engine's stream is gone.
         self._stream = None
         self._keep_alive = None
-        self._release()
+        self._release(self._has_ended)
 
     async def _next_batch(self) -> pa.RecordBatch | None:
         try:

@@ -1,5 +1,6 @@
-"""One server process: any of the roles ingestion, Flight SQL, HTTP, PostgreSQL gateway and daemon over one lake, in one
-event loop. Owns their order of start and stop; installs no signal handlers and reads no environment."""
+"""One server: any of the roles ingestion, Flight SQL, HTTP, PostgreSQL gateway and daemon over one lake, in one event
+loop, or the answering of queries in workers of its own. Owns their order of start and stop; installs no signal handlers
+and reads no environment."""
 
 from __future__ import annotations
 
@@ -7,64 +8,49 @@ import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 
-from micromegas.config import (
-    DaemonSettings,
-    FlightSettings,
-    HttpSettings,
-    IngestSettings,
-    LakeSettings,
-    PostgresSettings,
-    QuerySettings,
-)
+from micromegas.config import FlightSettings, HttpSettings, IngestSettings, PostgresSettings
 from micromegas.daemon import Daemon
 from micromegas.daemon.selection import Selection
 from micromegas.ingest import IngestServer
 from micromegas.lake import Lake, Replication
 from micromegas.query import QueryEngine
+from micromegas.serve.flight.running import CancelStatus
 from micromegas.serve.flight.server import FlightServer
+from micromegas.serve.flight.service import CancelElsewhere
 from micromegas.serve.http.app import QueryApi
 from micromegas.serve.http.listener import Listener
+from micromegas.serve.node_settings import NodeSettings
+from micromegas.serve.ports import ListenError
 from micromegas.serve.postgres.server import PostgresServer
 from micromegas.serve.query_engine import query_engine
+from micromegas.serve.workers.process import WorkerFailed
+from micromegas.serve.workers.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeSettings:
-    """The lake, and the settings of each role that this process plays (None: it does not)."""
-
-    lake: LakeSettings
-    query: QuerySettings = field(default_factory=QuerySettings)
-    ingest: IngestSettings | None = None
-    flight: FlightSettings | None = None
-    http: HttpSettings | None = None
-    postgres: PostgresSettings | None = None
-    daemon: DaemonSettings | None = None
-
-
-class ListenError(Exception):
-    """A role can't listen on its address; the text names role, address and reason."""
 
 
 class Node:
     """`await node.start()` returns the addresses of its roles once all of them answer; `await node.stop()` drains them.
 
-    Ingestion stops first and answers what it took; then queries get their time to finish; the lake closes last.
-    `version` is told to clients.
+    Ingestion stops first and answers what it took; then queries get their time to finish; the lake closes last. Only
+    workers stop before ingestion, which takes what they tell of themselves. `version` is told to clients.
     """
 
-    def __init__(self, settings: NodeSettings, version: str) -> None:
-        self._settings = settings
+    def __init__(self, settings: NodeSettings, version: str, cancel_elsewhere: CancelElsewhere | None = None) -> None:
+        """`cancel_elsewhere`: where this is one of several workers, asks the others to end a query."""
+        self._settings, self._workers_settings = settings.parted()
         self._version = version
+        self._cancel_elsewhere = cancel_elsewhere
         self._stack = AsyncExitStack()
         self._daemon: asyncio.Task[None] | None = None
+        self._flight: FlightServer | None = None
+        self._engine: QueryEngine | None = None
+        self._supervisor: Supervisor | None = None
 
     async def start(self) -> dict[str, str]:
-        """Addresses by role. Raises `LakeError`, `ListenError`, `PolicyError` or `ShadowError`; what had started is
-        stopped again."""
+        """Addresses by role. Raises `LakeError`, `ListenError`, `PolicyError`, `ShadowError` or `WorkerFailed`; what
+        had started is stopped again."""
         try:
             return await self._start()
         except BaseException:
@@ -76,11 +62,29 @@ class Node:
 
     async def failed(self) -> None:
         """Returns never, or raises what ended a role that should have gone on."""
-        if self._daemon is None:
+        roles = []
+        if self._daemon is not None:
+            roles.append(asyncio.shield(self._daemon))
+        if self._supervisor is not None:
+            roles.append(asyncio.ensure_future(self._supervisor.failed()))
+        if not roles:
             await asyncio.Event().wait()
-        else:
-            await asyncio.shield(self._daemon)
-            raise RuntimeError("the daemon ended by itself")
+        done, _ = await asyncio.wait(roles, return_when=asyncio.FIRST_COMPLETED)
+        for role in done:
+            role.result()
+        raise RuntimeError("the daemon ended by itself")
+
+    @property
+    def engine(self) -> QueryEngine:
+        """That of a started node with a role that asks."""
+        assert self._engine is not None
+        return self._engine
+
+    def cancel(self, query_id: str, owner: str | None, *, anyones: bool) -> CancelStatus:
+        """Ends a query that came to this process by Flight SQL."""
+        if self._flight is None:
+            return "unknown"
+        return self._flight.running.cancel(query_id, owner, anyones=anyones)
 
     async def _start(self) -> dict[str, str]:
         settings = self._settings
@@ -88,14 +92,27 @@ class Node:
         lake = await asyncio.to_thread(Lake.open, settings.lake)
         self._stack.push_async_callback(asyncio.to_thread, lake.close)
         if (settings.flight, settings.http, settings.postgres, settings.daemon) != (None, None, None, None):
-            engine = await asyncio.to_thread(query_engine, lake, settings.query)
+            self._engine = engine = await asyncio.to_thread(query_engine, lake, settings.query)
             self._stack.push_async_callback(asyncio.to_thread, engine.close)
             addresses |= await self._start_with(engine, lake)
         if settings.ingest is not None:
             ingest = IngestServer(lake, settings.ingest, lake.check)
             await self._listen("ingestion", settings.ingest, ingest)
             addresses["ingestion"] = f"http://{settings.ingest.host}:{ingest.port}"
+        if self._workers_settings:
+            addresses |= await self._start_workers(addresses.get("ingestion"))
         return addresses
+
+    async def _start_workers(self, ingestion: str | None) -> dict[str, str]:
+        telemetry = self._settings.telemetry(ingestion)
+        self._supervisor = Supervisor(self._workers_settings, self._version, telemetry)
+        self._stack.push_async_callback(self._supervisor.stop)
+        try:
+            return await self._supervisor.start()
+        except WorkerFailed as error:
+            if error.kind == ListenError.__name__:
+                raise ListenError(str(error)) from None
+            raise
 
     async def _start_with(self, engine: QueryEngine, lake: Lake) -> dict[str, str]:
         """The roles that need an engine."""
@@ -108,7 +125,14 @@ class Node:
             self._stack.push_async_callback(_end_daemon, daemon, self._daemon)
             addresses["daemon"] = "running"
         if settings.flight is not None:
-            flight = FlightServer(engine, settings.flight, self._version, time.monotonic, Replication(lake))
+            flight = self._flight = FlightServer(
+                engine,
+                settings.flight,
+                self._version,
+                time.monotonic,
+                Replication(lake),
+                cancel_elsewhere=self._cancel_elsewhere,
+            )
             await self._listen("flight sql", settings.flight, flight)
             scheme = "grpc" if settings.flight.tls_certificate is None else "grpc+tls"
             addresses["queries"] = f"{scheme}://{settings.flight.host}:{flight.port}"
@@ -137,8 +161,7 @@ class Node:
         try:
             await server.start()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ListenError(f"{role} can't listen on {settings.host} port {settings.port}: {reason}") from error
+            raise ListenError.because(role, settings.host, settings.port, error) from error
         self._stack.push_async_callback(server.stop)
 
 

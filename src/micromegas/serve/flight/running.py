@@ -7,8 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 CancelStatus = Literal["cancelled", "unknown", "not yours"]
+EndReason = Literal["asked", "stopping"]
 
 
 class RunningQueries:
@@ -16,7 +18,8 @@ class RunningQueries:
 
     def __init__(self) -> None:
         self._tasks: defaultdict[str, dict[asyncio.Task[Any], str | None]] = defaultdict(dict)
-        self._cancelled: set[asyncio.Task[Any]] = set()
+        # of those that end by themselves before they learn of it, nobody asks
+        self._ended: WeakKeyDictionary[asyncio.Task[Any], EndReason] = WeakKeyDictionary()
 
     @contextmanager
     def entered(self, query_id: str, owner: str | None) -> Iterator[None]:
@@ -37,15 +40,24 @@ class RunningQueries:
             return "unknown"
         found = [task for task, theirs in self._tasks[query_id].items() if anyones or theirs == owner]
         for task in found:
-            self._cancelled.add(task)
-            task.cancel()
+            self._end(task, "asked")
         return "cancelled" if found else "not yours"
 
-    def was_cancelled(self) -> bool:
-        """Whether the current task was cancelled from here; asked once, when it learns of a cancellation."""
+    def end_all(self) -> None:
+        """Ends every query, because the server stops."""
+        for task in [task for tasks in self._tasks.values() for task in tasks]:
+            self._end(task, "stopping")
+
+    def why_ended(self) -> EndReason | None:
+        """Why the current task was ended from here, if it was; asked once, when it learns of a cancellation."""
         task = asyncio.current_task()
-        if task not in self._cancelled:
-            return False
-        self._cancelled.discard(task)
-        task.uncancel()
-        return True
+        assert task is not None
+        reason = self._ended.pop(task, None)
+        if reason is not None:
+            task.uncancel()
+        return reason
+
+    def _end(self, task: asyncio.Task[Any], reason: EndReason) -> None:
+        if task not in self._ended:
+            self._ended[task] = reason
+            task.cancel()

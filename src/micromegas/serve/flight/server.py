@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
@@ -24,11 +23,15 @@ from micromegas.serve.audit import caller_of
 from micromegas.serve.flight.errors import FlightError, from_query_error
 from micromegas.serve.flight.headers import CallOptions, read_options
 from micromegas.serve.flight.health import HEALTH_SERVICE, Health, is_health_path
-from micromegas.serve.flight.service import Engine, FlightSqlService
+from micromegas.serve.flight.running import RunningQueries
+from micromegas.serve.flight.service import CancelElsewhere, Engine, FlightSqlService
+from micromegas.serve.ports import require_free
 from micromegas.serve.tls import tls_context
 
 _FLIGHT_SERVICE = "/arrow.flight.protocol.FlightService/"
 _ANONYMOUS = "anonymous"
+_TELLING_S = 1.0
+"""How long the readers of queries that are ended may take to hear of it."""
 _log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
@@ -44,9 +47,14 @@ class FlightServer:
         version: str,
         clock: Callable[[], float],
         replication: Replication | None = None,
+        *,
+        cancel_elsewhere: CancelElsewhere | None = None,
     ) -> None:
+        """`cancel_elsewhere` asks the other processes that answer on this port to end a query."""
         self._settings = settings
-        self._service = FlightSqlService(engine, version, clock, settings.max_message_bytes, replication)
+        self._service = FlightSqlService(
+            engine, version, clock, settings.max_message_bytes, replication, cancel_elsewhere=cancel_elsewhere
+        )
         self._keys = ApiKeys(settings.api_keys)
         self._health = Health()
         self._server: grpc.aio.Server | None = None
@@ -55,11 +63,12 @@ class FlightServer:
     async def start(self) -> None:
         """Binds and listens; `OSError` when the address can't be had."""
         settings = self._settings
-        _require_free(settings.host, settings.port)
+        if not settings.share_port:
+            require_free(settings.host, settings.port)
         server = grpc.aio.server(
             options=[
                 # with port sharing on, a second server on the same port would start and take half of the calls
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(settings.share_port)),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.keepalive_time_ms", 20_000),
@@ -85,11 +94,22 @@ class FlightServer:
         self._server = server
 
     async def stop(self) -> None:
-        """Refuses new calls, lets running ones finish for `drain_timeout_s`, then cancels them."""
+        """Refuses new calls, lets running ones finish for `drain_timeout_s`, then ends them."""
         self._health.stopping.set()
-        if self._server is not None:
-            await self._server.stop(self._settings.drain_timeout_s)
-            self._server = None
+        if self._server is None:
+            return
+        drain_s = self._settings.drain_timeout_s
+        stopping = asyncio.ensure_future(self._server.stop(drain_s + _TELLING_S))
+        _, running = await asyncio.wait([stopping], timeout=drain_s)
+        if running:
+            # gRPC would cancel them without saying what to do
+            self.running.end_all()
+        await stopping
+        self._server = None
+
+    @property
+    def running(self) -> RunningQueries:
+        return self._service.running
 
     # The calls. Requests and answers are bytes: decoding belongs behind the error boundary.
 
@@ -112,10 +132,15 @@ class FlightServer:
         try:
             await self._boundary(context, self._send_rows(request, options, context))
         except asyncio.CancelledError:
-            if not self._service.running.was_cancelled():
-                raise
             # Not CANCELLED: whoever reads with pyarrow in the main thread would get a KeyboardInterrupt.
-            await context.abort(grpc.StatusCode.ABORTED, "the query was cancelled on request")
+            match self.running.why_ended():
+                case "asked":
+                    await context.abort(grpc.StatusCode.ABORTED, "the query was cancelled on request")
+                case "stopping":
+                    text = "this process of the server ends; ask again"
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, text)
+                case None:
+                    raise
 
     async def do_put(self, requests: AsyncIterable[bytes], context: Any) -> None:
         options = await self._options(context)
@@ -252,15 +277,6 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
 
 async def _returns(function: Callable[[], Answer]) -> Answer:
     return function()
-
-
-def _require_free(host: str, port: int) -> None:
-    """Raises `OSError` as long as somebody listens: gRPC itself tells the reason on stderr only."""
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    if port != 0:
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
 
 
 def _credentials(settings: FlightSettings) -> Any:

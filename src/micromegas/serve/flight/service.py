@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from micromegas.serve.flight.errors import FlightError, invalid, unimplemented
 from micromegas.serve.flight.flight_data import FlightDataWriter, IncomingBatches, schema_message, schema_stream
 from micromegas.serve.flight.headers import CallOptions
 from micromegas.serve.flight.messages import Message
-from micromegas.serve.flight.running import RunningQueries
+from micromegas.serve.flight.running import CancelStatus, RunningQueries
 from micromegas.serve.flight.statements import MAX_BOUND_BYTES, PreparedStatements
 
 MAX_QUERY_ID = 64
@@ -50,6 +50,10 @@ _ACTIONS_NOT_OFFERED = frozenset(
 _UPDATES = frozenset({"CommandStatementUpdate", "CommandPreparedStatementUpdate", "CommandStatementSubstraitPlan"})
 
 
+CancelElsewhere = Callable[[str, str | None, bool], Awaitable[CancelStatus]]
+"""Ends a query of another process: its id, who asks, and whether they may end anybody's."""
+
+
 class Engine(Protocol):
     """What is needed of `micromegas.query.engine.QueryEngine`."""
 
@@ -68,7 +72,8 @@ class FlightSqlService:
 
     `version` is the server's version, `clock` gives seconds that never go back (ages of bound parameters);
     `max_message_bytes` is what a batch of a bulk ingestion may come to, however small its message is made;
-    `replication` takes what is bulk ingested (None: that is not offered).
+    `replication` takes what is bulk ingested (None: that is not offered); `cancel_elsewhere` finds queries that other
+    processes run behind the same address (None: there are none).
     """
 
     def __init__(
@@ -78,8 +83,11 @@ class FlightSqlService:
         clock: Callable[[], float],
         max_message_bytes: int,
         replication: Replication | None = None,
+        *,
+        cancel_elsewhere: CancelElsewhere | None = None,
     ) -> None:
         self._engine = engine
+        self._cancel_elsewhere = cancel_elsewhere
         self._max_message_bytes = max_message_bytes
         self._replication = replication
         self._version = version
@@ -184,10 +192,10 @@ class FlightSqlService:
             return [_result(_bytes(messages.new("CloseSessionResult", status=messages.SESSION_CLOSED)))]
         if action.type == "CancelFlightInfo":
             info = parse("CancelFlightInfoRequest", action.body).info
-            return [_result(_bytes(messages.new("CancelFlightInfoResult", status=self._cancel(info, options))))]
+            return [_result(_bytes(messages.new("CancelFlightInfoResult", status=await self._cancel(info, options))))]
         if action.type == "CancelQuery":
             info = parse("FlightInfo", unpack_as("ActionCancelQueryRequest", action.body).info)
-            return [_result(messages.pack("ActionCancelQueryResult", result=self._cancel(info, options)))]
+            return [_result(messages.pack("ActionCancelQueryResult", result=await self._cancel(info, options)))]
         if action.type in _ACTIONS_NOT_OFFERED:
             raise unimplemented(f"action {action.type} is not offered")
         raise invalid(f"action {action.type[:100]!r} is not known")
@@ -229,7 +237,7 @@ class FlightSqlService:
                 rows += batch.num_rows
         return rows
 
-    def _cancel(self, info: Message, options: CallOptions) -> int:
+    async def _cancel(self, info: Message, options: CallOptions) -> int:
         """Ends what runs for the ticket of a FlightInfo. What does not run (any more, or yet) can't be cancelled."""
         if len(info.endpoint) != 1:
             raise invalid("a flight info of one endpoint is needed, as this server gives it")
@@ -238,7 +246,10 @@ class FlightSqlService:
             return messages.NOT_CANCELLABLE
         self._statement_of(command)
         owner = options.caller.service_account_name
-        status = self.running.cancel(command.body.query_id, owner, anyones=options.administers)
+        query_id = command.body.query_id[:MAX_QUERY_ID]
+        status = self.running.cancel(query_id, owner, anyones=options.administers)
+        if status == "unknown" and query_id and self._cancel_elsewhere is not None:
+            status = await self._cancel_elsewhere(query_id, owner, options.administers)
         if status == "not yours":
             raise FlightError("PERMISSION_DENIED", "the query was asked with another key")
         return messages.CANCELLED if status == "cancelled" else messages.NOT_CANCELLABLE

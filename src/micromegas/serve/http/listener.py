@@ -57,6 +57,7 @@ class Listener:
             settings.host,
             settings.port,
             backlog=BACKLOG,
+            reuse_port=settings.share_port,
             ssl=tls,
             ssl_handshake_timeout=None if tls is None else settings.header_timeout_s,
         )
