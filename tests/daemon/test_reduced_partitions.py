@@ -281,6 +281,36 @@ def test_counts_outlive_the_rows_that_were_counted(lake: Lake, engine: QueryEngi
     assert asked(engine) == counted([process])
 
 
+def test_counts_outlive_their_rows_between_any_number_of_gaps(
+    lake: Lake, engine: QueryEngine, clock: HandClock
+) -> None:
+    gaps = 40
+    process = LogMinutes(lake)
+    process.send([(0, 4, "shop::orders")])
+    clock.now += 2 * MINUTE
+    keep_logs(lake, clock)
+    keep_stats(lake, engine, clock)
+    (minute,) = global_partitions(lake, LOG_STATS)
+    assert minute.file_path is not None
+    file = lake.objects.get(minute.file_path)
+    # The same counts at other insert times, with nothing between them, and no log that they are of.
+    for number in range(1, gaps):
+        begin = minute.begin_insert_time - 2 * number * MINUTE
+        path = minute.file_path.replace(".parquet", f"-{number}.parquet")
+        lake.metadata.add_expiring_object(path, clock.now + DAY)
+        lake.objects.put(path, file)
+        copy = replace(
+            minute,
+            begin_insert_time=begin,
+            end_insert_time=begin + MINUTE,
+            file_path=path,
+            partition_id=new_partition_id(),
+        )
+        lake.metadata.replace_partitions("log_stats", "global", frozenset(), copy)
+    process.send([(0, 4, "shop::orders")])
+    assert list(asked(engine).values()) == [gaps + 1]
+
+
 def test_a_new_definition_spares_counts_that_can_t_be_made_again(
     lake: Lake, engine: QueryEngine, clock: HandClock, caplog: pytest.LogCaptureFixture
 ) -> None:

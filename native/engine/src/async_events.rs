@@ -264,7 +264,7 @@ impl AsyncEventsBuilder {
             end: rows.event_type.values.intern_str("end"),
         };
         for_each_event(&layout, &buffers.objects, problems, |_, record| {
-            rows.event(&plans[usize::from(record.index)], record, &mut block)
+            rows.event(&plans[record.index], record, &mut block)
         });
         Ok(())
     }

@@ -228,7 +228,7 @@ impl AsyncSpansBuilder {
             repeated: 0,
         };
         for_each_event(&layout, &buffers.objects, problems, |_, record| {
-            self.event(&plans[usize::from(record.index)], record, &mut block)
+            self.event(&plans[record.index], record, &mut block)
         });
         if block.repeated > 0 {
             let repeated = block.repeated;

@@ -210,8 +210,7 @@ impl Problems {
     }
 
     /// An event was left out because its type is unknown.
-    fn add_unknown(&mut self, type_index: u8) {
-        let type_index = usize::from(type_index);
+    fn add_unknown(&mut self, type_index: usize) {
         if self.unknown.len() <= type_index {
             self.unknown.resize(type_index + 1, 0);
         }

@@ -106,7 +106,7 @@ impl ImagesBuilder {
         let mut budget = ValueBudget::of(&buffers);
         // an image refers to nothing, so the block's dependencies are not read
         for_each_event(&layout, &buffers.objects, problems, |_, record| {
-            match &forms[usize::from(record.index)] {
+            match &forms[record.index] {
                 Ok(EventForm::Image) => {
                     let image = ImageEvent::read(record.body)?;
                     rows.push(clock.time_of(image.time), &image, &mut budget)?;

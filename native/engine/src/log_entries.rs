@@ -324,7 +324,7 @@ impl LogEntriesBuilder {
         let mut block =
             BlockRows::new(&mut self.rows, &dependencies, clock, ValueBudget::of(&buffers)).map_err(text)?;
         for_each_event(&layout, &buffers.objects, problems, |_, record| {
-            block.event(&plans[usize::from(record.index)], record)
+            block.event(&plans[record.index], record)
         });
         Ok(())
     }

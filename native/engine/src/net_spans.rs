@@ -292,7 +292,7 @@ impl NetSpansBuilder {
         };
         for_each_event(&layout, &buffers.objects, problems, |index, record| {
             let span_id = source.object_offset.saturating_add(index as i64);
-            block.event(&plans[usize::from(record.index)], record, span_id, stack, rows)
+            block.event(&plans[record.index], record, span_id, stack, rows)
         });
         Ok(())
     }

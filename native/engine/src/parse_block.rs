@@ -361,7 +361,7 @@ impl RecordReader {
                     bytes_left: MAX_EVENT_BYTES,
                 };
                 let value = maker
-                    .event(&forms[usize::from(record.index)], &record)
+                    .event(&forms[record.index], &record)
                     .map_err(text)
                     .and_then(|tree| encode(&tree))
                     .map_err(|error| format!("event {} ({type_name}): {error}", batch.index()))?;

@@ -98,7 +98,7 @@ impl ThreadSpansBuilder {
         tree.begin_block(begin, end);
         for_each_event(&layout, &buffers.objects, problems, |index, record| {
             let event_id = source.object_offset.saturating_add(index as i64);
-            let (scope_plan, time, is_begin) = match &plans[usize::from(record.index)] {
+            let (scope_plan, time, is_begin) = match &plans[record.index] {
                 Plan::Begin { scope, time } => (scope, time, true),
                 Plan::End { scope, time } => (scope, time, false),
                 Plan::Unusable(error) => return Err(error.clone()),

@@ -27,8 +27,9 @@ from micromegas.views.partition_writer import InsertRange
 from micromegas.views.sql_definition import PARTS, SqlDefinition, in_file_lines
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
 
-# Each range is a condition on every source row; beyond so many, partitions are left unused instead.
-_MAX_RANGES = 32
+# Source rows lie roughly in order of insert time: of so many ranges, or groups of them, most batches are asked once
+# whether they lie near them at all.
+_RANGES_TOGETHER = 16
 
 _INSERT_TIME = "insert_time"
 
@@ -103,14 +104,8 @@ class ReducedView(QueryTable):
                 for partition in partitions
                 if each.begin <= partition.begin_insert_time and partition.end_insert_time <= each.end
             ]
-            gaps = uncovered(inside, each.begin, each.end)
-            room = max(1, _MAX_RANGES - len(missing))
-            if len(gaps) > room:
-                cut = gaps[room - 1].begin
-                inside = [partition for partition in inside if partition.end_insert_time <= cut]
-                gaps = [*gaps[: room - 1], InsertRange(cut, each.end)]
             parts += inside
-            missing += gaps
+            missing += uncovered(inside, each.begin, each.end)
         return self._rows(parts, missing, bounds, preparation)
 
     def _rows(
@@ -224,9 +219,21 @@ def in_schema(frame: DataFrame, schema: pa.Schema) -> DataFrame:
 
 
 def _inserted_within(source: QueryTable, ranges: Sequence[InsertRange]) -> Expr:
+    """Whether a source row was inserted within one of these ranges, which are in order: any number of them, since rows
+    of the view may be all that is left of what lies between."""
     inserted, data_type = col(_INSERT_TIME), source.schema.field(_INSERT_TIME).type
 
     def moment(nanoseconds: int) -> Expr:
         return lit(pa.scalar(nanoseconds, pa.int64()).cast(data_type))
 
-    return reduce(Expr.__or__, [(inserted >= moment(each.begin)) & (inserted < moment(each.end)) for each in ranges])
+    def between(begin: int, end: int) -> Expr:
+        return (inserted >= moment(begin)) & (inserted < moment(end))
+
+    def within(some: Sequence[InsertRange]) -> Expr:
+        if len(some) == 1:
+            return between(some[0].begin, some[0].end)
+        size = -(-len(some) // _RANGES_TOGETHER)
+        parts = [some[first : first + size] for first in range(0, len(some), size)]
+        return between(some[0].begin, some[-1].end) & reduce(Expr.__or__, [within(part) for part in parts])
+
+    return within(ranges)

@@ -5,8 +5,9 @@ A block that can't be decoded is named in `failures` and never hides its neighbo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -98,15 +99,19 @@ def decoded_from(view_set: ViewSet) -> DecodedFrom:
 
 def _payloads_ahead(lake: Lake, blocks: Sequence[BlockRow]) -> Generator[tuple[BlockRow, Payload], None, None]:
     chunks = _chunks(blocks)
+    chunk = next(chunks, [])
+    following = next(chunks, None)
+    if following is None:
+        # A thread costs more than it to fetch a few payloads.
+        yield from zip(chunk, _fetch(lake, chunk), strict=True)
+        return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="payload-fetch") as fetcher:
-        ahead: tuple[list[BlockRow], Future[list[Payload]]] | None = None
-        for chunk in chunks:
-            fetch = (chunk, fetcher.submit(_fetch, lake, chunk))
-            if ahead is not None:
-                yield from zip(ahead[0], ahead[1].result(), strict=True)
-            ahead = fetch
-        if ahead is not None:
+        ahead = chunk, fetcher.submit(_fetch, lake, chunk)
+        for chunk in itertools.chain([following], chunks):
+            fetch = chunk, fetcher.submit(_fetch, lake, chunk)
             yield from zip(ahead[0], ahead[1].result(), strict=True)
+            ahead = fetch
+        yield from zip(ahead[0], ahead[1].result(), strict=True)
 
 
 def _chunks(blocks: Sequence[BlockRow]) -> Iterator[list[BlockRow]]:

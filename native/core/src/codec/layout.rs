@@ -123,9 +123,10 @@ impl RecordTypes {
         Self { types, helpers }
     }
 
-    pub fn get(&self, index: u8) -> Result<&RecordType> {
+    #[inline]
+    pub fn get(&self, index: usize) -> Result<&RecordType> {
         self.types
-            .get(usize::from(index))
+            .get(index)
             .ok_or_else(|| wire_error!("record type {index} of {}", self.types.len()))
     }
 

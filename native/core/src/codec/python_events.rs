@@ -46,7 +46,7 @@ pub fn decode_events(
         .collect();
     for (index, record) in Records::new(&layout.objects, &buffers.objects).enumerate() {
         let record = record?;
-        let (form, record_type) = &types[usize::from(record.index)];
+        let (form, record_type) = &types[record.index];
         let event = values
             .event(form, record_type, record.body)
             .map_err(|error| match error {

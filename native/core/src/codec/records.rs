@@ -4,10 +4,11 @@
 use super::error::{wire_error, Result, WireError};
 use super::layout::{RecordType, RecordTypes};
 
-/// One record: `index` is its type's position in the metadata, `body` has the type's size when that is fixed.
+/// One record: `index` is its type's position in the metadata, `body` has the type's size when that is fixed. All fields
+/// are of one width: behind a byte, copies of records wait for its padding, half as long as it takes to read an event.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
-    pub index: u8,
+    pub index: usize,
     pub record_type: &'a RecordType,
     pub body: &'a [u8],
 }
@@ -41,7 +42,7 @@ impl<'a> Records<'a> {
 
     #[inline]
     fn read(&mut self) -> Result<Record<'a>> {
-        let index = self.buffer[self.position];
+        let index = usize::from(self.buffer[self.position]);
         let record_type = self.types.get(index)?;
         let mut body = &self.buffer[self.position + 1..];
         let length = match record_type.size {

@@ -15,6 +15,9 @@ from micromegas.lake.rows import ProcessRow, StreamRow
 PROCESS_COLUMNS = [schema.processes.c[name] for name in ProcessRow.__dataclass_fields__]
 _ROWS_PER_PART = 8192
 STREAM_COLUMNS = [schema.streams.c[name] for name in StreamRow.__dataclass_fields__]
+_IDS: sa.BindParameter[str] = sa.bindparam("ids", expanding=True)
+_PROCESSES = sa.select(*PROCESS_COLUMNS).where(schema.processes.c.process_id.in_(_IDS))
+_STREAMS = sa.select(*STREAM_COLUMNS).where(schema.streams.c.stream_id.in_(_IDS))
 
 
 class AnnouncementReads(MetadataPart):
@@ -25,8 +28,7 @@ class AnnouncementReads(MetadataPart):
         found: dict[str, ProcessRow] = {}
         with self._database.read() as connection:
             for chunk in chunks(dict.fromkeys(ids)):
-                statement = sa.select(*PROCESS_COLUMNS).where(schema.processes.c.process_id.in_(chunk))
-                found.update((row[0], ProcessRow(*row)) for row in connection.execute(statement))
+                found.update((row[0], ProcessRow(*row)) for row in connection.execute(_PROCESSES, {"ids": chunk}))
         return found
 
     def streams(self, ids: Iterable[str]) -> dict[str, StreamRow]:
@@ -34,8 +36,7 @@ class AnnouncementReads(MetadataPart):
         found: dict[str, StreamRow] = {}
         with self._database.read() as connection:
             for chunk in chunks(dict.fromkeys(ids)):
-                statement = sa.select(*STREAM_COLUMNS).where(schema.streams.c.stream_id.in_(chunk))
-                found.update((row[0], StreamRow(*row)) for row in connection.execute(statement))
+                found.update((row[0], StreamRow(*row)) for row in connection.execute(_STREAMS, {"ids": chunk}))
         return found
 
     def process_rows(

@@ -14,6 +14,11 @@ from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.part import MetadataPart, chunks
 from micromegas.lake.rows import BlockError
 
+_IN_ERROR = sa.select(schema.block_errors.c.block_id).where(
+    schema.block_errors.c.view_set == sa.bindparam("view_set"),
+    schema.block_errors.c.block_id.in_(sa.bindparam("ids", expanding=True)),
+)
+
 
 class BlockErrors(MetadataPart):
     """The list of blocks without rows."""
@@ -54,12 +59,10 @@ class BlockErrors(MetadataPart):
 
     def blocks_in_error(self, view_set: str, block_ids: Iterable[str]) -> set[str]:
         """Those of the blocks that have an error for the view set."""
-        columns = schema.block_errors.c
         found: set[str] = set()
         with self._database.read() as connection:
             for chunk in chunks(block_ids):
-                statement = sa.select(columns.block_id).where(columns.view_set == view_set, columns.block_id.in_(chunk))
-                found.update(connection.execute(statement).scalars())
+                found.update(connection.execute(_IN_ERROR, {"view_set": view_set, "ids": chunk}).scalars())
         return found
 
     def block_errors(self) -> list[BlockError]:

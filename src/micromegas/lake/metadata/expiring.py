@@ -13,6 +13,8 @@ from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.part import MetadataPart, chunks
 from micromegas.lake.rows import ExpiringObject
 
+_ADD = sa.insert(schema.expiring_objects)
+
 
 class ExpiringObjects(MetadataPart):
     """The list of what is to be deleted."""
@@ -23,7 +25,7 @@ class ExpiringObjects(MetadataPart):
         It is deleted after `expires` (ns) unless `replace_partitions` adopts it before.
         """
         with self._database.write() as connection:
-            connection.execute(sa.insert(schema.expiring_objects).values(path=path, expires=expires, doomed=False))
+            connection.execute(_ADD, {"path": path, "expires": expires, "doomed": False})
 
     def expired_objects(self, limit: int) -> list[ExpiringObject]:
         """Up to `limit` objects whose time has come, oldest first; from now on nobody can adopt them.

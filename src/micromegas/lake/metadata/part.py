@@ -18,6 +18,11 @@ from micromegas.lake.rows import LeaseClaim
 
 IDS_PER_STATEMENT = 500
 ADVANCE_COMMIT_CLOCK = sa.text(statements.ADVANCE_COMMIT_CLOCK)
+# What runs for each partition or query is built once: building takes SQLAlchemy longer than all else of a statement.
+_LOCK_NAME = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("name", type_=sa.Text), 0)))
+_USE_UP = sa.delete(schema.leases).where(
+    schema.leases.c.name == sa.bindparam("name"), schema.leases.c.token == sa.bindparam("token")
+)
 Item = TypeVar("Item")
 Clock = Callable[[], int]
 """Gives the wall time in ns since the epoch."""
@@ -44,16 +49,14 @@ class MetadataPart:
 
     def _use_up(self, connection: sa.Connection, claim: LeaseClaim) -> bool:
         """Forget a lease in this transaction; False when it is not the claimant's any more."""
-        leases = schema.leases
         # Whoever takes leases over must not do so between reading the row and writing it.
         self._lock_name(connection, f"lease/{claim.name}")
-        used = connection.execute(sa.delete(leases).where(leases.c.name == claim.name, leases.c.token == claim.token))
-        return used.rowcount == 1
+        return connection.execute(_USE_UP, {"name": claim.name, "token": claim.token}).rowcount == 1
 
     def _lock_name(self, connection: sa.Connection, name: str) -> None:
         """Make transactions that name the same thing take turns (SQLite's gate does so for all of them)."""
         if self._database.is_postgres:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+            connection.execute(_LOCK_NAME, {"name": name})
 
 
 def chunks(items: Iterable[Item], size: int = IDS_PER_STATEMENT) -> Iterator[Sequence[Item]]:

@@ -5,8 +5,10 @@ It must never leave two partitions of one view instance that overlap in insert t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +20,21 @@ from micromegas.lake.partition import Partition, PartitionRange
 from micromegas.lake.rows import LeaseClaim
 
 PARTITION_COLUMNS = [schema.partitions.c[name] for name in Partition.__dataclass_fields__]
+_COLUMNS = schema.partitions.c
+_SELECTED_BY = {
+    "insert_begin": _COLUMNS.end_insert_time > sa.bindparam("insert_begin"),
+    "insert_end": _COLUMNS.begin_insert_time < sa.bindparam("insert_end"),
+    "event_begin": _COLUMNS.max_event_time >= sa.bindparam("event_begin"),
+    "event_end": _COLUMNS.min_event_time <= sa.bindparam("event_end"),
+    "begins": _COLUMNS.begin_insert_time.in_(sa.bindparam("begins", expanding=True)),
+    "ids": _COLUMNS.partition_id.in_(sa.bindparam("ids", expanding=True)),
+}
+_DELETE = sa.delete(schema.partitions).where(_SELECTED_BY["ids"])
+_INSERT = sa.insert(schema.partitions)
+_STATE = sa.select(_COLUMNS.carried_state).where(_COLUMNS.partition_id == sa.bindparam("partition_id"))
+_ADOPT = sa.delete(schema.expiring_objects).where(
+    schema.expiring_objects.c.path == sa.bindparam("path"), schema.expiring_objects.c.doomed.is_(False)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +80,15 @@ class Partitions(MetadataPart):
         `insert_*`: those overlapping this half-open range of insert time. `event_*`: those whose inclusive event range
         meets this inclusive range (empty partitions never do).
         """
-        columns = schema.partitions.c
-        conditions = [columns.view_set == view_set, columns.instance_id == instance_id]
-        if insert_begin is not None:
-            conditions.append(columns.end_insert_time > insert_begin)
-        if insert_end is not None:
-            conditions.append(columns.begin_insert_time < insert_end)
-        if event_begin is not None:
-            conditions.append(columns.max_event_time >= event_begin)
-        if event_end is not None:
-            conditions.append(columns.min_event_time <= event_end)
+        values = {
+            "insert_begin": insert_begin,
+            "insert_end": insert_end,
+            "event_begin": event_begin,
+            "event_end": event_end,
+        }
+        given = {name: value for name, value in values.items() if value is not None}
         with self._database.read() as connection:
-            return _select_partitions(connection, conditions)
+            return _of_instance(connection, view_set, instance_id, given)
 
     def streams_with_rows(
         self, view_set: str, process_id: str, event_begin: int | None, event_end: int | None
@@ -98,16 +112,10 @@ class Partitions(MetadataPart):
 
     def partitions_beginning_at(self, view_set: str, instance_id: str, begins: Iterable[int]) -> list[Partition]:
         """Partitions of a view instance that begin at one of these insert times (ns, ascending), by insert time."""
-        columns = schema.partitions.c
         found: list[Partition] = []
         with self._database.read() as connection:
             for chunk in chunks(begins):
-                conditions = [
-                    columns.view_set == view_set,
-                    columns.instance_id == instance_id,
-                    columns.begin_insert_time.in_(chunk),
-                ]
-                found.extend(_select_partitions(connection, conditions))
+                found += _of_instance(connection, view_set, instance_id, {"begins": chunk})
         return found
 
     def partitions_of_schemas(self, view_set: str, schema_hashes: Iterable[bytes], limit: int) -> list[Partition]:
@@ -149,19 +157,15 @@ class Partitions(MetadataPart):
         """
         if new is not None and (new.view_set, new.instance_id) != (view_set, instance_id):
             raise LakeError(f"partition of {new.view_set}/{new.instance_id} given for {view_set}/{instance_id}")
-        columns = schema.partitions.c
         name = f"{view_set}/{instance_id}"
         with self._database.write() as connection:
             self._lock_name(connection, _lock_of(view_set, instance_id))
             if claim is not None and not self._use_up(connection, claim):
                 raise PartitionConflict(f"lease {claim.name} was lost to another builder")
-            conditions = [columns.view_set == view_set, columns.instance_id == instance_id]
-            if new is None:
-                conditions.append(columns.partition_id.in_(expected_ids))
-            else:
-                conditions.append(columns.end_insert_time > new.begin_insert_time)
-                conditions.append(columns.begin_insert_time < new.end_insert_time)
-            present = _select_partitions(connection, conditions)
+            given: dict[str, object] = {"ids": sorted(expected_ids)}
+            if new is not None:
+                given = {"insert_begin": new.begin_insert_time, "insert_end": new.end_insert_time}
+            present = _of_instance(connection, view_set, instance_id, given)
             present_ids = {partition.partition_id for partition in present}
             if present_ids != expected_ids:
                 raise PartitionConflict(
@@ -169,20 +173,17 @@ class Partitions(MetadataPart):
                     f"{len(expected_ids - present_ids)} gone"
                 )
             if present_ids:
-                connection.execute(sa.delete(schema.partitions).where(columns.partition_id.in_(sorted(present_ids))))
+                connection.execute(_DELETE, {"ids": sorted(present_ids)})
                 self._expire_files(connection, [each.file_path for each in present if each.file_path is not None])
             if new is not None:
                 if new.file_path is not None:
                     self._adopt(connection, new.file_path)
-                values = asdict(new) | {"carried_state": carried_state}
-                connection.execute(sa.insert(schema.partitions).values(values))
+                connection.execute(_INSERT, asdict(new) | {"carried_state": carried_state})
 
     def carried_state(self, partition_id: str) -> bytes | None:
         """What a partition hands on; None when it hands nothing on, or is not there any more."""
-        columns = schema.partitions.c
-        statement = sa.select(columns.carried_state).where(columns.partition_id == partition_id)
         with self._database.read() as connection:
-            state = connection.execute(statement).scalar_one_or_none()
+            state = connection.execute(_STATE, {"partition_id": partition_id}).scalar_one_or_none()
         return None if state is None else bytes(state)
 
     def expired_partitions(self, end_insert_time: int, conditions: ViewSetConditions) -> tuple[int, int]:
@@ -275,9 +276,7 @@ class Partitions(MetadataPart):
             self._lock_name(connection, name)
         deleted = 0
         for chunk in chunks([each.partition_id for each in found]):
-            deleted += connection.execute(
-                sa.delete(schema.partitions).where(schema.partitions.c.partition_id.in_(chunk))
-            ).rowcount
+            deleted += connection.execute(_DELETE, {"ids": chunk}).rowcount
         if deleted != len(found):
             raise PartitionConflict(f"{len(found) - deleted} partitions were replaced meanwhile")
         self._expire_files(connection, [each.file_path for each in found if each.file_path is not None])
@@ -290,17 +289,36 @@ class Partitions(MetadataPart):
 
     def _adopt(self, connection: sa.Connection, path: str) -> None:
         """Take the new file off the list of what is to be deleted."""
-        expiring = schema.expiring_objects.c
-        adopted = connection.execute(
-            sa.delete(schema.expiring_objects).where(expiring.path == path, expiring.doomed.is_(False))
-        )
-        if adopted.rowcount != 1:
+        if connection.execute(_ADOPT, {"path": path}).rowcount != 1:
             raise PartitionConflict(f"partition file {path} is not registered as being written, or expired meanwhile")
 
 
 def _lock_of(view_set: str, instance_id: str) -> str:
     """What whoever changes the partitions of a view instance locks."""
     return f"partitions/{view_set}/{instance_id}"
+
+
+@lru_cache
+def _listing(given: frozenset[str]) -> sa.Select[*tuple[Any, ...]]:
+    """The partitions of a view instance that meet these conditions, by insert time."""
+    conditions = [_SELECTED_BY[name] for name in sorted(given)]
+    return (
+        sa.select(*PARTITION_COLUMNS)
+        .where(
+            _COLUMNS.view_set == sa.bindparam("view_set"),
+            _COLUMNS.instance_id == sa.bindparam("instance_id"),
+            *conditions,
+        )
+        .order_by(_COLUMNS.begin_insert_time, _COLUMNS.partition_id)
+    )
+
+
+def _of_instance(
+    connection: sa.Connection, view_set: str, instance_id: str, given: Mapping[str, object]
+) -> list[Partition]:
+    """The partitions of a view instance that meet the conditions of `_SELECTED_BY` with the values given."""
+    rows = connection.execute(_listing(frozenset(given)), {"view_set": view_set, "instance_id": instance_id, **given})
+    return [Partition(**row) for row in rows.mappings()]
 
 
 def _select_partitions(connection: sa.Connection, conditions: list[sa.ColumnElement[bool]]) -> list[Partition]:

@@ -194,8 +194,8 @@ impl<'a> Cutter<'a> {
         }
         for record in Records::new(types, buffer) {
             let record = record?;
-            let index = usize::from(record.index);
-            cutter.kinds.push(u64::from(record.index));
+            let index = record.index;
+            cutter.kinds.push(record.index as u64);
             cutter.types[index].count += 1;
             if cutter.types[index].is_bytes {
                 cutter.types[index].bytes.push(record.body);
