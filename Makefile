@@ -72,7 +72,7 @@ test-native: setup-test
 	cd native && LD_LIBRARY_PATH=$$libdir PYO3_PYTHON=$(ABS_PY) cargo test --locked --no-default-features -p micromegas-engine
 
 test-python: setup-test
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Fails when an event has become a tenth dearer, in machine instructions; tells so when there is no valgrind.
 test-instructions: setup-test

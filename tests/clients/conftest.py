@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clients.published import PINNED_CLIENT, SCENARIOS, PublishedClient, environment_of_client
+from clients.published import PINNED_CLIENT, SCENARIOS, PublishedClient
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
 from e2e.serving import Service, serving
+from kept import python_with
 from servers.postgres import PostgresServer
 from servers.s3 import S3Server
 
@@ -70,17 +69,7 @@ def address_of(service: Service) -> str:
 
 @pytest.fixture(scope="session")
 def published_client_python() -> Path:
-    """Python of the environment that holds `PINNED_CLIENT`; made once, kept in the repository's ignored folder."""
-    environment = environment_of_client()
-    python = environment / "bin" / "python"
-    installed = environment / ".installed"
-    if not installed.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
-        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-        constraints = Path(__file__).with_name("constraints.txt")
-        subprocess.run([*pip, "-c", str(constraints), PINNED_CLIENT], check=True)
-        installed.write_text(PINNED_CLIENT, encoding="utf-8")
-    return python
+    return python_with("client032", [PINNED_CLIENT], Path(__file__).with_name("constraints.txt"))
 
 
 @pytest.fixture(scope="session")

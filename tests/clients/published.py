@@ -10,11 +10,6 @@ SCENARIOS = ("tiny", "logs", "metrics", "spans", "async")
 PINNED_CLIENT = "micromegas==0.32.0"
 
 
-def environment_of_client() -> Path:
-    """Folder of the environment: kept in the repository's ignored folder, because making it takes a while."""
-    return Path(__file__).resolve().parents[2] / ".venvs" / "client032"
-
-
 @dataclass(frozen=True, slots=True)
 class PublishedClient:
     """Runs scripts with the client as published on PyPI, in a virtual environment of its own."""

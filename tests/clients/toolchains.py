@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from kept import kept
 
 SOURCES = Path(__file__).parent
-BUILT = Path(__file__).resolve().parents[2] / ".venvs"
 COMPILE_TIMEOUT_S = 1800.0
 
 
@@ -48,15 +48,16 @@ def made(command: Sequence[str], folder: str, environment: Mapping[str, str] | N
 
 def go_program(folder: str) -> Path:
     """The Go program in `folder`."""
-    program = BUILT / "flight-go" / folder
-    made([needed("go"), "build", "-o", str(program), "."], folder)
+    with kept("flight-go") as built:
+        program = built / folder
+        made([needed("go"), "build", "-o", str(program), "."], folder)
     return program
 
 
 def rust_program(folder: str) -> Path:
     """The Rust program in `folder`."""
-    target = BUILT / "flight-rust"
-    made([needed("cargo"), "build", "--locked", "-q"], folder, {"CARGO_TARGET_DIR": str(target)})
+    with kept("flight-rust") as target:
+        made([needed("cargo"), "build", "--locked", "-q"], folder, {"CARGO_TARGET_DIR": str(target)})
     return target / "debug" / f"flight-probe{sysconfig.get_config_var('EXE') or ''}"
 
 
@@ -64,12 +65,12 @@ def java_command(folder: str) -> list[str]:
     """The command that runs `Probe.java` in `folder` with the driver that its pom.xml names."""
     java, maven = needed("java"), needed("mvn")
     needed("javac")
-    drivers = BUILT / "flight-java"
     pom = SOURCES / folder / "pom.xml"
-    fetched = drivers / "pom.xml"
-    if not fetched.exists() or fetched.read_bytes() != pom.read_bytes():
-        made([maven, "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={drivers}"], folder)
-        shutil.copyfile(pom, fetched)
+    with kept("flight-java") as drivers:
+        fetched = drivers / "pom.xml"
+        if not fetched.exists() or fetched.read_bytes() != pom.read_bytes():
+            made([maven, "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={drivers}"], folder)
+            shutil.copyfile(pom, fetched)
     # what the driver asks for in its documentation
     opened = "--add-opens=java.base/java.nio=org.apache.arrow.memory.core,ALL-UNNAMED"
     return [java, opened, "-cp", f"{drivers}/*", str(SOURCES / folder / "Probe.java")]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kept import python_with
 from record.conftest import Captured, CaptureServer
 from spools import spool_below
 
@@ -18,20 +18,8 @@ ROOT = HERE.parents[1]
 
 @pytest.fixture(scope="session")
 def frameworks_python() -> Path:
-    """Python of an environment that holds `packages.txt`; made once, kept in the repository's ignored folder."""
-    environment = ROOT / ".venvs" / "frameworks"
-    python = environment / "bin" / "python"
-    installed = environment / ".installed"
-    wanted = (HERE / "packages.txt").read_text(encoding="utf-8") + (HERE / "constraints.txt").read_text(
-        encoding="utf-8"
-    )
-    if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
-        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-        files = ["-c", str(HERE / "constraints.txt"), "-r", str(HERE / "packages.txt")]
-        subprocess.run([*pip, *files], check=True)
-        installed.write_text(wanted, encoding="utf-8")
-    return python
+    lines = (HERE / "packages.txt").read_text(encoding="utf-8").splitlines()
+    return python_with("frameworks", [line for line in lines if not line.startswith("#")], HERE / "constraints.txt")
 
 
 @pytest.fixture(autouse=True)
