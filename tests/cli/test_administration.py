@@ -9,6 +9,7 @@ import os
 import pty
 import socket
 import stat
+import struct
 import subprocess
 import threading
 import urllib.parse
@@ -227,6 +228,9 @@ def test_work_on_a_terminal_shows_how_far_it_is(open_server: Service) -> None:
     assert b"orders" in shown
 
 
+NOWHERE = ("--url", "http://127.0.0.1:1", "--server", "grpc://127.0.0.1:1", "--spool", "/nowhere")
+
+
 def findings(*arguments: str, code: int = 0, **environment: str) -> dict[str, dict[str, str]]:
     finished = call("doctor", "--json", *arguments, **environment)
     assert finished.returncode == code, finished.stderr
@@ -238,9 +242,20 @@ def test_a_healthy_deployment(open_server: Service, tmp_path: Path) -> None:
     found = findings(
         *("--url", f"http://127.0.0.1:{open_server.http_port}"),
         *("--server", address(open_server), "--spool", str(tmp_path / "spool")),
+        *("--api-url", f"http://127.0.0.1:{open_server.api_port}"),
     )
     assert {name for name, row in found.items() if row["state"] == "problem"} == set()
-    assert {"ingestion", "queries", "clock", "telemetry", "daemon", "blocks", "senders", "spool"} == found.keys()
+    assert {
+        "ingestion",
+        "queries",
+        "clock",
+        "telemetry",
+        "daemon",
+        "blocks",
+        "senders",
+        "http",
+        "spool",
+    } == found.keys()
     assert found["telemetry"]["found"].startswith("the newest block came ")
 
 
@@ -251,9 +266,39 @@ def test_what_is_wrong_is_said_with_the_next_step(keyed_server: Service, tmp_pat
     assert found["ingestion key"]["next_step"] == "set MICROMEGAS_INGESTION_API_KEY"
     assert "MICROMEGAS_API_KEY" in found["queries"]["next_step"]
     assert found["lake"]["state"] == "problem"
-    nowhere = call("doctor", "--url", "http://127.0.0.1:1", "--server", "grpc://127.0.0.1:1", "--spool", "/nowhere")
+    nowhere = call("doctor", *NOWHERE)
     assert_one_line_error(nowhere, "2 of 2 checks found a problem: ingestion, queries")
     assert b"micromegas serve" in nowhere.stdout
+
+
+def test_ports_of_queries_are_looked_at(keyed_server: Service, key: str) -> None:
+    asked = ("--url", f"http://127.0.0.1:{keyed_server.http_port}", "--server", address(keyed_server))
+    api = ("--api-url", f"http://127.0.0.1:{keyed_server.api_port}")
+    signed_in = {"MICROMEGAS_API_KEY": key, "MICROMEGAS_INGESTION_API_KEY": key}
+    assert findings(*asked, *api, "--spool", "/nowhere", **signed_in)["http"]["found"].endswith("answers queries")
+    assert findings(*asked, *api, code=1)["http"]["found"].endswith("refuses the key")
+    ingestion = f"http://127.0.0.1:{keyed_server.http_port}"
+    assert "answered 404" in findings(*asked, "--api-url", ingestion, code=1, **signed_in)["http"]["found"]
+    assert findings(*asked, "--api-url", "http://127.0.0.1:1", code=1, **signed_in)["http"]["state"] == "problem"
+    for place, told in ((f"127.0.0.1:{keyed_server.http_port}", "speaks another"), ("127.0.0.1:1", "no answer")):
+        assert told in findings(*asked, "--pg", place, code=1, **signed_in)["postgresql"]["found"]
+
+
+@pytest.mark.parametrize(("answer", "told"), [(b"S", "with TLS"), (b"N", "without TLS")])
+def test_a_gateway_is_known_by_its_answer_about_tls(answer: bytes, told: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer_once() -> None:
+            with listening.accept()[0] as asked:
+                assert asked.recv(100) == struct.pack(">II", 8, 80877103)
+                asked.sendall(answer)
+
+        answering = threading.Thread(target=answer_once)
+        answering.start()
+        place = f"127.0.0.1:{listening.getsockname()[1]}"
+        found = findings(*NOWHERE, "--pg", place, code=1)["postgresql"]
+        answering.join(60)
+    assert (found["state"], found["found"]) == ("ok", f"{place} answers, {told}")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from micromegas.cli.errors import KEY_REFUSED, NO_SERVER, CliError
 from micromegas.cli.options import Connection
-from micromegas.client import Client, ClientError, ServerUnreachable, SignInRefused, StaticTokenAuthProvider
+from micromegas.client import (
+    AuthProvider,
+    Client,
+    ClientError,
+    ServerUnreachable,
+    SignInRefused,
+    StaticTokenAuthProvider,
+)
 from micromegas.client.connecting import provider_of
 from micromegas.client.profiles import Profile, load_profile
 
@@ -18,11 +25,16 @@ from micromegas.client.profiles import Profile, load_profile
 def connected(connection: Connection) -> Iterator[Client]:
     """A client, closed at the end; raises `CliError` with the next step for errors of the client within."""
     with told_in_one_line():
-        profile = _profile(connection)
-        key = None if connection.api_key is None else StaticTokenAuthProvider(connection.api_key)
-        provider = key or provider_of(profile)
-        with Client(profile.uri, auth_provider=provider, entrypoint="cli") as client:
+        address, provider = signed_in(connection)
+        with Client(address, auth_provider=provider, entrypoint="cli") as client:
             yield client
+
+
+def signed_in(connection: Connection) -> tuple[str, AuthProvider | None]:
+    """The address of the server, and how to sign in there; raises `ProfileError` and `ClientError`."""
+    profile = _profile(connection)
+    key = None if connection.api_key is None else StaticTokenAuthProvider(connection.api_key)
+    return profile.uri, key or provider_of(profile)
 
 
 def _profile(connection: Connection) -> Profile:

@@ -3,26 +3,23 @@ it. Changes nothing."""
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from micromegas.cli.administration import DoctorFlags
-from micromegas.cli.connection import connected
+from micromegas.cli.connection import connected, signed_in, told_in_one_line
 from micromegas.cli.errors import CliError
+from micromegas.cli.findings import OK, PROBLEM, WARNING, Finding
 from micromegas.cli.options import Connection, RowFlags
+from micromegas.cli.ports import http_queries, ingestion, postgresql
 from micromegas.cli.rows import chosen_format, write_table
-from micromegas.client import Client, StaticTokenAuthProvider
+from micromegas.client import Client
 
-OK, WARNING, PROBLEM = "ok", "warning", "problem"
-_TIMEOUT_S = 10.0
 _SECOND = 1_000_000_000
 _MAX_SKEW_S = 5
 _MAX_SENDER_SKEW_S = 60
@@ -52,20 +49,13 @@ _FAST_CLOCKS = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check came to: what was seen, and the next step where something is to be done."""
-
-    check: str
-    state: str
-    found: str
-    next_step: str = ""
-
-
 def run_doctor(connection: Connection, flags: DoctorFlags, rows: RowFlags) -> None:
     """A row per check; raises `CliError` at the end when there is a problem."""
     format_name = chosen_format(rows)
-    findings = [*_ingestion(flags.url, flags.ingestion_key), *_queries(connection), *_spool(flags.spool)]
+    findings = [*ingestion(flags.url, flags.ingestion_key), *_queries(connection, flags.api_url)]
+    if flags.pg is not None:
+        findings.append(postgresql(flags.pg))
+    findings += _spool(flags.spool)
     if flags.lake is not None:
         findings += _folder(flags.lake)
     fields = ("check", "state", "found", "next_step")
@@ -76,46 +66,7 @@ def run_doctor(connection: Connection, flags: DoctorFlags, rows: RowFlags) -> No
         raise CliError(f"{len(problems)} of {len(findings)} checks found a problem: {', '.join(problems)}")
 
 
-def _ingestion(url: str, key: str | None) -> Iterator[Finding]:
-    try:
-        # an empty body is refused as one, but only to who may send
-        (ready, text), (status, _) = _get(url, "/ready"), _get(url, "/ingestion/insert_process", key, b"")
-    except (OSError, http.client.HTTPException) as error:
-        yield Finding(
-            "ingestion", PROBLEM, f"no answer from {url}: {error}", "start  micromegas serve  there, or give --url"
-        )
-        return
-    except ValueError as error:
-        step = "give --url http://host:9000, and a key as  micromegas keys add  told it"
-        yield Finding("ingestion", PROBLEM, f"{url} can't be asked: {error}", step)
-        return
-    if ready == 200:
-        yield Finding("ingestion", OK, f"{url} takes telemetry: database and object store answer")
-    else:
-        yield Finding("ingestion", PROBLEM, f"{url} is not ready: {text}", "see its log and its stores")
-    if status == 401:
-        yield Finding("ingestion key", PROBLEM, "the key is refused", "set MICROMEGAS_INGESTION_API_KEY")
-    elif status == 404:
-        yield Finding("ingestion key", PROBLEM, f"{url} is not ingestion", "give --url the address of ingestion")
-
-
-def _get(url: str, path: str, key: str | None = None, body: bytes | None = None) -> tuple[int, str]:
-    """Status and text of the answer; `ValueError` for what is no address and no key."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it is no address of HTTP")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT_S)
-    try:
-        headers = {} if key is None else {"authorization": f"Bearer {StaticTokenAuthProvider(key).get_token()}"}
-        connection.request("GET" if body is None else "POST", parts.path.rstrip("/") + path, body, headers)
-        response = connection.getresponse()
-        return response.status, " ".join(response.read(1000).decode("utf-8", "replace").split())
-    finally:
-        connection.close()
-
-
-def _queries(connection: Connection) -> Iterator[Finding]:
+def _queries(connection: Connection, api_url: str | None) -> Iterator[Finding]:
     try:
         with connected(connection) as client:
             begin = time.perf_counter()
@@ -128,6 +79,10 @@ def _queries(connection: Connection) -> Iterator[Finding]:
     except CliError as error:
         line, _, hint = str(error).partition("; ")
         yield Finding("queries", PROBLEM, line, hint)
+        if api_url is None:
+            return
+    with told_in_one_line():
+        yield http_queries(api_url, *signed_in(connection))
 
 
 def _clock(server: int) -> Finding:
