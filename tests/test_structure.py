@@ -11,7 +11,7 @@ ORDER = ["record", "ingest", "lake", "views", "query", "daemon", "serve", "clien
 LEAVES = {"wire", "config"}
 NATIVE = {"_core", "_engine"}
 # the client under the names that the original's has
-CLIENT_NAMES = {"flightsql", "auth.py", "time.py", "perfetto.py", "admin.py"}
+CLIENT_NAMES = {"flightsql", "auth.py", "time.py", "perfetto.py", "admin.py", "oidc_connection.py"}
 
 
 def micromegas_imports(path: Path) -> set[str]:

@@ -46,7 +46,8 @@ What the commands of the original are called here:
 | `telemetry-admin materialize-partitions`, `retire-partitions` | `micromegas materialize`, `micromegas retire` |
 | `telemetry-admin delete-old-data DAYS`, `delete-expired-temp` | `micromegas retention --delete` |
 | `telemetry-admin crond` | `micromegas daemon`, any number of them |
-| `micromegas-logout`, `-screens`, `-grants`, `-groups` | nothing: of the original's web page and its sign-in |
+| `micromegas-logout` | `micromegas logout`; `micromegas login` signs in beforehand |
+| `micromegas-screens`, `-grants`, `-groups` | nothing: of the original's web page |
 """
 
 

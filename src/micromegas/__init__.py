@@ -118,6 +118,7 @@ else:
         "log_calls": "micromegas.record.log_calls",
         "monitor_gc": "micromegas.record.monitors",
         "monitor_loop": "micromegas.record.monitors",
+        "oidc_connection": "micromegas.oidc_connection",
         "perfetto": "micromegas.perfetto",
         "rebind_logger": "micromegas.record.stdlib_logging",
         "restore_logger": "micromegas.record.stdlib_logging",

@@ -2,5 +2,6 @@
 
 from micromegas.client.credentials import StaticTokenAuthProvider
 from micromegas.client.oidc import OidcClientCredentialsProvider
+from micromegas.client.person import OidcAuthProvider
 
-__all__ = ["OidcClientCredentialsProvider", "StaticTokenAuthProvider"]
+__all__ = ["OidcAuthProvider", "OidcClientCredentialsProvider", "StaticTokenAuthProvider"]

@@ -15,7 +15,8 @@ NAMES = {
     "micromegas": ["connect", "connect_with_profile", "ProfileError"],
     "micromegas.flightsql.client": ["FlightSQLClient", "PreparedStatement"],
     "micromegas.time": ["format_datetime", "parse_datetime", "parse_time_delta"],
-    "micromegas.auth": ["OidcClientCredentialsProvider", "StaticTokenAuthProvider"],
+    "micromegas.auth": ["OidcAuthProvider", "OidcClientCredentialsProvider", "StaticTokenAuthProvider"],
+    "micromegas.oidc_connection": ["connect", "load_or_login"],
     "micromegas.perfetto": ["write_process_trace", "write_process_trace_from_chunks"],
     "micromegas.admin": ["list_incompatible_partitions", "retire_incompatible_partitions"],
 }

@@ -187,7 +187,32 @@ def partitions(flags: PartitionsFlags, rows: RowFlags, connection: Connection) -
     run_partitions(connection, flags, rows)
 
 
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", help="Whose issuer it is about; else MICROMEGAS_PROFILE, or the default's.")
+]
+
+
+def login(
+    *,
+    profile: ProfileName = None,
+    device: Annotated[
+        bool, typer.Option("--device", help="By a code that is typed in on another device, not in a browser here.")
+    ] = False,
+) -> None:
+    """Signs in as a person at the issuer of a profile, anew; the commands that follow are theirs."""
+    from micromegas.cli.sign_in import run_login
+
+    run_login(profile, device=device)
+
+
+def logout(*, profile: ProfileName = None) -> None:
+    """Forgets who is signed in by a profile, or without one by any."""
+    from micromegas.cli.sign_in import run_logout
+
+    run_logout(profile)
+
+
 def add_questions(app: typer.Typer) -> None:
     """Makes them commands of `app`."""
-    for function in (query, processes, logs, metrics, spans, trace, views, partitions):
+    for function in (query, processes, logs, metrics, spans, trace, views, partitions, login, logout):
         command(app, panel=PANEL)(function)

@@ -10,7 +10,9 @@ from micromegas.client.client import DEFAULT_ADDRESS, Client
 from micromegas.client.credentials import AuthProvider
 from micromegas.client.flight_sql_client import FlightSQLClient
 from micromegas.client.oidc import OidcClientCredentialsProvider
-from micromegas.client.profiles import Profile, ProfileError, load_profile
+from micromegas.client.person import load_or_login
+from micromegas.client.profiles import Profile, load_profile
+from micromegas.client.token_file import token_file_of
 
 
 def connect(
@@ -74,14 +76,32 @@ def connect_with_profile(
     return connect(chosen.uri, preserve_dictionary, auth_provider=provider, client_entrypoint=client_entrypoint)
 
 
+def connect_as_person(  # noqa: PLR0917 # theirs
+    uri: str,
+    issuer: str,
+    client_id: str,
+    client_secret: str | None = None,
+    token_file: str | None = None,
+    preserve_dictionary: bool = False,
+    audience: str | None = None,
+    scope: str | None = None,
+    client_entrypoint: str | None = None,
+) -> FlightSQLClient:
+    """A client of the server at `uri`, signed in as a person: in a browser the first time, afterwards by the tokens in
+    `token_file`, by default `~/.micromegas/tokens.json`. Raises `SignInRefused`."""
+    person = load_or_login(issuer, client_id, client_secret, token_file, audience, scope)
+    return connect(uri, preserve_dictionary, auth_provider=person, client_entrypoint=client_entrypoint)
+
+
 def provider_of(profile: Profile) -> AuthProvider | None:
-    """How a profile signs in, None where it doesn't. `ProfileError` for one that can't."""
+    """How a profile signs in, None where it doesn't: with a key, as a service that has a secret, or as a person, who is
+    asked to sign in unless they did. Raises `ProfileError` and `SignInRefused`."""
     provider = profile.static_token()
     if provider is not None or not profile.issuer or not profile.client_id:
         return provider
     if profile.client_secret is None:
-        raise ProfileError(
-            f"profile {profile.name or 'default'}: signing in as a person is not offered; use api_key_file, or set "
-            "MICROMEGAS_OIDC_CLIENT_SECRET"
+        file = token_file_of(profile.name, Path.home())
+        return load_or_login(
+            profile.issuer, profile.client_id, None, str(file), audience=profile.audience, scope=profile.scope
         )
     return OidcClientCredentialsProvider(profile.issuer, profile.client_id, profile.client_secret, profile.audience)
