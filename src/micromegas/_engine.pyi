@@ -461,6 +461,9 @@ def postgres_rows(batch: ArrowColumn, forms: Sequence[int], element_oids: Sequen
     `ValueError` for a column whose type has no form.
     """
 
+def postgres_copy_binary_rows(batch: ArrowColumn, forms: Sequence[int], element_oids: Sequence[int]) -> bytes:
+    """As `postgres_rows`, as `CopyData` messages of COPY's binary format without its header and trailer."""
+
 def postgres_copy_rows(batch: ArrowColumn, style: tuple[bool, int, bytes, int, int, bool]) -> bytes:
     """A record batch as `CopyData` messages of COPY's text or CSV format.
 

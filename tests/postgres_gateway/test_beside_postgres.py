@@ -21,6 +21,7 @@ class Both:
     """A session with each."""
 
     def __init__(self, ours: psycopg.Connection[Any], theirs: psycopg.Connection[Any]) -> None:
+        self.ours, self.theirs = ours, theirs
         self._ours, self._theirs = ours.pgconn, theirs.pgconn
 
     def say(self, text: str) -> Answer:
@@ -34,6 +35,15 @@ class Both:
         for text in ("ROLLBACK", "RESET ALL", "DEALLOCATE ALL", "CLOSE ALL"):
             said(self._ours, text)
             said(self._theirs, text)
+
+    def copied(self, text: str) -> bytes:
+        """What COPY gives."""
+        contents: list[bytes] = []
+        for connection in (self.ours, self.theirs):
+            with connection.cursor() as cursor, cursor.copy(text.encode()) as copy:
+                contents.append(b"".join(map(bytes, copy)))
+        assert contents[0] == contents[1], text
+        return contents[0]
 
 
 def said(connection: Any, text: str) -> Answer:
@@ -230,3 +240,31 @@ def test_statements_that_sql_prepares(both: Both, prepared: str, executed: list[
     both.say("DEALLOCATE PREPARE ALL")
     both.say("EXECUTE p")
     both.say("RESET ALL")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "BINARY",
+        "WITH (FORMAT binary)",
+        "(FORMAT 'binary', ENCODING 'utf-8')",
+        "WITH CSV HEADER",
+        "(FORMAT csv, NULL 'NULL', FORCE_QUOTE *)",
+        "(FORMAT csv, DELIMITER E'\\t', QUOTE '''', ESCAPE '\\')",
+        "DELIMITER '|' NULL 'none'",
+        "(FORMAT text, DELIMITER ',', HEADER false)",
+    ],
+)
+def test_copies_are_byte_for_byte_those_of_postgresql(both: Both, options: str) -> None:
+    question = "SELECT time, level, msg, process_id, NULL AS nothing FROM log_entries ORDER BY msg, level"
+    assert b"hello" in both.copied(f"COPY ({question}) TO STDOUT {options}")
+    assert both.copied(f"COPY (SELECT n, n / 3.0 FROM generate_series(1, 5) n) TO STDOUT {options}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["(FORMAT binary, HEADER)", "(FORMAT binary, DELIMITER ',')", "(FORMAT nosuch)", "(nosuch)", "(DELIMITER 'ab')"],
+)
+def test_copies_that_can_not_be(both: Both, options: str) -> None:
+    both.say(f"COPY (SELECT msg FROM log_entries) TO STDOUT {options}")

@@ -1,4 +1,4 @@
-//! Rows of Arrow batches as `DataRow` messages of the PostgreSQL protocol, in text or binary form per column.
+//! Rows of Arrow batches as messages of the PostgreSQL protocol: `DataRow` in text or binary form per column, or COPY's.
 //! It must never write a value that is not the column's own: what it can't write is refused before the first row.
 
 use arrow_array::cast::AsArray;
@@ -331,12 +331,13 @@ fn set_length(out: &mut [u8], place: usize, from: usize) {
     out[place..place + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-fn data_rows(rows: &arrow_array::StructArray, columns: &[Column]) -> Result<Vec<u8>, String> {
+/// One message per row, of the kind `letter`: a number of fields, then each behind its length.
+fn field_rows(letter: u8, rows: &arrow_array::StructArray, columns: &[Column]) -> Result<Vec<u8>, String> {
     let mut out = Vec::with_capacity(rows.len() * (8 + columns.len() * 16));
     let count = (columns.len() as i16).to_be_bytes();
     for row in 0..rows.len() {
         let start = out.len();
-        out.extend_from_slice(&[b'D', 0, 0, 0, 0]);
+        out.extend_from_slice(&[letter, 0, 0, 0, 0]);
         out.extend_from_slice(&count);
         for column in columns {
             match column.place(row) {
@@ -447,7 +448,22 @@ pub fn postgres_rows<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let rows = rows_of(batch)?;
     let messages = py
-        .detach(|| data_rows(&rows, &columns_of(&rows, &forms, &element_oids)?))
+        .detach(|| field_rows(b'D', &rows, &columns_of(&rows, &forms, &element_oids)?))
+        .map_err(value_error)?;
+    Ok(PyBytes::new(py, &messages))
+}
+
+/// The rows of a record batch as CopyData messages of COPY's binary format, which lays out a row as a DataRow does.
+#[pyfunction]
+pub fn postgres_copy_binary_rows<'py>(
+    py: Python<'py>,
+    batch: &Bound<'_, PyAny>,
+    forms: Vec<u8>,
+    element_oids: Vec<u32>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let rows = rows_of(batch)?;
+    let messages = py
+        .detach(|| field_rows(b'd', &rows, &columns_of(&rows, &forms, &element_oids)?))
         .map_err(value_error)?;
     Ok(PyBytes::new(py, &messages))
 }
@@ -483,5 +499,6 @@ pub fn postgres_copy_rows<'py>(
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(postgres_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(postgres_copy_binary_rows, module)?)?;
     module.add_function(wrap_pyfunction!(postgres_copy_rows, module)?)
 }

@@ -18,7 +18,7 @@ from micromegas.serve.postgres.messages import Message
 from micromegas.serve.postgres.portals import KeptRows, Portal, Portals
 from micromegas.serve.postgres.relay import Relay
 from micromegas.serve.postgres.session_range import DEFAULT_LOOKBACK, SessionRange
-from micromegas.serve.postgres.types import RowEncoder, encodable, unsendable
+from micromegas.serve.postgres.types import BINARY_FORM, TEXT_FORM, RowEncoder, encodable, unsendable
 
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 _WRITE_AT_BYTES = 256 * 1024
@@ -110,21 +110,29 @@ class Answers:
         return None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
 
     async def send_copy(self, rows: LakeRows, options: CopyOptions) -> int:
+        """All rows in a format of COPY, from the message that begins it to the one that ends it."""
+        self.put(messages.copy_out(len(rows.columns), BINARY_FORM if options.binary else TEXT_FORM))
+        if options.binary:
+            self.put(messages.copy_data(messages.COPY_BINARY_BEGIN))
         if options.header:
             names = [column.description.name for column in rows.columns]
             header = pa.RecordBatch.from_arrays(
                 [pa.array([name]) for name in names], names=[str(n) for n in range(len(names))]
             )
             self.put(_copied(header, options))
+        encoder = RowEncoder(rows.columns, [BINARY_FORM])
         count = 0
         deadline = self._deadline()
         while (piece := await _next(rows, None, deadline)) is not None:
             try:
-                content = _copied(encodable(piece, rows.columns), options)
+                content = encoder.copied(piece) if options.binary else _copied(encodable(piece, rows.columns), options)
             except (pa.ArrowException, ValueError) as error:
                 raise unsendable(error) from None
             await self.put_drained(content)
             count += piece.num_rows
+        if options.binary:
+            self.put(messages.copy_data(messages.COPY_BINARY_END))
+        self.put(messages.COPY_DONE)
         return count
 
     async def send_portal(self, portal: Portal, limit: int | None, *, moves: bool = False) -> tuple[int, bool]:

@@ -103,6 +103,9 @@ class CloseCursor:
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
+    """How rows are written; of `binary` ones nothing else is said."""
+
+    binary: bool = False
     csv: bool = False
     delimiter: str = "\t"
     null: str = "\\N"
@@ -476,7 +479,8 @@ def _copy_options(words: _Words) -> CopyOptions:
     while words.next is not None and not (in_brackets and words.takes_symbol(")")):
         name = words.name().lower()
         if name == "format":
-            options["format"] = words.name().lower()
+            is_text = words.next is not None and words.next.kind is Kind.TEXT
+            options["format"] = (_copy_text(words) if is_text else words.name()).lower()
         elif name in ("csv", "binary", "text") and not in_brackets:
             options["format"] = name
         elif name == "header":
@@ -495,13 +499,17 @@ def _copy_options(words: _Words) -> CopyOptions:
         words.takes_symbol(",")
     words.end()
     form = options.get("format", "text")
-    if form not in ("text", "csv"):
-        raise not_offered(f"COPY in the format {form} is not offered", "use text or csv")
+    if form not in ("text", "csv", "binary"):
+        raise PostgresError("22023", f'COPY format "{form}" not recognized', hint="text, csv or binary")
+    if form == "binary" and (other := sorted(options.keys() - {"format", "encoding"})):
+        state = "0A000" if other == ["header"] else "42601"
+        raise PostgresError(state, f"cannot specify {other[0].upper()} in BINARY mode")
     if options.get("encoding", "utf8").lower().replace("-", "") != "utf8":
         raise not_offered("COPY in another encoding than UTF8 is not offered")
     csv = form == "csv"
     quote = options.get("quote", '"')
     made = CopyOptions(
+        form == "binary",
         csv,
         options.get("delimiter", "," if csv else "\t"),
         options.get("null", "" if csv else "\\N"),

@@ -21,6 +21,9 @@ NO_DATA = b"n\0\0\0\x04"
 PORTAL_SUSPENDED = b"s\0\0\0\x04"
 EMPTY_QUERY = b"I\0\0\0\x04"
 COPY_DONE = b"c\0\0\0\x04"
+# what stands before and behind the rows of COPY's binary format: its signature with no flags and no extension, and a
+# row with a number of fields that none has
+COPY_BINARY_BEGIN, COPY_BINARY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 
 _INT16, _INT32 = struct.Struct("!h"), struct.Struct("!i")
 _FIELD = struct.Struct("!ihihih")
@@ -201,8 +204,12 @@ def command_complete(tag: str) -> bytes:
     return message(b"C", text(tag))
 
 
-def copy_out(columns: int) -> bytes:
-    return message(b"H", b"\0", int16s([0] * columns))
+def copy_out(columns: int, form: int) -> bytes:
+    return message(b"H", bytes([form]), int16s([form] * columns))
+
+
+def copy_data(content: bytes) -> bytes:
+    return message(b"d", content)
 
 
 def startup(parameters: dict[str, str]) -> bytes:

@@ -509,11 +509,9 @@ class Session:
             raise PostgresError("42P02", "there is no parameter $1")
         rows = await self._answers.start(statement, {})
         try:
-            self._answers.put(messages.copy_out(len(rows.columns)))
             count = await self._answers.send_copy(rows, command.options)
         finally:
             await rows.close()
-        self._answers.put(messages.COPY_DONE)
         self._answers.put(messages.command_complete(f"COPY {count}"))
 
     # Settings.

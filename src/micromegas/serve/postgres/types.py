@@ -156,6 +156,10 @@ class RowEncoder:
         except (pa.ArrowException, ValueError) as error:
             raise unsendable(error) from None
 
+    def copied(self, batch: pa.RecordBatch) -> bytes:
+        """CopyData messages of COPY's binary format, where all columns are in binary form."""
+        return _engine.postgres_copy_binary_rows(encodable(batch, self._columns), self._codes, self._element_oids)
+
 
 def encodable(batch: pa.RecordBatch, columns: Sequence[ResultColumn]) -> pa.RecordBatch:
     """The batch in types that the encoder takes."""
