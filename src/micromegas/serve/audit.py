@@ -94,18 +94,29 @@ class QueryAudit:
         try:
             yield
         except QueryError as error:
-            error_class = _CLASSES[error.kind]
-            self._failed(error.message, error_class)
-            raise QueryError(error.kind, f"{error.message[:MAX_ERROR]} (query_id={self.query_id})") from None
+            raise self.refused(error) from None
         except (asyncio.CancelledError, GeneratorExit):
-            self._tell("incomplete")
+            self.abandoned()
             raise
         except BaseException:
             # what it was is for the server's log, which the protocol's boundary writes
             self._failed("internal error", "internal")
             raise
+        self.completed()
+
+    def completed(self) -> None:
+        """All its rows were given. Of this and the next two, one is called, once, where `told` can't stand around."""
         _COMPLETED.add(1)
         self._tell("ok")
+
+    def abandoned(self) -> None:
+        """Nobody wants the rest of its rows."""
+        self._tell("incomplete")
+
+    def refused(self, error: QueryError) -> QueryError:
+        """It failed; the error as its caller gets it, which names the query."""
+        self._failed(error.message, _CLASSES[error.kind])
+        return QueryError(error.kind, f"{error.message[:MAX_ERROR]} (query_id={self.query_id})")
 
     def _failed(self, error: str, error_class: str) -> None:
         _FAILED.add(1)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pyarrow as pa
 
 from micromegas import _engine
+from micromegas.query.errors import QueryError
+from micromegas.serve.audit import Caller
 from micromegas.serve.postgres import messages
 from micromegas.serve.postgres.commands import CopyOptions
-from micromegas.serve.postgres.errors import PostgresError, not_offered, notice
+from micromegas.serve.postgres.errors import PostgresError, from_query_error, not_offered, notice
 from micromegas.serve.postgres.lake_rows import Asker, LakeQuestions, LakeRows, LakeStatement
 from micromegas.serve.postgres.messages import Message
 from micromegas.serve.postgres.portals import KeptRows, Portal, Portals
@@ -22,15 +24,6 @@ from micromegas.serve.postgres.types import BINARY_FORM, TEXT_FORM, RowEncoder, 
 
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 _WRITE_AT_BYTES = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, by which client."""
-
-    user: str
-    client: str
-    administers: bool
 
 
 class Answers:
@@ -45,6 +38,7 @@ class Answers:
         portals: Portals,
         settings: SessionRange,
         caller: Caller,
+        administers: bool,
     ) -> None:
         self._write = write
         self._relay = relay
@@ -52,6 +46,7 @@ class Answers:
         self._portals = portals
         self._range = settings
         self._caller = caller
+        self._administers = administers
         self._out: list[bytes] = []
         self._out_bytes = 0
 
@@ -75,15 +70,20 @@ class Answers:
         if content:
             await self._write(content)
 
+    @property
+    def caller(self) -> Caller:
+        """Who asks, by the program that is set now."""
+        return replace(self._caller, client=f"postgresql {self._relay.settings.get('application_name', '')}".strip())
+
     async def start(self, statement: LakeStatement, parameters: dict[str, pa.Scalar]) -> LakeRows:
         self._check_settings()
-        within, caller = self._range.now(), self._caller
-        asker = Asker(caller.user, caller.client, caller.administers, within.begin, within.end, within.assumed_begin)
+        within = self._range.now()
+        asker = Asker(self.caller, self._administers, within.begin, within.end, within.assumed_begin)
         try:
             async with asyncio.timeout(self._range.statement_timeout_s):
                 rows = await self._questions.start(statement, parameters, asker)
         except TimeoutError:
-            raise _timed_out() from None
+            raise from_query_error(_timed_out()) from None
         if rows.assumes_begin:
             self.put(
                 notice(
@@ -101,7 +101,7 @@ class Answers:
             piece = await _next(rows, None if limit is None else limit - count, deadline)
             if piece is None:
                 return count, True
-            await self.put_drained(encoder.rows(piece))
+            await self.put_drained(rows.sent(encoder.rows(piece)))
             count += piece.num_rows
         return count, False
 
@@ -128,7 +128,7 @@ class Answers:
                 content = encoder.copied(piece) if options.binary else _copied(encodable(piece, rows.columns), options)
             except (pa.ArrowException, ValueError) as error:
                 raise unsendable(error) from None
-            await self.put_drained(content)
+            await self.put_drained(rows.sent(content))
             count += piece.num_rows
         if options.binary:
             self.put(messages.copy_data(messages.COPY_BINARY_END))
@@ -214,7 +214,7 @@ class Answers:
                 piece = await _next(rows, None if count is None else count - len(kept.rows), deadline)
                 kept.is_whole = piece is None
                 if piece is not None:
-                    self._keep(portal, kept, messages.split(encoder.rows(piece)))
+                    self._keep(portal, kept, messages.split(rows.sent(encoder.rows(piece))))
         if kept.is_whole:
             await portal.close()
         return kept
@@ -280,7 +280,7 @@ async def _next(rows: LakeRows, limit: int | None, deadline: float | None) -> pa
         async with asyncio.timeout_at(deadline):
             return await rows.next(limit)
     except TimeoutError:
-        raise _timed_out() from None
+        raise rows.refused(_timed_out()) from None
 
 
 def _copied(batch: pa.RecordBatch, options: CopyOptions) -> bytes:
@@ -289,5 +289,5 @@ def _copied(batch: pa.RecordBatch, options: CopyOptions) -> bytes:
     return _engine.postgres_copy_rows(batch, style)
 
 
-def _timed_out() -> PostgresError:
-    return PostgresError("57014", "canceling statement due to statement timeout")
+def _timed_out() -> QueryError:
+    return QueryError("exhausted", "canceling statement due to statement timeout")

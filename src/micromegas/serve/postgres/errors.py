@@ -13,7 +13,7 @@ _STATE_OF_KIND = {"invalid": "42000", "unimplemented": "0A000", "exhausted": "53
 
 # What the engine says of some mistakes, and the states by which clients tell them apart.
 _STATES = (
-    (re.compile(r"took longer than"), "57014"),
+    (re.compile(r"took longer than|due to statement timeout"), "57014"),
     (re.compile(r"more than \d+ (?:rows|files)"), "54000"),
     (re.compile(r"needs more memory"), "53200"),
     (re.compile(r"ParserError|SQL error"), "42601"),

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from micromegas.query import QueryRequest, QueryStream, StatementDescription, TableDescription
 from micromegas.query.errors import QueryError
 from micromegas.query.functions.sql_text import Kind, Token, tokens
+from micromegas.serve.audit import Caller, QueryAudit
 from micromegas.serve.postgres import types
 from micromegas.serve.postgres.dialect import engine_sql
 from micromegas.serve.postgres.errors import PostgresError, from_query_error
@@ -45,8 +46,10 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LakeStatement:
-    """A statement as the engine reads it, with its columns and the types of its placeholders `$1` …"""
+    """A statement as it was written and as the engine reads it, with its columns and the types of its placeholders `$1`
+    …"""
 
+    text: str
     sql: str
     schema: pa.Schema
     columns: tuple[ResultColumn, ...]
@@ -59,8 +62,7 @@ class Asker:
     """Who asks in a session, and about which event times (ns since the epoch; None is open). `assumed_begin` is for
     statements that say nothing about time."""
 
-    user: str = ""
-    client: str = ""
+    caller: Caller
     administers: bool = False
     begin: int | None = None
     end: int | None = None
@@ -77,20 +79,26 @@ class LakeQuestions:
         columns = [field for table in engine.tables() for field in table.schema]
         self._array_oids = {field.name: (scalar_type(field.type) or types.TEXT).array_oid for field in columns}
 
-    async def prepare(self, sql: str, given_oids: list[int], *, administers: bool) -> LakeStatement:
-        """Plans a statement. `given_oids`: types that the client says its values have, 0 where it doesn't."""
+    async def prepare(
+        self, sql: str, given_oids: list[int], *, administers: bool, caller: Caller | None
+    ) -> LakeStatement:
+        """Plans a statement. `given_oids`: types that the client says its values have, 0 where it doesn't; `caller`:
+        whose mistakes are told to the audit, as of one that would have been answered."""
         statement, all_tokens = await aside(self._read, sql)
+        audit = None if caller is None else QueryAudit(caller, sql)
         try:
             description = await asyncio.to_thread(self._engine.describe, statement, administers=administers)
         except QueryError as error:
-            raise self._explained(error) from None
+            raise self._explained(error if audit is None else audit.refused(error)) from None
         explains = bool(all_tokens) and all_tokens[0].value == "explain"
         schema = _PLAN_SCHEMA if explains else description.schema
         oids = self._parameter_oids(all_tokens, description.parameter_schema, given_oids)
-        return LakeStatement(statement, schema, tuple(result_column(field) for field in schema), oids, explains)
+        return LakeStatement(sql, statement, schema, tuple(result_column(field) for field in schema), oids, explains)
 
     async def start(self, statement: LakeStatement, parameters: Mapping[str, pa.Scalar], asker: Asker) -> LakeRows:
-        """Runs a statement."""
+        """Runs a statement, and tells the audit of it."""
+        caller = asker.caller
+        audit = QueryAudit(caller, statement.text, asker.begin, asker.end)
         request = QueryRequest(
             statement.sql,
             asker.begin,
@@ -98,15 +106,19 @@ class LakeQuestions:
             None,
             parameters,
             asker.administers,
-            asker.user,
-            asker.client,
+            caller.service_account_name or "",
+            caller.client,
             assumed_begin=asker.assumed_begin,
         )
         try:
             stream = await self._engine.execute(request)
         except QueryError as error:
-            raise from_query_error(error) from None
-        return LakeRows(statement, stream)
+            raise from_query_error(audit.refused(error)) from None
+        except BaseException:
+            audit.abandoned()
+            raise
+        audit.planned()
+        return LakeRows(statement, stream, audit)
 
     def _read(self, sql: str) -> tuple[str, list[Token]]:
         statement = engine_sql(sql, self._view_sets)
@@ -151,38 +163,61 @@ class LakeQuestions:
 
 
 class LakeRows:
-    """The rows of a running statement; `close()` ends its work and may be called at any time."""
+    """The rows of a running statement; `close()` ends its work and may be called at any time. The audit is told of its
+    end, whichever it is."""
 
-    def __init__(self, statement: LakeStatement, stream: QueryStream) -> None:
+    def __init__(self, statement: LakeStatement, stream: QueryStream, audit: QueryAudit) -> None:
         self.columns = statement.columns
         self._schema = statement.schema
         self._explains = statement.explains
         self.assumes_begin = stream.assumes_begin
         self._stream = stream
+        self._audit = audit
+        self._is_told = False
         self._rest: pa.RecordBatch | None = None
 
     async def next(self, limit: int | None) -> pa.RecordBatch | None:
         """A piece of at most `limit` rows; None at the end."""
         if self._rest is None or self._rest.num_rows == 0:
-            self._rest = await self._next_batch()
+            try:
+                self._rest = await self._next_batch()
+            except QueryError as error:
+                raise self.refused(error) from None
             if self._rest is None:
+                self._tell(self._audit.completed)
                 return None
         count = _PIECE_ROWS if limit is None else min(limit, _PIECE_ROWS)
         piece = narrow(self._rest.slice(0, count))
         self._rest = self._rest.slice(piece.num_rows)
+        self._audit.rows += piece.num_rows
         return piece
 
+    def sent(self, content: bytes) -> bytes:
+        """What was made of rows for a client."""
+        self._audit.bytes_sent += len(content)
+        return content
+
+    def refused(self, error: QueryError) -> PostgresError:
+        """It ends with an error: of its own, or of who waits for it."""
+        if self._is_told:
+            return from_query_error(error)
+        self._is_told = True
+        return from_query_error(self._audit.refused(error))
+
     async def close(self) -> None:
+        self._tell(self._audit.abandoned)
         await self._stream.aclose()
+
+    def _tell(self, end: Callable[[], None]) -> None:
+        if not self._is_told:
+            self._is_told = True
+            end()
 
     async def _next_batch(self) -> pa.RecordBatch | None:
         if self._explains:
             return await self._plan_lines()
-        try:
-            async for batch in self._stream:
-                return self._as_described(batch)
-        except QueryError as error:
-            raise from_query_error(error) from None
+        async for batch in self._stream:
+            return self._as_described(batch)
         return None
 
     def _as_described(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -197,18 +232,15 @@ class LakeRows:
                 )
             ]
         except pa.ArrowException as error:
-            raise types.unsendable(error) from None
+            raise QueryError("invalid", f"the result can't be sent: {error}") from None
         return pa.RecordBatch.from_arrays(arrays, names=self._schema.names)
 
     async def _plan_lines(self) -> pa.RecordBatch | None:
         lines: list[str] = []
-        try:
-            async for batch in self._stream:
-                for row in batch.to_pylist():
-                    texts = [str(value) for value in row.values()]
-                    lines += [f"{texts[0]}:", *("  " + line for line in texts[-1].splitlines())]
-        except QueryError as error:
-            raise from_query_error(error) from None
+        async for batch in self._stream:
+            for row in batch.to_pylist():
+                texts = [str(value) for value in row.values()]
+                lines += [f"{texts[0]}:", *("  " + line for line in texts[-1].splitlines())]
         return pa.RecordBatch.from_pydict({_PLAN_COLUMN: [_COST, *lines]}, schema=_PLAN_SCHEMA) if lines else None
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from micromegas.config import PostgresSettings
 from micromegas.query import QueryEngine
+from micromegas.serve.audit import Caller
 from micromegas.serve.postgres import messages, scram
 from micromegas.serve.postgres.endpoint import endpoint_of
 from micromegas.serve.postgres.errors import PostgresError, protocol_violation
@@ -148,7 +149,7 @@ class PostgresServer:
             output.write,
             relay,
             administers=administers,
-            user=name or "",
+            caller=Caller(_address(writer), user=parameters["user"], service_account_name=name),
             application=parameters.get("application_name", ""),
         )
         connection = _Connection(self._new_process(), secrets.randbits(32), session)
@@ -309,6 +310,11 @@ class PostgresServer:
         process = self._next_process
         self._next_process = process % (2**31 - 1) + 1
         return process
+
+
+def _address(writer: asyncio.StreamWriter) -> str:
+    peer = writer.get_extra_info("peername")
+    return str(peer[0]) if peer else "unknown"
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:

@@ -11,8 +11,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from micromegas.query.errors import QueryError
+from micromegas.serve.audit import Caller
 from micromegas.serve.postgres import messages
-from micromegas.serve.postgres.answers import Answers, Caller
+from micromegas.serve.postgres.answers import Answers
 from micromegas.serve.postgres.commands import (
     CloseCursor,
     Command,
@@ -69,7 +70,7 @@ class Session:
         relay: Relay,
         *,
         administers: bool,
-        user: str,
+        caller: Caller,
         application: str,
     ) -> None:
         self._questions = answering.questions
@@ -80,9 +81,14 @@ class Session:
         self._range = SessionRange(application)
         self._range_moves = False
         self._portals = Portals(relay)
-        caller = Caller(user, f"postgresql {application}".strip(), administers)
         self._answers = Answers(
-            write, relay, answering.questions, portals=self._portals, settings=self._range, caller=caller
+            write,
+            relay,
+            answering.questions,
+            portals=self._portals,
+            settings=self._range,
+            caller=caller,
+            administers=administers,
         )
         self._cursors = Cursors(self._portals, self._answers)
         self.is_cancellable = False
@@ -223,17 +229,22 @@ class Session:
             else:
                 await self._after(command)
             return
-        statement = await self._questions.prepare(command.sql, [], administers=self._administers)
+        statement = await self._planned(command.sql, [])
         await self._answer_of_lake(statement)
 
     async def _answered_by_lake(self, sql: str) -> bool:
         """Whether the lake knows what PostgreSQL doesn't; if so, it has answered."""
         try:
-            statement = await self._questions.prepare(sql, [], administers=self._administers)
+            statement = await self._planned(sql, [], is_told=False)
         except PostgresError:
             return False
         await self._answer_of_lake(statement)
         return True
+
+    async def _planned(self, sql: str, oids: list[int], *, is_told: bool = True) -> LakeStatement:
+        """Of what the lake may not know either, the audit is not told."""
+        caller = self._answers.caller if is_told else None
+        return await self._questions.prepare(sql, oids, administers=self._administers, caller=caller)
 
     async def _answer_of_lake(self, statement: LakeStatement) -> None:
         if statement.parameter_oids:
@@ -293,11 +304,11 @@ class Session:
                     raise
                 refused = refusal
             try:
-                statement = await self._questions.prepare(sql, oids, administers=self._administers)
+                statement = await self._planned(sql, oids, is_told=False)
             except PostgresError:
                 raise refused from None
         else:
-            statement = await self._questions.prepare(sql, oids, administers=self._administers)
+            statement = await self._planned(sql, oids)
         columns = tuple(column.description for column in statement.columns)
         return Prepared(command, statement.parameter_oids, columns, statement)
 
@@ -504,7 +515,7 @@ class Session:
             async for answer in self._answers.relayed(self._relay.run(command.sql)):
                 await self._answers.put_drained(answer.encoded())
             return
-        statement = await self._questions.prepare(command.question, [], administers=self._administers)
+        statement = await self._planned(command.question, [])
         if statement.parameter_oids:
             raise PostgresError("42P02", "there is no parameter $1")
         rows = await self._answers.start(statement, {})
