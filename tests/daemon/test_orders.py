@@ -404,7 +404,6 @@ def test_an_order_is_carried_out_once_per_statement(lake: Lake, clock: HandClock
 
 BAD_ARGUMENTS = (
     ("'nothing', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 60", "unknown view set 'nothing'"),
-    ("'processes', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 60", "no global partitions in view set 'processes'"),
     (
         "'thread_spans', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z', 60",
         "there are some in log_entries, .*log_stats",
@@ -423,6 +422,17 @@ BAD_ARGUMENTS = (
     ("'log_entries', '2027-01-15T00:00:00Z', '2027-01-16T00:00:00Z'", "3 arguments given, 4 expected"),
     ("'log_entries', NULL, '2027-01-16T00:00:00Z', 60", "begin must be a time"),
 )
+
+
+@pytest.mark.parametrize("view", ["blocks", "processes", "streams"])
+def test_views_of_the_metadata_database_have_nothing_to_be_made(
+    lake: Lake, clock: HandClock, engine: QueryEngine, view: str
+) -> None:
+    some_hours(lake, clock, 1)
+    for name in ("materialize_partitions", "regenerate_partitions"):
+        messages = log(engine, f"{name}('{view}', {span(MIDNIGHT, MIDNIGHT + HOUR)}, 1800)")
+        assert ["always up to date" in message for message in messages] == [True, True]
+    assert lake.metadata.all_partitions() == []
 
 
 def test_bad_arguments_are_told(lake: Lake, engine: QueryEngine) -> None:

@@ -12,7 +12,7 @@ from datafusion import SessionContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micromegas.query.bounds import EVERYTHING, MAX_TIME, MIN_TIME, TimeRange
+from micromegas.query.bounds import EVERYTHING, MAX_TIME, MIN_TIME, Bounds, TimeRange
 from micromegas.query.scans import FilterColumns, scan_needs
 
 SECOND = 1_000_000_000
@@ -49,6 +49,15 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> SessionContext:
     opened = SessionContext()
     file = tmp_path_factory.mktemp("bounds") / "t.parquet"
     pq.write_table(pa.table({"time": pa.array([], TYPE)}), file)
+    opened.register_parquet("t", str(file))
+    return opened
+
+
+@pytest.fixture(scope="module")
+def spans(tmp_path_factory: pytest.TempPathFactory) -> SessionContext:
+    opened = SessionContext()
+    file = tmp_path_factory.mktemp("spans") / "t.parquet"
+    pq.write_table(pa.table({name: pa.array([], TYPE) for name in ("begin", "end")}), file)
     opened.register_parquet("t", str(file))
     return opened
 
@@ -109,3 +118,47 @@ def test_both_sides_of_a_comparison_may_hold_the_bin(context: SessionContext) ->
     literal = "TIMESTAMP '2026-01-01T00:00:00Z'"
     assert bounds(context, f"{literal} <= date_trunc('hour', time)") == TimeRange(at, None)
     assert bounds(context, f"date_trunc('hour', time) = {literal}") == TimeRange(at, at + 3600 * SECOND - 1)
+
+
+SPAN_COLUMNS = ("begin", "end")
+# A condition on a span, and which spans meet it.
+Condition = tuple[str, Callable[[int, int], bool]]
+
+
+def comparison(column: str, operator: str, limit: int) -> Condition:
+    meets = OPERATORS[operator]
+    place = SPAN_COLUMNS.index(column)
+    moment = f"arrow_cast({limit}, 'Timestamp(ns, \"+00:00\")')"
+    return f'"{column}" {operator} {moment}', lambda begin, end: meets((begin, end)[place], limit)
+
+
+def joined(word: str, left: Condition, right: Condition) -> Condition:
+    both = f"({left[0]} {word} {right[0]})"
+    if word == "AND":
+        return both, lambda begin, end: left[1](begin, end) and right[1](begin, end)
+    return both, lambda begin, end: left[1](begin, end) or right[1](begin, end)
+
+
+COMPARISONS = st.builds(comparison, st.sampled_from(SPAN_COLUMNS), st.sampled_from(list(OPERATORS)), st.integers(0, 9))
+CONDITIONS = st.recursive(
+    COMPARISONS, lambda parts: st.builds(joined, st.sampled_from(["AND", "OR"]), parts, parts), max_leaves=6
+)
+MOMENTS = st.none() | st.integers(0, 9)
+
+
+@given(CONDITIONS, MOMENTS, MOMENTS)
+@settings(deadline=None, max_examples=300)
+def test_a_span_that_passes_reaches_into_the_bounds(
+    spans: SessionContext, condition: Condition, first: int | None, last: int | None
+) -> None:
+    sql, passes = condition
+    plan = spans.sql(f"SELECT * FROM t WHERE {sql}").optimized_logical_plan()
+    columns = FilterColumns(SPAN_COLUMNS)
+    needs = scan_needs(plan, {"t": columns})
+    for begin in range(10):
+        for end in range(begin, 10):
+            in_range = (first is None or end >= first) and (last is None or begin <= last)
+            if passes(begin, end) and in_range:
+                # The range of a request bounds them as filters do.
+                within = needs["t"].bounds.both(Bounds(TimeRange(first, last))).of_rows_with(SPAN_COLUMNS).time
+                assert within.overlaps(begin, end), (sql, first, last, begin, end)

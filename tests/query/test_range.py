@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from e2e.made_traffic import START_TIME
 from query.asking import ask, column, one
 from query.traffic import MadeTraffic, materialize
 
@@ -60,6 +61,44 @@ def test_bounds_are_read_off_the_statement(local_lake: Lake, local_engine: Query
     }
     for sql, messages in expected.items():
         assert sorted(column(ask(local_engine, sql))) == messages, sql
+
+
+@pytest.mark.parametrize("steps", [["(()())"], ["(", "(", ")", "(", ")", ")"]], ids=["one block", "a block per event"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "view_instance('thread_spans', '{thread}')",
+        "process_spans('{process}', 'thread')",
+    ],
+)
+def test_spans_that_reach_over_a_time_are_found(lake: Lake, engine: QueryEngine, source: str, steps: list[str]) -> None:
+    traffic = MadeTraffic(lake)
+    first = START_TIME + traffic.thread.now
+    for part in steps:
+        traffic.commit(traffic.thread.spans(part))
+    table = source.format(thread=traffic.thread.stream_id, process=traffic.process_id)
+    over = f'SELECT id FROM {table} WHERE begin <= {text(first + 1)} AND "end" >= {text(first + 4)} ORDER BY id'
+    assert column(ask(engine, over)) == [-1, 0]
+    # A range in which only the begin lies, and a condition on the end: one bounds the spans from above, one from below.
+    ends = f'SELECT id FROM {table} WHERE "end" >= {text(first + 4)} ORDER BY id'
+    assert column(ask(engine, ends, begin=first, end=first + 1)) == [-1, 0]
+    begins = f"SELECT id FROM {table} WHERE begin < {text(first + 1)} ORDER BY id"
+    assert column(ask(engine, begins, begin=first + 3, end=first + 4)) == [-1, 0]
+    either = f'{begins.removesuffix("ORDER BY id")} AND "end" > {text(first + 4)} OR begin > {text(first + 90)}'
+    assert sorted(column(ask(engine, either))) == [-1, 0]
+
+
+def test_processes_and_streams_of_before_that_went_on_after(lake: Lake, engine: QueryEngine) -> None:
+    traffic = MadeTraffic(lake)
+    announced = lake.metadata.watermark()
+    traffic.logs("later")
+    updated = lake.metadata.watermark()
+    assert announced < updated
+    for view in ("processes", "streams"):
+        found = f"SELECT process_id FROM {view} WHERE last_update_time > {text(announced)}"
+        assert column(ask(engine, found, end=announced)) == [traffic.process_id]
+        found = f"{found} AND insert_time <= {text(announced)}"
+        assert column(ask(engine, found)) == [traffic.process_id]
 
 
 def test_a_hidden_scan_gets_the_range_of_the_request(local_lake: Lake, local_engine: QueryEngine) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from micromegas.daemon.block_buckets import BlockBuckets
 from micromegas.daemon.insert_clock import SECOND, Clock
+from micromegas.daemon.metadata_buckets import MetadataBuckets
 from micromegas.daemon.ordered_buckets import KeepGoing, OrderedBuckets, OrderRefused, covered, shown, shown_file
 from micromegas.daemon.reduced_buckets import ReducedBuckets
 from micromegas.lake import Lake, PartitionConflict, PartitionRange, UnknownPartitions
@@ -141,6 +142,8 @@ class Administration:
         known = [each.name for each in VIEW_SETS.values() if each.decoded is not None and each.has_global]
         if view_set is not None and name in known:
             return BlockBuckets(self._lake, view_set, self._clock)
+        if view_set is not None and view_set.is_read_from_metadata:
+            return MetadataBuckets(self._lake, view_set, self._clock)
         if reductions is not None:
             known += [each.name for each in reductions.view_sets]
         what = "unknown view set" if view_set is None else "no global partitions in view set"

@@ -4,7 +4,7 @@ the engine filters again."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -31,7 +31,11 @@ the epoch."""
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """Event times in ns since the epoch, both ends inclusive; None = open. `begin > end` holds nothing."""
+    """Event times in ns since the epoch, both ends inclusive; None = open. `begin > end` holds nothing.
+
+    Of rows that have a begin and an end of their own, `begin` bounds the one and `end` the other: `begin > end` is then
+    met by all rows that reach over both. `for_spans` makes of it a range that each of these has a part in.
+    """
 
     begin: int | None = None
     end: int | None = None
@@ -49,6 +53,11 @@ class TimeRange:
             None if self.begin is None or other.begin is None else min(self.begin, other.begin),
             None if self.end is None or other.end is None else max(self.end, other.end),
         )
+
+    @property
+    def for_spans(self) -> TimeRange:
+        """The range where rows that meet this one reach from a begin to an end of their own."""
+        return TimeRange(self.end, self.begin) if self.is_empty else self
 
     @property
     def is_empty(self) -> bool:
@@ -105,6 +114,10 @@ class Bounds:
         }
         return Bounds(self.time.intersect(other.time), tuple(sorted(merged.items())))
 
+    def of_rows_with(self, time_columns: Sequence[str]) -> Bounds:
+        """The bounds where these are the columns that hold the times of a row: one moment, or a begin and an end."""
+        return self if len(time_columns) < 2 else replace(self, time=self.time.for_spans)
+
     def either(self, other: Bounds) -> Bounds:
         mine, theirs = dict(self.values), dict(other.values)
         merged = {column: mine[column] | theirs[column] for column in mine.keys() & theirs.keys()}
@@ -122,7 +135,7 @@ def bounds_of(filters: Iterable[Expr], time_columns: Sequence[str], value_column
     """
     bounds = ANYTHING
     for expression in filters:
-        bounds = bounds.both(_of(expression, time_columns, value_columns))
+        bounds = bounds.both(_of(expression, time_columns, value_columns)).of_rows_with(time_columns)
     return bounds
 
 
@@ -135,7 +148,7 @@ def _of(expression: Expr, times: Sequence[str], values: Sequence[str]) -> Bounds
     operator = expression.rex_call_operator()
     left, right = expression.rex_call_operands()
     if operator == "AND":
-        return _of(left, times, values).both(_of(right, times, values))
+        return _of(left, times, values).both(_of(right, times, values)).of_rows_with(times)
     if operator == "OR":
         return _of(left, times, values).either(_of(right, times, values))
     if operator not in _MIRRORED:

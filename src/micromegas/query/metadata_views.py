@@ -65,7 +65,7 @@ class _AnnouncementsView(_MetadataView):
 
     def _batches(self, need: ScanNeed, preparation: Preparation) -> Iterator[pa.RecordBatch]:
         view_set = self._view_set
-        bounds = preparation.within_request(need.bounds)
+        bounds = preparation.within_request(need.bounds, self.filter_columns)
         if bounds.time.is_empty:
             return
         # The request's range is a filter that the plan doesn't show.

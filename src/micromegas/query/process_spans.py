@@ -91,7 +91,7 @@ class SpansOfProcess(QueryTable):
         metadata = self._access.lake.metadata
         if not metadata.processes([self._process_id]):
             raise QueryError("invalid", f"unknown process {self._process_id}")
-        if preparation.within_request(need.bounds).time.is_open:
+        if preparation.within_request(need.bounds, self.filter_columns).time.is_open:
             raise QueryError(
                 "invalid",
                 "process_spans needs a time range: send one with the query, or restrict begin and end in its WHERE "
@@ -108,7 +108,7 @@ class SpansOfProcess(QueryTable):
         """The rows of each thread with blocks or rows in range; partitions that lack are built side by side."""
         wanted = [
             (stream, name)
-            for stream in self._streams(preparation.within_request(need.bounds))
+            for stream in self._streams(preparation.within_request(need.bounds, self.filter_columns))
             if _may_be(need.bounds, stream.stream_id, name := thread_name(stream.stream_id, stream.properties))
         ]
         if not wanted:

@@ -76,7 +76,8 @@ class ReducedView(QueryTable):
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         # The watermark comes first: what is visible by then is in the partitions read next, or in none of them.
         everything = InsertRange(0, self._access.lake.metadata.watermark() + 1)
-        return TableFiles(derived=self._within([everything], preparation.within_request(need.bounds), preparation))
+        bounds = preparation.within_request(need.bounds, self.filter_columns)
+        return TableFiles(derived=self._within([everything], bounds, preparation))
 
     def files_inserted_within(
         self, ranges: Sequence[InsertRange], need: ScanNeed, preparation: Preparation

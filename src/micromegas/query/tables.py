@@ -46,9 +46,11 @@ class Preparation:
     place: Place | None = None
     user: str = ""
 
-    def within_request(self, bounds: Bounds) -> Bounds:
-        """Bounds of rows that the request's range lets pass."""
-        return bounds.both(Bounds(self.request_range))
+    def within_request(self, bounds: Bounds, columns: FilterColumns) -> Bounds:
+        """Bounds of rows, with these columns, that the request's range lets pass; one that ends before it begins is
+        taken to let none pass."""
+        within = bounds.both(Bounds(self.request_range))
+        return within if self.request_range.is_empty else within.of_rows_with(columns.time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ class GlobalView(QueryTable):
         return self._view_set
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
-        return self._files([EVER], preparation.within_request(need.bounds), preparation)
+        return self._files([EVER], preparation.within_request(need.bounds, self.filter_columns), preparation)
 
     def files_inserted_within(
         self, ranges: Sequence[InsertRange], need: ScanNeed, preparation: Preparation
@@ -234,7 +236,7 @@ class InstanceView(QueryTable):
 
     def files(self, need: ScanNeed, preparation: Preparation) -> TableFiles:
         self._check_instance()
-        bounds = preparation.within_request(need.bounds)
+        bounds = preparation.within_request(need.bounds, self.filter_columns)
         if self._view_set.needs_range and bounds.time.is_open:
             raise QueryError(
                 "invalid",

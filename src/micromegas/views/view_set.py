@@ -94,3 +94,8 @@ class ViewSet:
         object.__setattr__(self, "readable", frozenset([self.schema_hash, *(each.schema_hash for each in self.older)]))
         if not self.time_columns:
             object.__setattr__(self, "time_columns", tuple(dict.fromkeys((self.min_column, self.max_column))))
+
+    @property
+    def is_read_from_metadata(self) -> bool:
+        """There are no partitions of it."""
+        return self.decoded is None and self.reduced is None
