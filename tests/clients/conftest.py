@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clients.published import PINNED_CLIENT, SCENARIOS, PublishedClient
+from clients.published import PINNED_CLIENT, SCENARIOS, PublishedClient, PublishedPackage
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
 from e2e.serving import Service, serving
@@ -73,5 +73,11 @@ def published_client_python() -> Path:
 
 
 @pytest.fixture(scope="session")
-def published_client(published_client_python: Path, folder_service: Service) -> PublishedClient:
-    return PublishedClient(published_client_python, address_of(folder_service))
+def published(published_client_python: Path) -> Iterator[PublishedPackage]:
+    with PublishedPackage(published_client_python) as package:
+        yield package
+
+
+@pytest.fixture
+def published_client(published: PublishedPackage, address: str) -> PublishedClient:
+    return PublishedClient(published, address)

@@ -11,7 +11,7 @@ import adbc_driver_manager
 import pyarrow as pa
 import pytest
 from adbc_driver_flightsql import DatabaseOptions
-from clients.published import PublishedClient
+from clients.published import PublishedPackage
 from e2e.serving import Service, serving
 
 from micromegas.config import LakeSettings
@@ -67,8 +67,9 @@ def assert_same_answers(source: Service, target: Service) -> None:
     assert source.query(times).equals(target.query(times))
 
 
-def test_the_published_client_copies_a_lake(published_client: PublishedClient, remote_service: Service, target) -> None:
+def test_the_published_client_copies_a_lake(published: PublishedPackage, remote_service: Service, target) -> None:
     script = f"""
+import micromegas.flightsql.client as m
 source = m.FlightSQLClient("grpc://127.0.0.1:{remote_service.flight_port}")
 target = m.FlightSQLClient("grpc://127.0.0.1:{target.flight_port}", headers={{"authorization": "Bearer 0ps"}})
 keeping = m.FlightSQLClient("grpc://127.0.0.1:{remote_service.flight_port}", preserve_dictionary=True)
@@ -84,7 +85,7 @@ for table, sql in (
         assert answer.record_count == rows.num_rows, answer
 print("copied")
 """
-    assert published_client.run(script).split()[-1] == "copied"
+    assert published.run(script).split()[-1] == "copied"
     assert_same_answers(remote_service, target)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from clients.published import PublishedClient
+from clients.published import PublishedPackage
 
 NAMES = {
     "micromegas": ["connect", "connect_with_profile", "ProfileError"],
@@ -53,9 +53,9 @@ OTHER_DEFAULTS = {("micromegas.flightsql.client.FlightSQLClient.__init__", "uri"
 
 
 @pytest.fixture(scope="module")
-def theirs(published_client: PublishedClient) -> Mapping[str, list[list[Any]]]:
+def theirs(published: PublishedPackage) -> Mapping[str, list[list[Any]]]:
     script = f"import importlib, inspect, json\n{SIGNATURES}\nprint(json.dumps(signatures({NAMES!r})))"
-    answer: dict[str, list[list[Any]]] = json.loads(published_client.run(script))
+    answer: dict[str, list[list[Any]]] = json.loads(published.run(script))
     return answer
 
 
