@@ -73,5 +73,5 @@ def write_as_before(
         )
         finished = FinishedFile(local, row_file.close(), source_hash(blocks), len(failed))
         if failed:
-            lake.metadata.record_block_errors(view_set.name, [(block.block_id, "not yet") for block in failed], 0)
+            lake.metadata.record_block_errors(view_set.name, [(block.block_id, "not yet", 0) for block in failed])
         return commit_partition(lake, slot, finished)

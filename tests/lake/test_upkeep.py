@@ -71,10 +71,10 @@ def test_block_errors_are_listed_replaced_and_cleared(lake: Lake) -> None:
     ids = sorted(each.block_id for each in blocks)
     lake.commit(Batch([owner], [log], blocks))
     record = lake.metadata.record_block_errors
-    record("log_entries", [(ids[0], "bad\0 frame"), (ids[1], "cut"), (ids[1], "cut again")], 1)
-    record("log_entries", [(ids[0], "worse")], 2)
-    record("measures", [(ids[0], "other")], 2)
-    record("measures", [], 2)
+    record("log_entries", [(ids[0], "bad\0 frame", 1), (ids[1], "cut", 1), (ids[1], "cut again", 1)])
+    record("log_entries", [(ids[0], "worse", 2)])
+    record("measures", [(ids[0], "other", 2)])
+    record("measures", [])
     found = [(each.view_set, each.block_id, each.error, each.decoder_version) for each in lake.metadata.block_errors()]
     assert found == [
         ("log_entries", ids[0], "worse", 2),
@@ -135,7 +135,7 @@ def test_retention_deletes_in_steps_and_keeps_what_is_shared(lake_backend: LakeS
         lake.commit(Batch([old, alive], [old_log, alive_log], [block(old_log) for _ in range(3)]))
         orphan = block(stream(process().process_id))
         lake.commit(Batch(blocks=[orphan]))
-        lake.metadata.record_block_errors("log_entries", [(orphan.block_id, "x")], 1)
+        lake.metadata.record_block_errors("log_entries", [(orphan.block_id, "x", 1)])
         now[0] += 100 * HOUR
         cutoff = now[0]
         kept = block(alive_log)

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from micromegas.config import DaemonSettings
+from micromegas.daemon.clockless_blocks import ClocklessBlocks
 from micromegas.daemon.fresh_partitions import FreshPartitions
 from micromegas.daemon.housekeeping import Housekeeping
 from micromegas.daemon.insert_clock import HOUR, Clock, floor_to, retention_begin
@@ -40,7 +41,8 @@ MAX_PAUSE_S = 30.0
 MERGE_TICKS = {"minute": 5, "hour": 30, "day": 60}
 # And between two looks for what nobody covered while it was new.
 BACKLOG_TICKS = 10
-# And between two looks for partitions of older schemas, which can wait for everything else.
+# And between two looks for partitions of older schemas, or without the rows of blocks that had no clock, which can wait
+# for everything else.
 OLDER_TICKS = 10
 # And between two looks for threads whose spans nobody asked for since long.
 THREAD_TICKS = 60
@@ -108,6 +110,8 @@ class Daemon:
         jobs.append(Job("housekeeping", housekeeping, self._settings.sweep_interval_s, cleaner.run))
         older = OlderPartitions(self._lake, VIEW_SETS.values())
         jobs.append(Job("older partitions", housekeeping, self._settings.tick_s * OLDER_TICKS, older.rewrite))
+        clockless = ClocklessBlocks(self._lake, VIEW_SETS, self._clock)
+        jobs.append(Job("clockless blocks", housekeeping, self._settings.tick_s * OLDER_TICKS, clockless.retry))
         followers = JustInTime(self._lake, math.inf, self._settings.lease_ttl_s)
         every_s = self._settings.tick_s * THREAD_TICKS
         states = ThreadStates(self._lake, followers, self._clock, lately_s=10 * every_s)

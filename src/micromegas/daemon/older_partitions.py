@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from micromegas.lake import BlockRow, Lake, LakeUnavailable, Partition, PartitionConflict
-from micromegas.views.block_decoding import decoded_from
+from micromegas.daemon.source_blocks import source_of
+from micromegas.lake import Lake, LakeUnavailable, Partition, PartitionConflict
 from micromegas.views.partition_writer import InsertRange, PartitionSlot, build_partition, source_hash
-from micromegas.views.view_set import GLOBAL_INSTANCE, InstanceKind, ViewSet
+from micromegas.views.view_set import ViewSet
 
 # A pass is short, so that this never keeps the daemon's threads from what is fresh.
 MAX_REWRITES = 2
@@ -57,7 +57,7 @@ class OlderPartitions:
         return failures
 
     def _rewrite(self, view_set: ViewSet, partition: Partition) -> bool:
-        blocks = self._blocks(view_set, partition)
+        blocks = self._lake.metadata.blocks(**source_of(view_set, partition))
         if source_hash(blocks) != partition.source_hash:
             logger.info("%s: partition %s outlives its blocks", view_set.name, partition.partition_id)
             self._beyond_rewriting.add(partition.partition_id)
@@ -70,13 +70,3 @@ class OlderPartitions:
         )
         build_partition(self._lake, slot, blocks)
         return True
-
-    def _blocks(self, view_set: ViewSet, partition: Partition) -> list[BlockRow]:
-        instance_id = None if partition.instance_id == GLOBAL_INSTANCE else partition.instance_id
-        return self._lake.metadata.blocks(
-            tag=decoded_from(view_set).stream_tag,
-            process_id=instance_id if view_set.instance_kind is InstanceKind.PROCESS else None,
-            stream_id=instance_id if view_set.instance_kind is InstanceKind.STREAM else None,
-            insert_begin=partition.begin_insert_time,
-            insert_end=partition.end_insert_time,
-        )

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from micromegas.lake import Lake, Partition
-from micromegas.views.block_decoding import decoded_from
+from micromegas.lake import BlockConditions, Lake, Partition
+from micromegas.views.block_decoding import blocks_of
 from micromegas.views.partition_writer import source_count
 from micromegas.views.view_set import ViewSet
 
 
+def source_of(view_set: ViewSet, partition: Partition) -> BlockConditions:
+    """Which blocks a partition is made of."""
+    source = blocks_of(view_set, partition.instance_id)
+    return source | {"insert_begin": partition.begin_insert_time, "insert_end": partition.end_insert_time}
+
+
 def lost_blocks(lake: Lake, view_set: ViewSet, partitions: Iterable[Partition]) -> int:
-    """How many of the blocks that partitions of a global view were made of are gone.
+    """How many of the blocks that partitions were made of are gone.
 
     Insert time is the order of commits, so no range that was covered ever gets another block: a number tells it.
     """
-    tag = decoded_from(view_set).stream_tag
     return sum(
-        source_count(partition.source_hash)
-        - lake.metadata.count_blocks(
-            tag=tag, insert_begin=partition.begin_insert_time, insert_end=partition.end_insert_time
-        )
+        source_count(partition.source_hash) - lake.metadata.count_blocks(**source_of(view_set, partition))
         for partition in partitions
     )

@@ -15,6 +15,7 @@ from micromegas.lake.errors import (
 from micromegas.lake.lake import Lake
 from micromegas.lake.metadata import (
     BLOCK_RECORD_SCHEMA,
+    CLOCK_UNKNOWN,
     STAMP_MARGIN,
     BlockConditions,
     Metadata,
@@ -31,6 +32,7 @@ from micromegas.lake.rows import (
     BlockHeader,
     BlockIds,
     BlockRow,
+    ClocklessBlock,
     ExpiringObject,
     LeaseClaim,
     ProcessRow,
@@ -41,6 +43,7 @@ from micromegas.lake.scratch import Scratch
 
 __all__ = [
     "BLOCK_RECORD_SCHEMA",
+    "CLOCK_UNKNOWN",
     "STAMP_MARGIN",
     "BlockConditions",
     "BlockError",
@@ -48,6 +51,7 @@ __all__ = [
     "BlockIds",
     "BlockRow",
     "ChosenPartitions",
+    "ClocklessBlock",
     "DataFusionStore",
     "ExpiringObject",
     "Lake",

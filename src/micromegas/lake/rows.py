@@ -110,6 +110,17 @@ class BlockError:
 
 
 @dataclass(frozen=True, slots=True)
+class ClocklessBlock:
+    """A visible block that gave no rows for `view_set` for want of a clock; `insert_time` in ns."""
+
+    view_set: str
+    block_id: str
+    process_id: str
+    stream_id: str
+    insert_time: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExpiringObject:
     """An object that is to be deleted once `expires` (ns) has passed and nobody adopted it."""
 

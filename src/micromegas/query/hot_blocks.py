@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from micromegas.lake import BlockRow, Lake
-from micromegas.views.block_decoding import ROW_GROUP_BYTES, ROW_GROUP_ROWS, DecodedBlocks, decoded_from
+from micromegas.views.block_decoding import ROW_GROUP_BYTES, ROW_GROUP_ROWS, DecodedBlocks, record_failures
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
 
 # Each kept block costs at least this, rows or not.
@@ -68,12 +68,7 @@ class HotBlocks:
             yield batch
         for block_id in rowless.difference(failure.block_id for failure in decoded.failures):
             self._keep(_Key(block_id, view_set.schema_hash), _no_rows(view_set))
-        if decoded.failures:
-            self._lake.metadata.record_block_errors(
-                view_set.name,
-                [(failure.block_id, failure.error) for failure in decoded.failures],
-                decoded_from(view_set).decoder_version,
-            )
+        record_failures(self._lake, view_set, decoded.failures)
 
     def _get(self, key: _Key) -> pa.RecordBatch | None:
         with self._guard:

@@ -16,14 +16,14 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from micromegas.lake import BlockConditions, BlockRow, Lake, Partition, PartitionConflict
+from micromegas.lake import BlockRow, Lake, Partition, PartitionConflict
 from micromegas.query.bounds import TimeRange
 from micromegas.query.build_leases import TTL_S, BuildLeases
 from micromegas.query.carried_partitions import CarriedLook, StateGone
 from micromegas.query.errors import QueryError
 from micromegas.query.good_partitions import is_good
 from micromegas.query.outliving_partitions import between, outliving
-from micromegas.views.block_decoding import decoded_from
+from micromegas.views.block_decoding import blocks_of, decoded_from
 from micromegas.views.block_groups import DAY, BlockGroup, block_groups
 from micromegas.views.block_rows import CarryingRows, RowsRequest
 from micromegas.views.carried import CarriedIn
@@ -161,7 +161,7 @@ class JustInTime:
         return InstanceRows(look.in_range(events), self._unfinished(view_set, instance_id, look))
 
     def _carried_look(self, view_set: ViewSet, instance_id: str, visible_end: int) -> CarriedLook:
-        source = _blocks_of(view_set, instance_id)
+        source = blocks_of(view_set, instance_id)
         return CarriedLook(self._lake.metadata, view_set, instance_id, source, visible_end)
 
     def _advanced(
@@ -229,7 +229,7 @@ class JustInTime:
     def _blocks(self, view_set: ViewSet, instance_id: str, events: TimeRange, end: int) -> Sequence[BlockRow]:
         """All blocks of each day (of insert time) that may hold events in range: groups are cut per day."""
         metadata = self._lake.metadata
-        source = _blocks_of(view_set, instance_id)
+        source = blocks_of(view_set, instance_id)
         if events.is_open:
             return metadata.blocks(**source | {"insert_end": end})
         in_range = metadata.blocks(
@@ -368,16 +368,6 @@ class _Patience:
         while not wait([build], _LONGEST_PAUSE_S).done:
             self.check()
         return build.result()
-
-
-def _blocks_of(view_set: ViewSet, instance_id: str) -> BlockConditions:
-    """Which blocks an instance is made of."""
-    source: BlockConditions = {"tag": decoded_from(view_set).stream_tag}
-    if view_set.instance_kind is InstanceKind.PROCESS:
-        source["process_id"] = instance_id
-    if view_set.instance_kind is InstanceKind.STREAM:
-        source["stream_id"] = instance_id
-    return source
 
 
 def _slot_key(partition: Partition) -> tuple[int, int]:

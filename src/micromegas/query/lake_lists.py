@@ -128,7 +128,8 @@ def lake_lists(lake: Lake, view_sets: Sequence[ViewSet]) -> list[LakeListFunctio
             BLOCK_ERRORS_SCHEMA,
             lambda: _block_errors(lake),
             "The blocks that gave no rows or not all of them, and why. Without a view set: blocks that wait for the "
-            "announcement of their process or stream.",
+            "announcement of their process or stream. With the decoder's version -1: blocks of a process whose "
+            "counter's frequency nothing tells yet; their rows are made soon after something does.",
             "SELECT count(*) AS errors FROM list_block_errors()",
         ),
     ]

@@ -6,18 +6,18 @@ A block that can't be decoded is named in `failures` and never hides its neighbo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from micromegas.lake import BlockRow, Lake, LakeCorrupt
+from micromegas.lake import CLOCK_UNKNOWN, BlockConditions, BlockRow, Lake, LakeCorrupt
 from micromegas.views.block_rows import CarryingRows, RowsRequest
-from micromegas.views.block_source import BlockContext
+from micromegas.views.block_source import BlockContext, ClockUnknown
 from micromegas.views.carried import CarriedIn, CarriedOut, in_tick_order
-from micromegas.views.view_set import DecodedFrom, InstanceKind, ViewSet
+from micromegas.views.view_set import GLOBAL_INSTANCE, DecodedFrom, InstanceKind, ViewSet
 
 ROW_GROUP_ROWS = 128 * 1024
 # Rows may be long, and a few bytes of a block can stand for much text: rows alone would not bound a row group.
@@ -35,6 +35,8 @@ class BlockFailure:
 
     block_id: str
     error: str
+    decoder_version: int
+    """Of the view; `CLOCK_UNKNOWN` where it could not even begin."""
 
 
 @dataclass(slots=True)
@@ -68,14 +70,17 @@ class DecodedBlocks:
         rows = decoded.new_rows(request)
         with closing(_payloads_ahead(self.lake, blocks)) as payloads:
             for block, payload in payloads:
+                version = decoded.decoder_version
                 try:
                     if isinstance(payload, LakeCorrupt):
                         raise payload
                     problems = rows.append(context.source(block, payload))
+                except ClockUnknown as error:
+                    problems, version = [str(error)], CLOCK_UNKNOWN
                 except (ValueError, LakeCorrupt) as error:
                     problems = [str(error)]
                 if problems:
-                    self.failures.append(BlockFailure(block.block_id, "; ".join(problems)))
+                    self.failures.append(BlockFailure(block.block_id, "; ".join(problems), version))
                 if rows.pending >= self.row_group_rows or (rows.pending and rows.estimated_bytes >= ROW_GROUP_BYTES):
                     yield self._checked(rows.take())
         last = rows.finish()
@@ -95,6 +100,25 @@ def decoded_from(view_set: ViewSet) -> DecodedFrom:
     if view_set.decoded is None:
         raise ValueError(f"view set {view_set.name} is not made of blocks")
     return view_set.decoded
+
+
+def blocks_of(view_set: ViewSet, instance_id: str) -> BlockConditions:
+    """Which blocks an instance is made of."""
+    source: BlockConditions = {"tag": decoded_from(view_set).stream_tag}
+    if instance_id == GLOBAL_INSTANCE:
+        return source
+    if view_set.instance_kind is InstanceKind.PROCESS:
+        source["process_id"] = instance_id
+    if view_set.instance_kind is InstanceKind.STREAM:
+        source["stream_id"] = instance_id
+    return source
+
+
+def record_failures(lake: Lake, view_set: ViewSet, failures: Iterable[BlockFailure]) -> None:
+    """Lists blocks among those without rows."""
+    errors = [(failure.block_id, failure.error, failure.decoder_version) for failure in failures]
+    if errors:
+        lake.metadata.record_block_errors(view_set.name, errors)
 
 
 def _payloads_ahead(lake: Lake, blocks: Sequence[BlockRow]) -> Generator[tuple[BlockRow, Payload], None, None]:

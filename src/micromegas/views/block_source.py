@@ -9,6 +9,10 @@ from micromegas.lake import BlockRow, Metadata, ProcessClock, ProcessRow, Rate, 
 from micromegas.wire import READABLE_FORMATS
 
 
+class ClockUnknown(ValueError):
+    """Nothing tells the frequency of a process yet; a later block may."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlockSource:
     """One block as the native builders read it.
@@ -61,7 +65,8 @@ class BlockContext:
         )
 
     def source(self, block: BlockRow, payload: bytes) -> BlockSource:
-        """The block with its surroundings; `ValueError` when it can't be decoded for want of them."""
+        """The block with its surroundings; `ValueError` when it can't be decoded for want of them, of which
+        `ClockUnknown` may pass."""
         process = self.processes.get(block.process_id)
         stream = self.streams.get(block.stream_id)
         if process is None or stream is None:
@@ -72,7 +77,7 @@ class BlockContext:
             )
         clock = self.clocks.get(block.process_id)
         if clock is None:
-            raise ValueError(f"process {block.process_id}: its blocks don't tell the frequency of its clock")
+            raise ClockUnknown(f"process {block.process_id}: its blocks don't tell the frequency of its clock")
         clock = clock.of_block(block)
         return BlockSource(
             process_id=block.process_id,

@@ -17,7 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from micromegas.lake import BlockRow, Lake, LeaseClaim, Partition, PartitionConflict, new_partition_id
-from micromegas.views.block_decoding import ROW_GROUP_BYTES, ROW_GROUP_ROWS, DecodedBlocks, decoded_from
+from micromegas.views.block_decoding import (
+    ROW_GROUP_BYTES,
+    ROW_GROUP_ROWS,
+    DecodedBlocks,
+    decoded_from,
+    record_failures,
+)
 from micromegas.views.carried import CarriedIn, CarriedOut, HandedOn, TickOrder, in_tick_order
 from micromegas.views.time_order import in_time_order
 from micromegas.views.view_set import GLOBAL_INSTANCE, ViewSet
@@ -186,12 +192,7 @@ def build_partition(
                 )
         finally:
             written = row_file.close()
-        if decoded.failures:
-            lake.metadata.record_block_errors(
-                view_set.name,
-                [(failure.block_id, failure.error) for failure in decoded.failures],
-                decoded_from(view_set).decoder_version,
-            )
+        record_failures(lake, view_set, decoded.failures)
         failed = {failure.block_id for failure in decoded.failures}
         mended = lake.metadata.blocks_in_error(view_set.name, (block.block_id for block in blocks)) - failed
         source, handed_on = _source_and_state(slot, blocks, carried_in, decoded.carried_out)

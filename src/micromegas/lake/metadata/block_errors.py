@@ -12,34 +12,57 @@ import sqlalchemy as sa
 
 from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.part import MetadataPart, chunks
-from micromegas.lake.rows import BlockError
+from micromegas.lake.rows import BlockError, ClocklessBlock
 
+# In place of the version of a decoder that failed: none began, as nothing told the frequency of the process.
+CLOCK_UNKNOWN = -1
 _IN_ERROR = sa.select(schema.block_errors.c.block_id).where(
     schema.block_errors.c.view_set == sa.bindparam("view_set"),
     schema.block_errors.c.block_id.in_(sa.bindparam("ids", expanding=True)),
+    schema.block_errors.c.decoder_version != CLOCK_UNKNOWN,
+)
+
+_WITH_CLOCK_NOW = (
+    sa.select(
+        schema.block_errors.c.view_set,
+        schema.block_errors.c.block_id,
+        schema.blocks.c.process_id,
+        schema.blocks.c.stream_id,
+        schema.blocks.c.insert_time,
+    )
+    .join(schema.blocks, schema.blocks.c.block_id == schema.block_errors.c.block_id)
+    .join(schema.processes, schema.processes.c.process_id == schema.blocks.c.process_id)
+    .where(
+        schema.block_errors.c.decoder_version == CLOCK_UNKNOWN,
+        schema.block_errors.c.recorded < sa.bindparam("recorded_before"),
+        schema.blocks.c.insert_time.is_not(None),
+        sa.or_(schema.processes.c.tsc_frequency > 0, schema.processes.c.clock.is_not(None)),
+    )
+    .order_by(schema.block_errors.c.recorded, schema.block_errors.c.block_id, schema.block_errors.c.view_set)
 )
 
 
 class BlockErrors(MetadataPart):
     """The list of blocks without rows."""
 
-    def record_block_errors(self, view_set: str, errors: Iterable[tuple[str, str]], decoder_version: int) -> None:
-        """Keep why blocks gave no (or not all) rows for a view set: (block_id, error) each; replaces older entries."""
+    def record_block_errors(self, view_set: str, errors: Iterable[tuple[str, str, int]]) -> None:
+        """Keep why blocks gave no (or not all) rows for a view set: (block_id, error, version of the decoder or
+        `CLOCK_UNKNOWN`) each; replaces older entries."""
         table = schema.block_errors
         now = self._clock()
         # One entry per block, in id order, so that two writers never wait for each other crosswise.
-        texts = dict(sorted(errors))
+        by_block = {block_id: (error, version) for block_id, error, version in sorted(errors)}
         with self._database.write() as connection:
-            for chunk in chunks(texts.items()):
+            for chunk in chunks(by_block.items()):
                 rows = [
                     {
                         "view_set": view_set,
                         "block_id": block_id,
                         "error": error.replace("\0", ""),
-                        "decoder_version": decoder_version,
+                        "decoder_version": version,
                         "recorded": now,
                     }
-                    for block_id, error in chunk
+                    for block_id, (error, version) in chunk
                 ]
                 statement = self._insert(table)
                 connection.execute(
@@ -58,12 +81,31 @@ class BlockErrors(MetadataPart):
                 connection.execute(sa.delete(table).where(table.c.view_set == view_set, table.c.block_id.in_(chunk)))
 
     def blocks_in_error(self, view_set: str, block_ids: Iterable[str]) -> set[str]:
-        """Those of the blocks that have an error for the view set."""
+        """Those of the blocks that a decoder of the view set failed at."""
         found: set[str] = set()
         with self._database.read() as connection:
             for chunk in chunks(block_ids):
                 found.update(connection.execute(_IN_ERROR, {"view_set": view_set, "ids": chunk}).scalars())
         return found
+
+    def clockless_blocks(self, recorded_before: int, limit: int) -> list[ClocklessBlock]:
+        """Up to `limit` blocks that failed before (ns), when nothing told the frequency of their process, which
+        something tells by now; those that failed first come first."""
+        with self._database.read() as connection:
+            rows = connection.execute(_WITH_CLOCK_NOW.limit(limit), {"recorded_before": recorded_before})
+            return [ClocklessBlock(*row) for row in rows]
+
+    def forget_clockless(self, block: ClocklessBlock) -> None:
+        """Nothing lacks the rows of this block any more; an error of a decoder that had it since stays."""
+        table = schema.block_errors
+        with self._database.write() as connection:
+            connection.execute(
+                sa.delete(table).where(
+                    table.c.view_set == block.view_set,
+                    table.c.block_id == block.block_id,
+                    table.c.decoder_version == CLOCK_UNKNOWN,
+                )
+            )
 
     def block_errors(self) -> list[BlockError]:
         """Undecodable blocks by view set and id, then the pending ones (view set None) by arrival."""
