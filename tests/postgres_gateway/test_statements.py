@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psycopg
+import pytest
 from postgres_gateway.gateway import Asked
 from postgres_gateway.raw import RawClient, message, state_of, text
+from psycopg import errors
 
 from micromegas.serve.postgres.dialect import _Rewriting
 from micromegas.serve.postgres.lake_rows import aside
@@ -53,6 +58,41 @@ def test_long_statements_are_read_in_another_thread() -> None:
 
     assert asyncio.run(where("short")) == threading.get_ident()
     assert asyncio.run(where("x" * 100_000)) != threading.get_ident()
+
+
+@pytest.mark.parametrize("megabytes", [2, 3, 20, 100])
+def test_statements_of_many_megabytes_are_refused_and_the_session_goes_on(asked: Asked, megabytes: int) -> None:
+    sql = b"SELECT level FROM log_entries WHERE msg IN ('" + b"x" * (megabytes * 1_000_000) + b"')"
+    with psycopg.connect(asked.gateway.dsn(), autocommit=True) as connection:
+        for parameters in (None, []):
+            with pytest.raises(errors.ProgramLimitExceeded, match="at most"):
+                connection.execute(sql, parameters)
+            assert connection.execute("SELECT count(*) > 0 FROM log_entries").fetchone() == (True,)
+        connection.execute("BEGIN")
+        with pytest.raises(errors.ProgramLimitExceeded):
+            connection.execute(sql)
+        assert connection.execute("COMMIT").statusmessage == "ROLLBACK"
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def test_a_message_that_is_too_long_is_taken_and_not_kept(asked: Asked) -> None:
+    """More than the machine should have to hold for a client that says it."""
+    with RawClient(asked.gateway.port) as client:
+        client.start()
+        before = resident_bytes()
+        piece = b"\0" * 1_000_000
+        for kind in (b"P", b"B", b"Q"):
+            client.send(kind + (300_000_000 + 4).to_bytes(4, "big"))
+            for _ in range(300):
+                client.send(piece)
+            assert resident_bytes() < before + 100_000_000
+            if kind != b"Q":
+                client.send(message(b"S"))
+            answers = client.until(b"Z")
+            assert [state_of(body) for kind, body in answers if kind == b"E"] == ["54000"]
 
 
 def test_too_long_statements_are_refused_and_the_session_goes_on(asked: Asked) -> None:

@@ -41,10 +41,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of either side: its letter, and what stands behind its length."""
+    """A message of either side: its letter, and what stands behind its length; `refusal` of one that was not read."""
 
     kind: bytes
     body: bytes
+    refusal: PostgresError | None = None
 
     def encoded(self) -> bytes:
         return message(self.kind, self.body)

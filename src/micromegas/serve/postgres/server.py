@@ -34,6 +34,8 @@ from micromegas.views.catalogue import VIEW_SETS
 _MAX_STARTUP = 10_000
 _MAX_LOGIN_MESSAGE = 10_000
 _MAX_STATEMENT_MESSAGE = 2 * 1024 * 1024
+# Longer ones than these are no messages of PostgreSQL.
+_MAX_SKIPPED = 2**30 - 1
 _WAITING_MESSAGES = 256
 _SMALL_MESSAGE = 64 * 1024
 _SEND_BUFFER = 1024 * 1024
@@ -356,18 +358,29 @@ async def _read(reader: asyncio.StreamReader, queue: asyncio.Queue[Message], max
         limit = max_bytes if kind in b"Bd" else _MAX_STATEMENT_MESSAGE
         if length < 0 or not kind.isalpha():
             return _fatal("invalid message format")
+        refusal: PostgresError | None = None
         if length > limit:
-            return PostgresError("54000", f"a message of {length} bytes; at most {limit} are taken", severity="FATAL")
-        if length > _SMALL_MESSAGE:
+            refusal = PostgresError("54000", f"a message of {length} bytes; at most {limit} are taken")
+            if length > _MAX_SKIPPED:
+                refusal.severity = "FATAL"
+                return refusal
+        elif length > _SMALL_MESSAGE:
             # one of these at a time: what waits must not fill the memory
             await queue.join()
         try:
-            body = await reader.readexactly(length)
+            body = await (reader.readexactly(length) if refusal is None else _skipped(reader, length))
         except (OSError, asyncio.IncompleteReadError):
             return None
-        await queue.put(Message(kind, body))
+        await queue.put(Message(kind, body, refusal))
         if kind == b"X":
             return None
+
+
+async def _skipped(reader: asyncio.StreamReader, length: int) -> bytes:
+    """Takes what is too long from a client, which would not hear a word before it has said it; keeps nothing."""
+    while length > 0:
+        length -= len(await reader.readexactly(min(length, _SMALL_MESSAGE)))
+    return b""
 
 
 async def _next_of(

@@ -151,6 +151,8 @@ class Session:
             await self._answers.flush()
 
     async def _dispatch(self, message: Message) -> None:
+        if message.refusal is not None:
+            raise message.refusal
         body = Body(message.body)
         match message.kind:
             case b"Q":
