@@ -1,5 +1,7 @@
 """Properties that events get from their context, from the process and from sets made before."""
 
+import pytest
+
 
 def properties_of(server):
     events = server.captured.events("log")
@@ -147,3 +149,54 @@ def test_hostile_properties(run, server):
     assert seen[2] == ("two", {"x": "binds", "y": "<unprintable Broken object>"})
     assert len(seen[3][1]) == 64 + 32
     assert seen[4] == ("four", {})
+
+
+@pytest.mark.parametrize("clock", ["counter", "monotonic"])
+def test_calls_that_come_again_get_what_is_bound_then(run, server, clock):
+    """The first call of a site goes the long way, later ones a short one: both give the same."""
+    run(
+        """
+        mm.init()
+        def leave(number):
+            mm.log.info("literal")
+            mm.log.info("value %d", number)
+            mm.log.info("values %s %s %r", "text", 1.5, None, own=number, n="own")
+            mm.log.info("long %s", "x" * 100)
+            mm.log.info("object %s", [number], more="m")
+            mm.log.info("literal with one", own=number)
+        leave(0)
+        leave(1)
+        with mm.context(user="alice", n=1):
+            leave(2)
+            with mm.context(deep="é" * 300):
+                leave(3)
+        mm.set_global_properties(build="7", n="global")
+        leave(4)
+        with mm.context(n="context"):
+            leave(5)
+        mm.set_global_properties()
+        leave(6)
+        """,
+        env={"MICROMEGAS_RECORDER_CLOCK": clock},
+    )
+    ambient = [
+        {},
+        {},
+        {"user": "alice", "n": "1"},
+        {"user": "alice", "n": "1", "deep": "é" * 300},
+        {"build": "7", "n": "global"},
+        {"build": "7", "n": "context"},
+        {},
+    ]
+    wanted = []
+    for number, around in enumerate(ambient):
+        own = {"own": str(number)}
+        wanted += [
+            ("literal", around),
+            (f"value {number}", around),
+            ("values text 1.5 None", around | own | {"n": "own"}),
+            ("long " + "x" * 100, around),
+            (f"object [{number}]", around | {"more": "m"}),
+            ("literal with one", around | own),
+        ]
+    assert properties_of(server) == wanted

@@ -40,7 +40,7 @@ static mm_thread *threads;       /* grows only; a thread that ended leaves its p
 static uint64_t next_serial = 1; /* under the GIL */
 /* A queue of free blocks, filled by the consumer only and emptied under the GIL only: so neither side needs a locked
  * instruction, which would wait until all that its thread has stored (events, a moment ago) has reached the caches. */
-#define MM_POOL_PLACES 32u
+#define MM_POOL_PLACES 64u
 static mm_block *pool[MM_POOL_PLACES] __attribute__((aligned(64)));
 static uint64_t pool_pushed __attribute__((aligned(64))); /* consumer */
 static uint64_t pool_pops_seen;                           /* consumer */
@@ -189,8 +189,7 @@ static void open_block(mm_block *block)
 {
     size_t left = (size_t)(block->end - block->cursor);
     size_t ahead = left > MM_AHEAD_CODE ? MM_AHEAD_CODE : left > MM_AHEAD_DATA ? MM_AHEAD_DATA : MM_AHEAD_SPARE;
-    uint8_t *limit = block->thread->spare ? block->end : block->end - ahead;
-    block->limit = mm_clock_is_short() ? limit : MM_BLOCK_DATA(block);
+    mm_set_room(block, block->thread->spare ? block->end : block->end - ahead);
 }
 
 static void fetch_data(const mm_block *block)
@@ -430,9 +429,9 @@ mm_block *mm_make_room(size_t size, enum mm_kind kind)
 {
     mm_block *block = mm_current;
     size_t left = (size_t)(block->end - block->cursor);
-    if (mm_recording == MM_ON && block->limit == block->end - MM_AHEAD_DATA && left >= size) {
+    if (mm_recording == MM_ON && block->room == block->end - MM_AHEAD_DATA && left >= size) {
         fetch_data(block);
-        block->limit = block->end - MM_AHEAD_SPARE;
+        mm_set_room(block, block->end - MM_AHEAD_SPARE);
         return block;
     }
     if (mm_recording != MM_ON) {
@@ -449,7 +448,7 @@ mm_block *mm_make_room(size_t size, enum mm_kind kind)
         if (!is_of_another_session && !block->thread->spare && (size_t)(block->end - block->cursor) < MM_AHEAD_SPARE) {
             take_spare(block->thread);
         }
-        open_block(block); /* recording may have been off when the limit was set */
+        open_block(block); /* recording may have been off when its room was set */
         if (is_of_another_session || (size_t)(block->end - block->cursor) < size) {
             mm_buffers_want_folder();
             mm_block *full = block;
@@ -489,7 +488,7 @@ void mm_set_recording(int recording)
         for (mm_thread *thread = threads; thread; thread = thread->next) {
             int state = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE);
             if (state == MM_LIVE || state == MM_STARTING) {
-                thread->tail->limit = MM_BLOCK_DATA(thread->tail);
+                mm_set_room(thread->tail, MM_BLOCK_DATA(thread->tail));
             }
         }
         pthread_mutex_unlock(&recycling);
@@ -646,7 +645,7 @@ int mm_buffers_init(PyObject *namer, uint64_t limit)
     static int prepared = 0;
     if (!prepared) {
         mm_the_control();
-        nowhere.cursor = nowhere.limit = MM_BLOCK_DATA(&nowhere);
+        nowhere.cursor = nowhere.limit = nowhere.room = MM_BLOCK_DATA(&nowhere);
         if (pthread_key_create(&ending_key, thread_ends) != 0 || 
             pthread_atfork(hold_locks, let_go_of_locks, forget_parent) != 0) {
             PyErr_SetString(PyExc_RuntimeError, "recorder: no thread key left in this process");

@@ -27,8 +27,7 @@ struct mm_thread;
  * process has died (src/recorder/spool/pages.rs reads it). */
 typedef struct mm_block {
     uint8_t *cursor; /* end of the committed records; stored last, with release order */
-    uint8_t *limit;  /* producer only: end of the room for events written at once; before `cursor` when there are none such:
-                      * recording is off, or the clock takes a call */
+    uint8_t *limit;  /* producer only: `room`, or before `cursor` where the clock takes a call: no event is written at once */
     uint8_t *end;    /* end of the memory */
     uint8_t *read;   /* consumer only */
     struct mm_block *next; /* stored by the producer once this block gets no more records */
@@ -41,7 +40,7 @@ typedef struct mm_block {
     uint64_t committed; /* consumer: what lies before it was handed on without being kept (the spool had no room) */
     uint64_t native_id;
     uint64_t layout; /* of records: mm_record_layout */
-    uint64_t reserved;
+    uint8_t *room;   /* producer only: as far as events need no step of a change of blocks; before `cursor` when recording is off */
     uint64_t name_size;
     char name[MM_NAME_BYTES];
 } mm_block;
@@ -75,17 +74,23 @@ static inline int mm_is_ready(const mm_block *block, size_t size)
 /* Of mm_make_room, about. */
 #define MM_CODE_BYTES 1024
 
+static inline void mm_set_room(mm_block *block, uint8_t *room)
+{
+    block->room = room;
+    block->limit = mm_clock_is_short() ? room : MM_BLOCK_DATA(block);
+}
+
 static inline mm_block *mm_reserve(size_t size, enum mm_kind kind)
 {
     mm_block *block = mm_current;
-    if (mm_is_ready(block, size)) {
+    if (__builtin_expect((uintptr_t)block->cursor + size <= (uintptr_t)block->room, 1)) {
         return block;
     }
-    if (block->limit == block->end - MM_AHEAD_CODE && (size_t)(block->end - block->cursor) >= size && mm_recording == MM_ON) {
+    if (block->room == block->end - MM_AHEAD_CODE && (size_t)(block->end - block->cursor) >= size && mm_recording == MM_ON) {
         for (size_t line = 0; line < MM_CODE_BYTES; line += MM_LINE) {
             __builtin_prefetch((const char *)(uintptr_t)mm_make_room + line);
         }
-        block->limit = block->end - MM_AHEAD_DATA;
+        mm_set_room(block, block->end - MM_AHEAD_DATA);
         return block;
     }
     return mm_make_room(size, kind);

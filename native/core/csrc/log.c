@@ -97,54 +97,72 @@ void mm_log_hot_sites_clear(void)
 static PyObject *record_values(const mm_log *self, PyObject *const *args, Py_ssize_t count, int level);
 static PyObject *record_properties(const mm_log *self, PyObject *const *args, Py_ssize_t count, PyObject *names, int level);
 
-/* Whether a call is one of the site's that the short way can take. */
-static inline __attribute__((always_inline)) int is_short_call(const mm_hot_site *hot, const mm_log *self, uintptr_t key,
-                                                               PyObject *const *args, Py_ssize_t count, PyObject *names)
+/* Whether the short way can take what a call gives by name. */
+static inline int has_few_names(const mm_log *self, PyObject *names)
 {
-    return __builtin_expect(hot->key == key && hot->value_count == count - 1 && hot->text == args[0], 1) &&
-           (!names || (PyTuple_GET_SIZE(names) <= MM_FEW_VALUES && !self->is_stdlib));
+    return !names || (PyTuple_GET_SIZE(names) <= MM_FEW_VALUES && !self->is_stdlib);
 }
 
 /* Writes all of a record but its head; gives its end, NULL when a value needs the long way. */
-static inline __attribute__((always_inline)) uint8_t *write_few(mm_record *head, const mm_hot_site *hot, PyObject *const *args,
-                                                                Py_ssize_t count, PyObject *names)
+static inline __attribute__((always_inline)) uint8_t *write_few(mm_record *head, const char *conversions, PyObject *const *args,
+                                                                Py_ssize_t count, PyObject *names,
+                                                                mm_property_set *const *sets, size_t set_count)
 {
-    Py_ssize_t property_count = names ? PyTuple_GET_SIZE(names) : 0;
+    Py_ssize_t name_count = names ? PyTuple_GET_SIZE(names) : 0;
+    uint64_t properties = (uint64_t)name_count;
     uint64_t *words = (uint64_t *)(head + 1);
     uint8_t *to = (uint8_t *)(words + 1);
     for (Py_ssize_t index = 1; to && index < count; index++) {
-        to = mm_write_plain(to, args[index], hot->conversions[index - 1]);
+        to = mm_write_plain(to, args[index], conversions[index - 1]);
+    }
+    for (size_t index = 0; to && index < set_count; index++) {
+        memcpy(to, sets[index]->encoded, sets[index]->size);
+        to += sets[index]->size;
+        properties += sets[index]->count;
     }
     if (names && to) {
-        to = mm_write_plain_properties(to, names, args + count, property_count);
+        to = mm_write_plain_properties(to, names, args + count, name_count);
     }
     if (__builtin_expect(to != NULL, 1)) {
         uint64_t size = (uint64_t)(to - (uint8_t *)head);
-        words[0] = size | (uint64_t)(count - 1) << 32 | (uint64_t)property_count << 48;
+        words[0] = size | (uint64_t)(count - 1) << 32 | properties << 48;
     }
     return to;
 }
 
-/* The short way where reading the clock is a call, so that mm_is_ready never says that there is room. 0: it can't be taken. */
-static int record_by_slow_clock(const mm_log *self, uintptr_t key, PyObject *const *args, Py_ssize_t count, PyObject *names)
+/* The short way where the shortest one never goes: reading the clock is a call, or all events get properties of the process
+ * or of their context. 0: it can't be taken. */
+static __attribute__((noinline)) int record_with_ambient(const mm_log *self, const mm_site *site, PyObject *const *args,
+                                                         Py_ssize_t count, PyObject *names)
 {
-    const mm_hot_site hot = *hot_place(key); /* making room may let other threads run */
-    if (count < 1 || !is_short_call(&hot, self, key, args, count, names)) {
+    if (count < 1 || site->text != args[0] || site->muted || site->conversion_count != count - 1 ||
+        count - 1 > MM_FEW_VALUES || !has_few_names(self, names)) {
         return 0;
     }
-    int is_literal = count == 1 && !names;
-    mm_block *block = mm_reserve(MM_SHORT_RECORD, is_literal ? MM_LOG_LITERAL : MM_LOG_VALUES);
-    if (!block) {
-        return 1;
+    mm_property_set *sets[MM_AMBIENT_SETS];
+    size_t set_count = mm_log_extras ? mm_log_ambient_sets(sets) : 0;
+    size_t room = MM_SHORT_RECORD;
+    for (size_t index = 0; index < set_count; index++) {
+        room += sets[index]->size;
     }
-    mm_record *head = (mm_record *)block->cursor;
-    uint8_t *end = is_literal ? (uint8_t *)(head + 1) : write_few(head, &hot, args, count, names);
-    if (end) {
-        head->ticks = mm_ticks();
-        head->tagged_descriptor = is_literal ? hot.tagged_literal : hot.tagged_literal | 1;
-        mm_commit(block, (size_t)(end - block->cursor));
+    int is_literal = count == 1 && !names && !set_count;
+    enum mm_kind kind = is_literal ? MM_LOG_LITERAL : MM_LOG_VALUES;
+    mm_block *block = mm_reserve(room, kind);
+    int done = 1; /* without room, too: the loss is counted */
+    if (block) {
+        mm_record *head = (mm_record *)block->cursor;
+        uint8_t *end = is_literal ? (uint8_t *)(head + 1)
+                                  : write_few(head, site->conversions, args, count, names, sets, set_count);
+        done = end != NULL;
+        if (done) {
+            mm_write_head(block, site->descriptor, kind);
+            mm_commit(block, (size_t)(end - block->cursor));
+        }
     }
-    return end != NULL;
+    for (size_t index = 0; index < set_count; index++) {
+        Py_DECREF(sets[index]);
+    }
+    return done;
 }
 
 /* For what the shortest way can't record: remembers the site when the next call can take it, and goes on. */
@@ -152,11 +170,11 @@ static __attribute__((noinline)) PyObject *record_otherwise(const mm_log *self, 
                                                             PyObject *names, int level)
 {
     uintptr_t key = mm_site_key(level) ^ self->salt;
-    if (!mm_clock_is_short() && record_by_slow_clock(self, key, args, count, names)) {
+    const mm_site *site = mm_site_find(key);
+    if (site && (mm_log_extras || !mm_clock_is_short()) && record_with_ambient(self, site, args, count, names)) {
         Py_RETURN_NONE;
     }
     mm_hot_site *hot = hot_place(key);
-    const mm_site *site = mm_site_find(key);
     if (hot->key != key && site && site->text && count >= 1 && site->text == args[0] && !site->muted && !mm_log_extras) {
         int is_short = site->conversion_count >= 0 && site->conversion_count <= MM_FEW_VALUES;
         hot->key = key;
@@ -176,9 +194,10 @@ static inline __attribute__((always_inline)) PyObject *record_few(const mm_log *
     uintptr_t key = mm_site_key(level) ^ self->salt;
     const mm_hot_site *hot = hot_place(key);
     mm_block *block = mm_current;
-    if (is_short_call(hot, self, key, args, count, names) && mm_is_ready(block, MM_SHORT_RECORD)) {
+    if (__builtin_expect(hot->key == key && hot->value_count == count - 1 && hot->text == args[0], 1) &&
+        has_few_names(self, names) && mm_is_ready(block, MM_SHORT_RECORD)) {
         mm_record *head = (mm_record *)block->cursor;
-        uint8_t *end = write_few(head, hot, args, count, names);
+        uint8_t *end = write_few(head, hot->conversions, args, count, names, NULL, 0);
         if (__builtin_expect(end != NULL, 1)) {
             mm_write_head_at_once(head, hot->tagged_literal | 1);
             __atomic_store_n(&block->cursor, end, __ATOMIC_RELEASE);

@@ -42,11 +42,14 @@ PyObject *mm_log_message(PyObject *template, PyObject *const *values, Py_ssize_t
 
 /* ---- log_given.c ----------------------------------------------------------------------------------------------------------- */
 
+/* Of the process, of the context. */
+#define MM_AMBIENT_SETS 2
+
 /* What a call gives by name, and what its context adds. */
 typedef struct {
     PyObject *exception; /* borrowed; NULL: none */
     PyObject *stack;     /* borrowed; NULL: none */
-    mm_property_set *sets[3]; /* strong: of the process, of the context, of the call */
+    mm_property_set *sets[MM_AMBIENT_SETS + 1]; /* strong: of the process, of the context, of the call */
     size_t set_count;
     PyObject *stack_text; /* borrowed str: a stack that was found by others */
     PyObject *extra;      /* borrowed dict of more properties */
@@ -60,6 +63,8 @@ typedef struct {
 #define MM_EXC_INFO_LENGTH 8
 #define MM_PROPERTIES_LENGTH 10
 
+/* The sets that every event gets, in the order of precedence; gives their number. Strong references. */
+size_t mm_log_ambient_sets(mm_property_set **sets);
 /* Takes the names of a call, and the sets of its context. */
 void mm_log_take(mm_log_given *given, const mm_log *self, PyObject *const *values, PyObject *names);
 void mm_log_forget(mm_log_given *given);

@@ -66,7 +66,7 @@ static int takes_word(mm_log_given *given, const mm_log *self, PyObject *name, P
         return 1;
     }
     if (is_word(name, words[WORD_PROPERTIES]) && Py_TYPE(value) == &mm_PropertySetType) {
-        if (given->set_count < 3) {
+        if (given->set_count <= MM_AMBIENT_SETS) {
             given->sets[given->set_count++] = (mm_property_set *)Py_NewRef(value);
         }
         return 1;
@@ -296,16 +296,23 @@ int mm_log_record(const mm_log *self, int level, mm_site *site, PyObject *const 
 
 /* ---- what a call gives ----------------------------------------------------------------------------------------------------- */
 
+size_t mm_log_ambient_sets(mm_property_set **sets)
+{
+    size_t count = 0;
+    if (mm_global_properties) {
+        sets[count++] = (mm_property_set *)Py_NewRef(mm_global_properties);
+    }
+    mm_property_set *bound = mm_context_properties();
+    if (bound) {
+        sets[count++] = bound;
+    }
+    return count;
+}
+
 void mm_log_take(mm_log_given *given, const mm_log *self, PyObject *const *values, PyObject *names)
 {
     if (mm_log_extras) {
-        if (mm_global_properties) {
-            given->sets[given->set_count++] = (mm_property_set *)Py_NewRef(mm_global_properties);
-        }
-        mm_property_set *bound = mm_context_properties();
-        if (bound) {
-            given->sets[given->set_count++] = bound;
-        }
+        given->set_count = mm_log_ambient_sets(given->sets);
     }
     given->values = values;
     given->names = names;

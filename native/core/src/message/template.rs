@@ -12,7 +12,7 @@ use super::MAX_MESSAGE_BYTES;
 const MAX_CONVERSIONS: usize = 32;
 const MAX_WIDTH: usize = 1000;
 /// Of `%f`, without the precision.
-const LONGEST_NUMBER: usize = 320;
+pub const LONGEST_NUMBER: usize = 320;
 const LONGEST_CUT_NOTE: usize = 64;
 
 pub struct Template<'t> {

@@ -19,6 +19,11 @@ pub struct Text<'a> {
     pub whole: Option<u64>,
 }
 
+/// Of `enum mm_tag`, csrc/record.h.
+const INT: u64 = 3;
+const FLOAT: u64 = 4;
+const TEXT1: u64 = 5;
+const TEXT4: u64 = 7;
 const CUT: u64 = 0x80;
 
 /// The 8 bytes at an index, as the hot path writes them.
@@ -35,10 +40,10 @@ impl<'a> Value<'a> {
         let (value, size) = match head & 0x7f {
             1 => (Self::Bool(false), 8),
             2 => (Self::Bool(true), 8),
-            3 => (Self::Int(word(rest.get(..16)?, 1) as i64), 16),
-            4 => (Self::Float(f64::from_bits(word(rest.get(..16)?, 1))), 16),
-            tag @ 5..=7 => {
-                let width = 1 << (tag - 5);
+            INT => (Self::Int(word(rest.get(..16)?, 1) as i64), 16),
+            FLOAT => (Self::Float(f64::from_bits(word(rest.get(..16)?, 1))), 16),
+            tag @ TEXT1..=TEXT4 => {
+                let width = 1 << (tag - TEXT1);
                 let (whole, offset) = if head & CUT == 0 {
                     (None, 8)
                 } else {
@@ -57,14 +62,41 @@ impl<'a> Value<'a> {
         *rest = rest.get(size..)?;
         Some(value)
     }
+}
 
+/// The values that most log calls have.
+pub enum Plain<'a> {
+    Int(u64),
+    /// Its bits.
+    Float(u64),
     /// A text that is whole and whose code units are its UTF-8, too.
-    #[inline]
-    pub fn as_ascii(&self) -> Option<&'a [u8]> {
-        match self {
-            Self::Text(text) if text.width == 1 && text.whole.is_none() && text.units.is_ascii() => Some(text.units),
-            _ => None,
+    Ascii(&'a [u8]),
+}
+
+impl<'a> Plain<'a> {
+    /// What `Value::take` would take. None: it is no such value, and is left where it is.
+    #[inline(always)]
+    pub fn take(rest: &mut &'a [u8]) -> Option<Self> {
+        let (head, after) = rest.split_first_chunk::<8>()?;
+        let head = u64::from_le_bytes(*head);
+        if head & 0xff == TEXT1 {
+            let length = (head >> 8) as usize;
+            let text = after.get(..length)?;
+            if !text.is_ascii() {
+                return None;
+            }
+            *rest = after.get(length.next_multiple_of(8)..)?;
+            return Some(Self::Ascii(text));
         }
+        let (bits, after) = after.split_first_chunk::<8>()?;
+        let bits = u64::from_le_bytes(*bits);
+        let value = match head & 0xff {
+            INT => Self::Int(bits),
+            FLOAT => Self::Float(bits),
+            _ => return None,
+        };
+        *rest = after;
+        Some(value)
     }
 }
 

@@ -262,6 +262,9 @@ impl Collector {
         hotpath::prepare_pool();
         let mut bytes = 0;
         let threads = hotpath::program_threads();
+        if threads.iter().filter(|thread| thread.has_news()).count() == 1 {
+            self.streams.log.expect_one_thread(horizon_ns);
+        }
         for thread in &threads {
             thread.drain(|run| {
                 bytes += run.len();

@@ -132,6 +132,13 @@ pub struct ProgramThread {
 }
 
 impl ProgramThread {
+    /// Whether committed records wait to be drained.
+    pub fn has_news(&self) -> bool {
+        let mut begin = std::ptr::null();
+        // SAFETY: threads are never freed, and the collector is the only reader of this chain; nothing is consumed.
+        unsafe { mm_thread_read(self.raw, &mut begin) > 0 }
+    }
+
     /// Hands committed records to `sink`, a run of records per call, until none is left or `sink` wants no more.
     pub fn drain(&self, mut sink: impl FnMut(&[u8]) -> bool) {
         loop {

@@ -4,7 +4,7 @@
 //! needs of it is found in three steps; so each step is done for all of them, and the processor fetches for all at once.
 
 use super::scrubber::Scrubber;
-use crate::codec::columns::{Dictionary, TextHash};
+use crate::codec::columns::{Dictionary, Guess, TextHash};
 
 /// What is kept from one cut to the next.
 const MOST_TEXTS: usize = 32 << 10;
@@ -18,15 +18,18 @@ pub struct KnownTexts {
     texts: Dictionary,
     /// By index: whether a text may be, or become part of, a secret.
     suspicious: Vec<bool>,
-    asked: Vec<Asked>,
-    /// Of the texts asked for.
-    asked_bytes: Vec<u8>,
 }
 
-struct Asked {
+/// Texts that were asked for, in the records that they stand in.
+#[derive(Default)]
+pub struct Questions<'r> {
+    asked: Vec<Asked<'r>>,
+}
+
+struct Asked<'r> {
+    text: &'r [u8],
     hash: TextHash,
-    /// Where it ends in `asked_bytes`.
-    end: usize,
+    guess: Guess,
     place: Place,
 }
 
@@ -40,63 +43,70 @@ pub struct Place {
 }
 
 /// What was asked for.
+#[derive(Clone, Copy)]
 pub struct Answer {
-    pub place: Place,
     pub index: u32,
     /// Whether the scrubber finds the text suspicious: always the same scrubber.
     pub is_suspicious: bool,
 }
 
-impl KnownTexts {
-    /// Asks for the index of a text that is UTF-8.
-    #[inline]
-    pub fn ask(&mut self, text: &[u8], place: Place) {
-        let hash = self.texts.hash(text);
-        self.asked_bytes.extend_from_slice(text);
-        let end = self.asked_bytes.len();
-        self.asked.push(Asked { hash, end, place });
-    }
-
+impl Questions<'_> {
     /// Whether it is time to answer.
     #[inline]
     pub fn are_enough(&self) -> bool {
         self.asked.len() >= TOGETHER
     }
+}
+
+impl KnownTexts {
+    /// Asks for the index of a text that is UTF-8.
+    #[inline(always)]
+    pub fn ask<'r>(&self, text: &'r [u8], place: Place, questions: &mut Questions<'r>) {
+        questions.asked.push(Asked {
+            text,
+            hash: self.texts.hash(text),
+            guess: Guess::default(),
+            place,
+        });
+    }
 
     /// Answers all that was asked.
-    pub fn answer(&mut self, scrubber: &Scrubber, mut tell: impl FnMut(Answer)) {
-        let mut start = 0;
-        for asked in self.asked.chunks(TOGETHER) {
-            let mut guesses = [None; TOGETHER];
-            for (guess, asked) in guesses.iter_mut().zip(asked) {
-                *guess = self.texts.guess(asked.hash);
-            }
-            let guessed = guesses.map(|guess| guess.map(|index| (index, self.texts.get(index))));
-            let mut known = [None; TOGETHER];
-            let mut from = start;
-            for ((known, guessed), asked) in known.iter_mut().zip(guessed).zip(asked) {
-                let text = &self.asked_bytes[from..asked.end];
-                *known = guessed.filter(|(_, guessed)| *guessed == text).map(|(index, _)| index);
-                from = asked.end;
-            }
-            for (known, asked) in known.into_iter().zip(asked) {
-                let text = &self.asked_bytes[start..asked.end];
-                start = asked.end;
-                let index = known.unwrap_or_else(|| {
-                    self.texts.look_up(text, asked.hash).unwrap_or_else(|missing| {
-                        self.suspicious.push(scrubber.is_suspicious(text));
-                        self.texts.insert(text, missing)
-                    })
-                });
-                tell(Answer {
-                    place: asked.place,
-                    index,
-                    is_suspicious: self.suspicious[index as usize],
-                });
-            }
+    pub fn answer(&mut self, questions: &mut Questions<'_>, scrubber: &Scrubber, mut tell: impl FnMut(Place, Answer)) {
+        for asked in &mut questions.asked {
+            asked.guess = self.texts.guess(asked.hash);
         }
-        self.asked.clear();
-        self.asked_bytes.clear();
+        for asked in &mut questions.asked {
+            self.texts.look_closer(&mut asked.guess);
+        }
+        for asked in questions.asked.drain(..) {
+            let answer = match self.texts.confirm(asked.guess, asked.text) {
+                Some(index) => self.known(index),
+                None => self.look_up(asked.text, asked.hash, scrubber),
+            };
+            tell(asked.place, answer);
+        }
+    }
+
+    /// Answers at once.
+    pub fn answer_now(&mut self, text: &[u8], scrubber: &Scrubber) -> Answer {
+        self.look_up(text, self.texts.hash(text), scrubber)
+    }
+
+    #[inline]
+    fn known(&self, index: u32) -> Answer {
+        Answer {
+            index,
+            is_suspicious: self.suspicious[index as usize],
+        }
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, text: &[u8], hash: TextHash, scrubber: &Scrubber) -> Answer {
+        let index = self.texts.look_up(text, hash).unwrap_or_else(|missing| {
+            self.suspicious.push(scrubber.is_suspicious(text));
+            self.texts.insert(text, missing)
+        });
+        self.known(index)
     }
 
     pub fn dictionary(&self) -> &Dictionary {

@@ -1,48 +1,44 @@
 //! The log stream: events of all threads in the order of time, templates and values apart. Who decodes makes messages of them.
 //!
-//! An event waits until all threads were read up to its time, which is a millisecond or two where there are many, and goes
-//! into the columns of the block then: so what one pass has put down, the next step finds in the processor's caches.
+//! An event waits until all threads were read up to its time, and goes into the columns of the block then. Where only one
+//! thread has something to tell, that is at once, some events at a time: so what one step has put down, the next one finds
+//! in the processor's first cache.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::blocks::{BlockWriter, Office, Properties, Stream};
+use super::blocks::{BlockWriter, Office, Stream};
 use super::console::Console;
 use super::descriptor::{Description, Descriptor};
-use super::known_texts::{KnownTexts, Place};
+use super::known_texts::{KnownTexts, Place, Questions};
 use super::layouts::StreamKind;
+use super::log_properties::{PropertySets, SetIndex};
 use super::record::{Record, Values, LOG_LITERAL, LOG_TEXT};
 use super::scrubber::Scrubber;
-use crate::codec::columns::{Cell, LogColumns, LogHead};
-use crate::codec::id_hash::IdHasher;
+use super::shown_templates::{Look, ShownTemplates};
+use crate::codec::columns::{Cell, LogColumns, LogHead, TemplateRow, TEMPLATE_BYTES};
 use crate::message::finish_message;
-use crate::message::template::{longest_value, push_str, Template};
-use crate::message::value::Value;
+use crate::message::template::{longest_value, push_str, Template, LONGEST_NUMBER};
+use crate::message::value::{Plain, Value};
 
-const BLOCK_BYTES: usize = 1 << 20;
+/// Of records that a reader makes of a block. Each block has its own dictionary: texts that come again in a larger one are
+/// there once.
+const BLOCK_BYTES: usize = 4 << 20;
+
+/// Memory of events that wait, and of messages, that is kept from one cut to the next.
+const KEPT_BYTES: usize = 1 << 20;
 
 /// Bytes of messages in a block, once they are made: who reads it has them all in memory.
 const BLOCK_MESSAGE_BYTES: usize = 32 << 20;
 
-const LEVELS: [&str; 6] = ["fatal", "error", "warning", "info", "debug", "trace"];
+/// So many events are enough to go into the columns by themselves.
+const TOGETHER: usize = 64;
 
 struct Pending {
     ns: u64,
     descriptor: &'static Descriptor,
     message: Message,
     set: SetIndex,
-}
-
-/// A set of properties by its place in `PropertySets`, counted from one; 0: none.
-type SetIndex = u32;
-
-/// The property sets of the events that wait.
-#[derive(Default)]
-struct PropertySets {
-    sets: Vec<Properties>,
-    /// By what stands in the record: the same call site makes the same set again and again.
-    known: HashMap<Box<[u8]>, SetIndex, IdHasher>,
 }
 
 enum Message {
@@ -65,8 +61,8 @@ struct GivenValues {
 }
 
 impl GivenValues {
-    fn of<'v>(&self, values: &'v [Cell]) -> &'v [Cell] {
-        &values[self.start as usize..][..usize::from(self.count)]
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.start as usize + usize::from(self.count)
     }
 }
 
@@ -78,16 +74,8 @@ pub struct LogOutput {
     pub scrubber: Arc<Scrubber>,
 }
 
-/// What a look for secrets in a template has told.
-#[derive(Clone, Copy)]
-enum Look {
-    Unknown,
-    Clean,
-    /// A value may become a secret by what stands around it.
-    Suspicious,
-    /// It holds a secret itself (the first text of an f-string, say).
-    Replaced,
-}
+/// Of no event.
+const NO_TIMES: (u64, u64) = (u64::MAX, 0);
 
 pub struct LogStream {
     stream: Stream,
@@ -102,15 +90,20 @@ pub struct LogStream {
     set_ids: Vec<u64>,
     pending: Vec<Pending>,
     texts: String,
-    /// Those that are texts are not filled in yet while `known_texts` was not asked for answers.
+    /// Those that are texts are not filled in yet while `known_texts` has questions.
     values: Vec<Cell>,
+    /// Where the values of events that go on waiting are put together.
+    spare_values: Vec<Cell>,
+    /// Events until then need not wait for other threads in this pass.
+    settled_by_ns: u64,
+    /// Of a few events, while they go into the columns.
+    rows: Vec<TemplateRow>,
     known_texts: KnownTexts,
+    /// Events that wait with texts to be looked at closer.
+    suspicious: Vec<u32>,
     property_sets: PropertySets,
     scrubber: Arc<Scrubber>,
-    /// By descriptor index.
-    looks: Vec<Look>,
-    /// By descriptor index: what is told in the place of templates with secrets.
-    replacements: HashMap<usize, String>,
+    templates: ShownTemplates,
     console: Option<Console>,
     /// To be added to event times to get nanoseconds since the epoch.
     wall_offset_ns: i64,
@@ -122,48 +115,23 @@ impl LogStream {
             stream: Stream::new(StreamKind::Log, Vec::new(), begin_ns),
             writer: BlockWriter::default(),
             columns: LogColumns::default(),
-            block_ns: (0, 0),
+            block_ns: NO_TIMES,
             message_bytes: 0,
             set_ids: Vec::new(),
             pending: Vec::new(),
             texts: String::new(),
             values: Vec::new(),
+            spare_values: Vec::new(),
+            settled_by_ns: 0,
+            rows: Vec::new(),
             known_texts: KnownTexts::default(),
+            suspicious: Vec::new(),
             property_sets: PropertySets::default(),
             scrubber: Arc::clone(&output.scrubber),
-            looks: Vec::new(),
-            replacements: HashMap::new(),
+            templates: ShownTemplates::new(&output.scrubber),
             console: (output.console_level > 0).then(|| Console::new(output.console_level)),
             wall_offset_ns,
         }
-    }
-
-    #[inline]
-    fn look_at_template(&mut self, descriptor: &'static Descriptor) -> Look {
-        match self.looks.get(descriptor.index) {
-            None | Some(Look::Unknown) => self.look_closer_at_template(descriptor),
-            Some(known) => *known,
-        }
-    }
-
-    #[cold]
-    fn look_closer_at_template(&mut self, descriptor: &'static Descriptor) -> Look {
-        if descriptor.index >= self.looks.len() {
-            self.looks.resize(descriptor.index + 1, Look::Unknown);
-        }
-        let mut found = Look::Clean;
-        if let Description::Log { template, .. } = &descriptor.description {
-            let mut text = template.text().to_owned();
-            if self.scrubber.is_suspicious(text.as_bytes()) {
-                found = Look::Suspicious;
-                if self.scrubber.scrub(&mut text, 0) {
-                    found = Look::Replaced;
-                    self.replacements.insert(descriptor.index, text);
-                }
-            }
-        }
-        self.looks[descriptor.index] = found;
-        found
     }
 
     pub fn is_empty(&self) -> bool {
@@ -174,21 +142,24 @@ impl LogStream {
         &mut self.stream
     }
 
-    pub fn add(&mut self, ns: u64, record: &Record<'_>) {
-        let look = self.look_at_template(record.descriptor);
+    /// Takes an event of a record. Its texts wait in `questions` for `answer`, which is to be called before anything is settled.
+    pub fn add<'r>(&mut self, ns: u64, record: &Record<'r>, questions: &mut Questions<'r>) {
         let descriptor = record.descriptor;
         if record.kind == LOG_LITERAL {
+            self.templates.look(descriptor);
             return self.push(ns, descriptor, Message::Literal, 0);
         }
         let mut values = record.values();
         let mut message = match &descriptor.description {
             _ if record.kind == LOG_TEXT => self.text_message(record.values()),
             Description::Log { template, level } => {
+                let look = self.templates.look(descriptor);
                 let is_printed = self.console.as_ref().is_some_and(|console| console.wants(*level));
-                match look {
-                    Look::Clean if !is_printed => self.given_values(template, &mut values),
+                let made = match look {
+                    Look::Clean if !is_printed => None,
                     _ => self.message(ns, descriptor, template, look, record.values()),
-                }
+                };
+                made.unwrap_or_else(|| self.given_values(template, &mut values, questions))
             }
             _ => Message::Literal,
         };
@@ -198,14 +169,33 @@ impl LogStream {
             // A literal has no place for properties.
             if matches!(message, Message::Literal) {
                 let start = self.texts.len();
-                self.texts.push_str(&self.shown_template(descriptor));
+                self.texts.push_str(&self.templates.shown(descriptor));
                 message = Message::Text(start..self.texts.len());
             }
-            set = self.property_set(properties);
+            set = self.property_sets.index_of(properties, &self.scrubber);
         }
         self.push(ns, descriptor, message, set);
-        if self.known_texts.are_enough() {
-            self.look_up_texts();
+        if questions.are_enough() {
+            self.answer(questions);
+        }
+    }
+
+    /// Whether some events wait that no other thread's can precede.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.pending.len() >= TOGETHER && self.pending.last().is_some_and(|last| last.ns <= self.settled_by_ns)
+    }
+
+    /// All threads but one are read up to that time, until `settle`. Who reads that one calls `settle_ready` when `is_ready`.
+    pub fn expect_one_thread(&mut self, horizon_ns: u64) {
+        self.settled_by_ns = horizon_ns;
+    }
+
+    /// Puts into blocks what precedes the event that was added last.
+    pub fn settle_ready(&mut self, questions: &mut Questions<'_>, office: &Office) {
+        self.answer(questions);
+        if let Some(last) = self.pending.last() {
+            self.settle_until(last.ns, office);
         }
     }
 
@@ -221,12 +211,46 @@ impl LogStream {
 
     /// Takes the values as they are. Suspicious texts among them are found once they are looked up.
     #[inline]
-    fn given_values<'v>(&mut self, template: &Template<'_>, values: impl Iterator<Item = Value<'v>>) -> Message {
+    fn given_values<'r>(
+        &mut self,
+        template: &Template<'_>,
+        values: &mut Values<'r>,
+        questions: &mut Questions<'r>,
+    ) -> Message {
         let start = self.values.len();
         let (mut bytes, mut longest) = (0, 0);
-        for value in values {
-            longest += longest_value(&value);
-            bytes += self.push_value(&value);
+        loop {
+            let cell = match values.next_plain() {
+                Some(Plain::Ascii(text)) => {
+                    let place = Place {
+                        event: self.pending.len() as u32,
+                        value: self.values.len() as u32,
+                    };
+                    self.known_texts.ask(text, place, questions);
+                    bytes += text.len();
+                    longest += text.len();
+                    Cell::of_text(0)
+                }
+                Some(Plain::Int(bits)) => {
+                    longest += LONGEST_NUMBER;
+                    Cell::of_int(bits)
+                }
+                Some(Plain::Float(bits)) => {
+                    longest += LONGEST_NUMBER;
+                    Cell::of_float_bits(bits)
+                }
+                None => match values.next() {
+                    Some(value) => {
+                        longest += longest_value(&value);
+                        let (cell, text_bytes) = self.cell(&value);
+                        bytes += text_bytes;
+                        cell
+                    }
+                    None => break,
+                },
+            };
+            bytes += cell.record_bytes();
+            self.values.push(cell);
         }
         Message::Values(GivenValues {
             start: start as u32,
@@ -236,38 +260,34 @@ impl LogStream {
         })
     }
 
-    /// Gives the bytes that the value takes in a record.
-    #[inline(always)]
-    fn push_value(&mut self, value: &Value<'_>) -> usize {
-        let place = Place {
-            event: self.pending.len() as u32,
-            value: self.values.len() as u32,
-        };
-        let mut text_bytes = 0;
-        let mut ask = |text: &[u8]| {
-            self.known_texts.ask(text, place);
+    /// Of any value, of the event that is being added; and how many bytes its text has.
+    fn cell(&mut self, value: &Value<'_>) -> (Cell, usize) {
+        let (mut text_bytes, mut is_suspicious) = (0, false);
+        let cell = Cell::of(value, |text| {
+            let answer = self.known_texts.answer_now(text, &self.scrubber);
             text_bytes = text.len();
-            0
-        };
-        let cell = match value.as_ascii() {
-            Some(text) => Cell::of_text(ask(text)),
-            None => Cell::of(value, ask),
-        };
-        self.values.push(cell);
-        cell.record_bytes() + text_bytes
+            is_suspicious = answer.is_suspicious;
+            answer.index
+        });
+        if is_suspicious {
+            self.suspicious.push(self.pending.len() as u32);
+        }
+        (cell, text_bytes)
     }
 
     /// Looks up the texts of the events that wait, and looks closer at those events that have suspicious ones.
-    fn look_up_texts(&mut self) {
-        let mut suspicious = Vec::new();
-        self.known_texts.answer(&self.scrubber, |answer| {
-            self.values[answer.place.value as usize] = Cell::of_text(answer.index);
-            if answer.is_suspicious && suspicious.last() != Some(&answer.place.event) {
-                suspicious.push(answer.place.event);
+    pub fn answer(&mut self, questions: &mut Questions<'_>) {
+        let (values, suspicious) = (&mut self.values, &mut self.suspicious);
+        self.known_texts.answer(questions, &self.scrubber, |place, answer| {
+            values[place.value as usize] = Cell::of_text(answer.index);
+            if answer.is_suspicious && suspicious.last() != Some(&place.event) {
+                suspicious.push(place.event);
             }
         });
-        for event in suspicious {
-            self.look_closer(event as usize);
+        if !self.suspicious.is_empty() {
+            for event in std::mem::take(&mut self.suspicious) {
+                self.look_closer(event as usize);
+            }
         }
     }
 
@@ -285,8 +305,8 @@ impl LogStream {
         let Description::Log { template, .. } = &descriptor.description else {
             return;
         };
-        let cells = given.of(&self.values).to_vec();
-        let look = self.look_at_template(descriptor);
+        let cells = self.values[given.range()].to_vec();
+        let look = self.templates.look(descriptor);
         let start = self.texts.len();
         let known_texts = std::mem::take(&mut self.known_texts);
         let values: Vec<Value<'_>> = cells.iter().map(|cell| cell.value(known_texts.dictionary())).collect();
@@ -296,7 +316,7 @@ impl LogStream {
         self.known_texts = known_texts;
     }
 
-    /// Makes the message of what may hold a secret, or is to be printed.
+    /// Makes the message of what may hold a secret, or is to be printed. None: values and template tell it as they are.
     fn message(
         &mut self,
         ns: u64,
@@ -304,15 +324,15 @@ impl LogStream {
         template: &Template<'_>,
         look: Look,
         values: Values<'_>,
-    ) -> Message {
+    ) -> Option<Message> {
         let values: Vec<Value<'_>> = values.collect();
         let start = self.texts.len();
         let suspicious = !matches!(look, Look::Clean) || values.iter().any(|value| self.is_suspicious(value));
         if suspicious && values.is_empty() {
-            return Message::Literal;
+            return Some(Message::Literal);
         }
         if suspicious && self.push_scrubbed(look, template, &values) {
-            return Message::Text(start..self.texts.len());
+            return Some(Message::Text(start..self.texts.len()));
         }
         if self.console.is_some() {
             let mut made = String::new();
@@ -324,48 +344,7 @@ impl LogStream {
             finish_message(&mut made, 0);
             self.print_later(ns, descriptor, &made);
         }
-        self.given_values(template, values.into_iter())
-    }
-
-    fn property_set(&mut self, values: Values<'_>) -> SetIndex {
-        if let Some(&known) = self.property_sets.known.get(values.bytes()) {
-            return known;
-        }
-        let properties = self.property_pairs(&values.collect::<Vec<_>>());
-        let PropertySets { sets, known } = &mut self.property_sets;
-        sets.push(properties);
-        let index = sets.len() as SetIndex;
-        known.insert(values.bytes().into(), index);
-        index
-    }
-
-    fn property_pairs(&self, values: &[Value<'_>]) -> Properties {
-        let text = |value: &Value<'_>| {
-            let mut text = String::new();
-            push_str(value, &mut text);
-            text
-        };
-        let mut pairs = Properties::new();
-        for pair in values.chunks_exact(2) {
-            put(&mut pairs, text(&pair[0]), text(&pair[1]));
-        }
-        for (name, value) in &mut pairs {
-            self.scrubber.scrub_property(name, value);
-            // Existing readers fail the whole block on a property `level` with any other word.
-            if name == "level" && !LEVELS.contains(&value.as_str()) {
-                name.push('_');
-            }
-        }
-        pairs
-    }
-
-    /// The template as readers may see it.
-    fn shown_template(&self, descriptor: &Descriptor) -> String {
-        match (self.replacements.get(&descriptor.index), &descriptor.description) {
-            (Some(replacement), _) => replacement.clone(),
-            (None, Description::Log { template, .. }) => template.text().to_owned(),
-            _ => String::new(),
-        }
+        None
     }
 
     fn is_suspicious(&self, value: &Value<'_>) -> bool {
@@ -398,7 +377,7 @@ impl LogStream {
     fn push(&mut self, ns: u64, descriptor: &'static Descriptor, message: Message, set: SetIndex) {
         match &message {
             Message::Literal if self.console.is_some() => {
-                let text = self.shown_template(descriptor);
+                let text = self.templates.shown(descriptor).into_owned();
                 self.print_later(ns, descriptor, &text);
             }
             Message::Text(range) if self.console.is_some() => {
@@ -441,68 +420,124 @@ impl LogStream {
 
     /// Puts what is not later than `horizon_ns` into blocks: all threads were read until then.
     pub fn settle(&mut self, horizon_ns: u64, office: &Office) {
-        self.look_up_texts();
+        self.settled_by_ns = 0;
+        self.settle_until(horizon_ns, office);
+    }
+
+    fn settle_until(&mut self, horizon_ns: u64, office: &Office) {
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_by_key(|event| event.ns);
         let settled = pending.partition_point(|event| event.ns <= horizon_ns);
-        self.set_ids.resize(self.property_sets.sets.len(), 0);
-        for event in &pending[..settled] {
-            if self.columns.record_bytes() >= BLOCK_BYTES || self.message_bytes >= BLOCK_MESSAGE_BYTES {
+        self.set_ids.resize(self.property_sets.count(), 0);
+        let mut events = &pending[..settled];
+        while let Some(first) = events.first() {
+            if self.is_full(0) {
                 self.cut_block(self.block_ns.1, office);
             }
-            self.write_event(event);
+            let written = match first.message {
+                Message::Values(_) => self.write_values(events),
+                _ => self.write_text(first),
+            };
+            events = &events[written..];
         }
         pending.drain(..settled);
-        if pending.is_empty() {
-            self.values.clear();
-        }
         self.pending = pending;
+        self.forget_values();
+    }
+
+    /// Keeps the values of the events that wait, and no others.
+    fn forget_values(&mut self) {
+        self.spare_values.clear();
+        for event in &mut self.pending {
+            if let Message::Values(given) = &mut event.message {
+                let start = self.spare_values.len() as u32;
+                self.spare_values.extend_from_slice(&self.values[given.range()]);
+                given.start = start;
+            }
+        }
+        std::mem::swap(&mut self.values, &mut self.spare_values);
     }
 
     /// Makes blocks of all that waits; the last one ends at `horizon_ns`, if no event is later.
     pub fn cut(&mut self, horizon_ns: u64, office: &Office) {
         self.settle(u64::MAX, office);
         self.cut_block(self.block_ns.1.max(horizon_ns), office);
-        self.pending.shrink_to(BLOCK_BYTES / size_of::<Pending>());
-        self.values.shrink_to(BLOCK_BYTES / size_of::<Cell>());
+        self.pending.shrink_to(KEPT_BYTES / size_of::<Pending>());
+        self.values.shrink_to(KEPT_BYTES / size_of::<Cell>());
+        self.spare_values.shrink_to(KEPT_BYTES / size_of::<Cell>());
         self.texts.clear();
-        self.texts.shrink_to(4 * BLOCK_BYTES);
+        self.texts.shrink_to(4 * KEPT_BYTES);
         self.property_sets = PropertySets::default();
         self.set_ids.clear();
         self.known_texts.shrink();
     }
 
+    /// Whether the block wants no more events behind those that are so long.
     #[inline]
-    fn write_event(&mut self, event: &Pending) {
+    fn is_full(&self, more: usize) -> bool {
+        self.columns.record_bytes() + more >= BLOCK_BYTES || self.message_bytes >= BLOCK_MESSAGE_BYTES
+    }
+
+    #[inline]
+    fn head(&mut self, event: &Pending) -> LogHead {
         let ns = event.ns;
-        self.block_ns = match self.columns.events() {
-            0 => (ns, ns),
-            _ => (self.block_ns.0.min(ns), self.block_ns.1.max(ns)),
-        };
+        self.block_ns = (self.block_ns.0.min(ns), self.block_ns.1.max(ns));
         let site = self.writer.described(event.descriptor).unwrap_or_else(|| {
-            let replacement = self.replacements.get(&event.descriptor.index);
-            self.writer
-                .describe_as(event.descriptor, replacement.map(String::as_str))
+            let replacement = self.templates.replacement(event.descriptor);
+            self.writer.describe_as(event.descriptor, replacement)
         });
-        let head = LogHead { site, ns };
-        let set = match (event.set as usize).checked_sub(1) {
-            None => 0,
-            Some(index) => {
-                if self.set_ids[index] == 0 {
-                    self.set_ids[index] = self.writer.property_set(&self.property_sets.sets[index]);
-                }
-                self.set_ids[index]
-            }
+        LogHead { site, ns }
+    }
+
+    /// The id of the event's property set in the block, or 0.
+    #[inline]
+    fn set_id(&mut self, event: &Pending) -> u64 {
+        let Some(index) = (event.set as usize).checked_sub(1) else {
+            return 0;
         };
-        match &event.message {
-            Message::Literal => self.columns.literal(head),
-            Message::Text(range) => self.columns.text(head, set, range.clone()),
-            Message::Values(given) => {
-                let values = given.of(&self.values);
-                self.columns.template(head, set, values, given.bytes as usize);
-                self.message_bytes += given.longest as usize;
-            }
+        if self.set_ids[index] == 0 {
+            self.set_ids[index] = self.writer.property_set(self.property_sets.get(index));
         }
+        self.set_ids[index]
+    }
+
+    /// Writes as many of the events as have values that stand behind one another, and room in the block; gives their number.
+    fn write_values(&mut self, events: &[Pending]) -> usize {
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.clear();
+        let (mut values, mut bytes) = (0..0, 0);
+        for event in &events[..events.len().min(TOGETHER)] {
+            let Message::Values(given) = &event.message else { break };
+            let range = given.range();
+            if rows.is_empty() {
+                values = range.start..range.start;
+            } else if range.start != values.end || self.is_full(TEMPLATE_BYTES * rows.len() + bytes) {
+                break;
+            }
+            values.end = range.end;
+            bytes += given.bytes as usize;
+            self.message_bytes += given.longest as usize;
+            rows.push(TemplateRow {
+                head: self.head(event),
+                set: self.set_id(event),
+                values: given.count,
+            });
+        }
+        self.columns.templates(&rows, &self.values[values], bytes);
+        let written = rows.len();
+        self.rows = rows;
+        written
+    }
+
+    /// Writes an event without values.
+    fn write_text(&mut self, event: &Pending) -> usize {
+        let head = self.head(event);
+        let set = self.set_id(event);
+        match &event.message {
+            Message::Text(range) => self.columns.text(head, set, range.clone()),
+            _ => self.columns.literal(head),
+        }
+        1
     }
 
     fn cut_block(&mut self, end_ns: u64, office: &Office) {
@@ -514,16 +549,9 @@ impl LogStream {
                 .cut_encoded(&payload, events, (self.block_ns.0, end_ns), office);
             self.writer.clear();
             self.columns.clear();
+            self.block_ns = NO_TIMES;
             self.message_bytes = 0;
             self.set_ids.fill(0);
         }
-    }
-}
-
-/// A name keeps its place and gets the later value.
-fn put(pairs: &mut Properties, name: String, value: String) {
-    match pairs.iter_mut().find(|(known, _)| *known == name) {
-        Some(pair) => pair.1 = value,
-        None => pairs.push((name, value)),
     }
 }

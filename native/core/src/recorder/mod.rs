@@ -45,6 +45,8 @@ mod last_words;
 mod layouts;
 mod limits;
 #[cfg(feature = "python")]
+mod log_properties;
+#[cfg(feature = "python")]
 mod log_stream;
 #[cfg(feature = "python")]
 mod losses;
@@ -62,6 +64,8 @@ mod scrubber;
 mod secret_beginnings;
 #[cfg(feature = "python")]
 mod session;
+#[cfg(feature = "python")]
+mod shown_templates;
 #[cfg(feature = "python")]
 mod sink_measures;
 mod span_sampling;

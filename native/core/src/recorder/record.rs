@@ -2,7 +2,7 @@
 //! reads: this process's own records hold addresses that can be trusted, those of a process that died are checked.
 
 use super::descriptor::Descriptor;
-use crate::message::value::{word, Value};
+use crate::message::value::{word, Plain, Value};
 
 pub const SPAN_BEGIN: u8 = 0;
 pub const SPAN_END: u8 = 1;
@@ -148,6 +148,15 @@ impl<'a> Values<'a> {
     /// Equal bytes are equal values.
     pub fn bytes(&self) -> &'a [u8] {
         self.rest
+    }
+
+    /// The next one, if it is plain; else it is left.
+    #[inline(always)]
+    pub fn next_plain(&mut self) -> Option<Plain<'a>> {
+        let left = self.left.checked_sub(1)?;
+        let plain = Plain::take(&mut self.rest)?;
+        self.left = left;
+        Some(plain)
     }
 }
 

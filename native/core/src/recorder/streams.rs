@@ -9,6 +9,7 @@ use super::clock::Clock;
 use super::cpu_stream::CpuStream;
 use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
 use super::frames::Frames;
+use super::known_texts::Questions;
 use super::layouts::StreamKind;
 use super::log_stream::{LogOutput, LogStream};
 use super::metric_stream::{Measure, MetricStream};
@@ -92,14 +93,15 @@ impl Streams {
         marks
     }
 
-    pub fn read(
+    pub fn read<'r>(
         &mut self,
         thread: &ThreadFacts<'_>,
-        mut run: &[u8],
+        mut run: &'r [u8],
         clock: &Clock,
         descriptor_at: impl Fn(u64) -> Option<&'static Descriptor>,
     ) -> Run {
         let mut result = Run::default();
+        let mut questions = Questions::<'r>::default();
         if let Some(stream) = self.threads.get_mut(&thread.serial) {
             stream.set_name(thread.name);
         }
@@ -124,7 +126,12 @@ impl Streams {
                         self.sampler.frame(begin_ns, end_ns);
                     }
                 }
-                record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => self.log.add(ns, &record),
+                record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => {
+                    self.log.add(ns, &record, &mut questions);
+                    if self.log.is_ready() {
+                        self.log.settle_ready(&mut questions, &self.office);
+                    }
+                }
                 _ => {
                     let stream = self
                         .threads
@@ -141,6 +148,7 @@ impl Streams {
                 }
             }
         }
+        self.log.answer(&mut questions);
         result.unreadable = run.len();
         result
     }

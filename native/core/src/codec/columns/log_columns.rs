@@ -25,6 +25,19 @@ pub struct LogHead {
     pub ns: u64,
 }
 
+/// An event with values for its template.
+#[derive(Clone, Copy)]
+pub struct TemplateRow {
+    pub head: LogHead,
+    /// Properties, or 0.
+    pub set: u64,
+    /// How many.
+    pub values: u8,
+}
+
+/// Of a record, without its values.
+pub const TEMPLATE_BYTES: usize = 30;
+
 /// Columns that all types have, of one type.
 #[derive(Default)]
 struct Heads {
@@ -80,14 +93,21 @@ impl LogColumns {
         texts.ranges.push(range);
     }
 
-    /// Values for the template, which take so many bytes in a record.
-    #[inline]
-    pub fn template(&mut self, head: LogHead, set: u64, values: &[Cell], value_bytes: usize) {
-        let step = self.step(TEMPLATE, head.ns);
-        self.templates.push(head.site, step);
-        self.template_sets.push(set);
-        self.values.push(values);
-        self.record_bytes += 30 + value_bytes;
+    /// Some events with values for their templates; `cells` are those of all. Their values take `value_bytes` in records.
+    pub fn templates(&mut self, rows: &[TemplateRow], cells: &[Cell], value_bytes: usize) {
+        self.kinds.resize(self.kinds.len() + rows.len(), TEMPLATE as u8);
+        let heads = rows.iter().map(|row| row.head);
+        self.templates.sites.extend(heads.clone().map(|head| head.site));
+        let mut last_ns = self.last_ns;
+        self.templates.steps.extend(heads.map(|head| {
+            let step = head.ns.wrapping_sub(last_ns);
+            last_ns = head.ns;
+            step
+        }));
+        self.last_ns = last_ns;
+        self.template_sets.extend(rows.iter().map(|row| row.set));
+        self.values.extend(rows.iter().map(|row| row.values), cells);
+        self.record_bytes += TEMPLATE_BYTES * rows.len() + value_bytes;
     }
 
     pub fn events(&self) -> usize {
@@ -239,6 +259,12 @@ mod tests {
         }
     }
 
+    /// What `LogColumns::templates` is told of events that follow one another, and none of them any more.
+    fn write_run(run: &mut (Vec<TemplateRow>, Vec<Cell>, usize), columns: &mut LogColumns) {
+        let (rows, cells, value_bytes) = std::mem::take(run);
+        columns.templates(&rows, &cells, value_bytes);
+    }
+
     /// Any events of all types, of few and of many sites, are byte by byte what `Encoder` makes of their records; the
     /// columns and the dictionary are those of the blocks before.
     #[test]
@@ -257,6 +283,7 @@ mod tests {
             let (sites, texts) = ([1, 7, 40, 4000][block % 4], [3, 500, 100_000][block % 3]);
             let (values, kinds) = (next(4) * next(10), 1 + next(4));
             let mut ns = 1_u64 << 50;
+            let mut run = (Vec::new(), Vec::new(), 0);
             for _ in 0..next(900) + 1 {
                 ns = (ns + next(1 << (block % 40))).wrapping_sub(next(20));
                 let head = LogHead {
@@ -269,7 +296,7 @@ mod tests {
                     0 => {
                         let cells: Vec<String> =
                             (0..next(values + 1)).map(|_| format!("user {}", next(texts))).collect();
-                        let values: Vec<Value<'_>> = cells
+                        let given: Vec<Value<'_>> = cells
                             .iter()
                             .map(|text| match next(1 + block as u64 % 7) {
                                 0 | 1 => Value::Utf8(text),
@@ -280,7 +307,7 @@ mod tests {
                             })
                             .collect();
                         let mut bytes = 0;
-                        let row: Vec<Cell> = values
+                        let row: Vec<Cell> = given
                             .iter()
                             .map(|value| {
                                 let cell = Cell::of(value, |text| {
@@ -291,16 +318,24 @@ mod tests {
                                 cell
                             })
                             .collect();
-                        columns.template(head, set, &row, bytes);
-                        let mut rest = vec![values.len() as u8];
-                        values.iter().for_each(|value| push_value(value, &mut rest));
+                        let values = row.len() as u8;
+                        run.0.push(TemplateRow { head, set, values });
+                        run.1.extend(row);
+                        run.2 += bytes;
+                        if next(8) == 0 {
+                            write_run(&mut run, &mut columns);
+                        }
+                        let mut rest = vec![given.len() as u8];
+                        given.iter().for_each(|value| push_value(value, &mut rest));
                         push_record(TEMPLATE, &[head.site, set, ns], &rest, &mut records);
                     }
                     1 => {
+                        write_run(&mut run, &mut columns);
                         columns.literal(head);
                         push_record(LITERAL, &[head.site, ns], &[], &mut records);
                     }
                     _ => {
+                        write_run(&mut run, &mut columns);
                         let start = messages.len();
                         messages.extend_from_slice(text.as_bytes());
                         columns.text(head, set, start..messages.len());
@@ -314,6 +349,7 @@ mod tests {
                     }
                 }
             }
+            write_run(&mut run, &mut columns);
             assert_eq!(columns.record_bytes(), records.len());
             let direct = encoders[0]
                 .encode_log(&[], &columns, &messages, &mut dictionary)

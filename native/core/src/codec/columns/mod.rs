@@ -21,7 +21,7 @@ mod values;
 
 pub use decoder::decode;
 pub use encoder::Encoder;
-pub use log_columns::{LogColumns, LogHead};
+pub use log_columns::{LogColumns, LogHead, TemplateRow, TEMPLATE_BYTES};
 pub use shape::TEMPLATE_EVENT;
-pub use texts::{Dictionary, TextHash};
+pub use texts::{Dictionary, Guess, TextHash};
 pub use values::Cell;

@@ -31,11 +31,22 @@ impl ReferenceColumn {
 
     #[inline]
     pub fn push(&mut self, id: u64) {
-        let known = match self.small.get(id as usize) {
+        let index = self.index_of(id);
+        self.indexes.push(index);
+    }
+
+    pub fn extend(&mut self, ids: impl Iterator<Item = u64>) {
+        let mut indexes = std::mem::take(&mut self.indexes);
+        indexes.extend(ids.map(|id| self.index_of(id)));
+        self.indexes = indexes;
+    }
+
+    #[inline]
+    fn index_of(&mut self, id: u64) -> u32 {
+        match self.small.get(id as usize) {
             Some(&known) if known > 0 => known - 1,
             _ => self.look_up(id),
-        };
-        self.indexes.push(known);
+        }
     }
 
     #[cold]

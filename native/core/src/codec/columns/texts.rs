@@ -14,9 +14,33 @@ const SAMPLE: usize = 256;
 pub const MAX_DICTIONARY: usize = 1 << 20;
 const HALF: u64 = 0xffff_ffff_0000_0000;
 
+/// Whether short texts are equal, without a call.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match (one.last_chunk::<8>(), other.last_chunk::<8>()) {
+        (Some(last), Some(other_last)) => {
+            let (words, other_words) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
+            last == other_last && words.iter().zip(other_words).all(|(word, other)| word == other)
+        }
+        _ => one.iter().zip(other).all(|(byte, other)| byte == other),
+    }
+}
+
 /// Of a text, for one dictionary.
 #[derive(Clone, Copy)]
 pub struct TextHash(u64);
+
+/// The text that is found first where one of that hash would be.
+#[derive(Clone, Copy, Default)]
+pub struct Guess {
+    /// One more than its index; 0: none.
+    after: u32,
+    length: u32,
+    start: usize,
+}
 
 /// Where a text would be found.
 #[derive(Clone, Copy)]
@@ -72,7 +96,7 @@ fn write_run<'t>(count: usize, texts: impl Iterator<Item = &'t [u8]> + Clone, bo
 #[derive(Default)]
 pub struct Dictionary {
     hasher: IdHasher,
-    /// A power of two of places, at most three quarters of them taken: half a hash and one more than the index; 0: free.
+    /// A power of two of places, at most half of them taken, so that most texts are where they are looked for first: half a hash and one more than the index; 0: free.
     places: Vec<u64>,
     /// Where each text begins and how long it is.
     ranges: Vec<(usize, u32)>,
@@ -93,20 +117,37 @@ impl Dictionary {
         TextHash(self.hasher.hash_one(text) & HALF)
     }
 
-    /// The text that has the hash, if it is where it is found first; seldom another of the same half of a hash.
+    /// Which text may have the hash: the first of three steps, each of which waits for other memory.
     #[inline]
-    pub fn guess(&self, hash: TextHash) -> Option<u32> {
+    pub fn guess(&self, hash: TextHash) -> Guess {
         let mask = self.places.len().wrapping_sub(1);
-        match self.places.get((hash.0 >> 32) as usize & mask) {
-            Some(&place) if place & HALF == hash.0 => (place as u32).checked_sub(1),
-            _ => None,
+        let place = self.places.get((hash.0 >> 32) as usize & mask).copied().unwrap_or(0);
+        let is_like = place & HALF == hash.0;
+        Guess {
+            after: if is_like { place as u32 } else { 0 },
+            ..Guess::default()
         }
+    }
+
+    #[inline]
+    pub fn look_closer(&self, guess: &mut Guess) {
+        if let Some(&(start, length)) = self.ranges.get((guess.after as usize).wrapping_sub(1)) {
+            (guess.start, guess.length) = (start, length);
+        }
+    }
+
+    /// The text's index, if it was guessed.
+    #[inline]
+    pub fn confirm(&self, guess: Guess, text: &[u8]) -> Option<u32> {
+        let index = guess.after.checked_sub(1)?;
+        let guessed = &self.bytes[guess.start..guess.start + guess.length as usize];
+        is_same(guessed, text).then_some(index)
     }
 
     /// The text's index, or what `insert` is to be told.
     #[inline]
     pub fn look_up(&mut self, text: &[u8], hash: TextHash) -> std::result::Result<u32, Missing> {
-        if 4 * self.ranges.len() >= 3 * self.places.len() {
+        if 2 * self.ranges.len() >= self.places.len() {
             self.grow();
         }
         let mask = self.places.len() - 1;
@@ -117,7 +158,7 @@ impl Dictionary {
                 return Err(Missing { at, hash });
             }
             let index = place as u32 - 1;
-            if place & HALF == hash.0 && self.get(index) == text {
+            if place & HALF == hash.0 && is_same(self.get(index), text) {
                 return Ok(index);
             }
             at = (at + 1) & mask;

@@ -81,6 +81,17 @@ impl Cell {
         Self { tag, payload }
     }
 
+    /// Of the bits of an i64.
+    #[inline]
+    pub fn of_int(payload: u64) -> Self {
+        Self { tag: INT, payload }
+    }
+
+    #[inline]
+    pub fn of_float_bits(payload: u64) -> Self {
+        Self { tag: FLOAT, payload }
+    }
+
     #[inline]
     pub fn of_text(index: u32) -> Self {
         Self {
@@ -129,14 +140,11 @@ impl ValueRows {
         }
     }
 
-    /// At most MAX_VALUES of them.
-    #[inline]
-    pub fn push(&mut self, row: &[Cell]) {
-        self.counts.push(row.len() as u8);
-        for cell in row {
-            self.tags.push(cell.tag);
-            self.payloads.push(cell.payload);
-        }
+    /// Rows of so many cells each, at most MAX_VALUES, that stand behind one another.
+    pub fn extend(&mut self, counts: impl Iterator<Item = u8>, cells: &[Cell]) {
+        self.counts.extend(counts);
+        self.tags.extend(cells.iter().map(|cell| cell.tag));
+        self.payloads.extend(cells.iter().map(|cell| cell.payload));
     }
 
     pub fn clear(&mut self) {
