@@ -71,8 +71,11 @@ test-native: setup-test
 	if test -z "$$libdir"; then echo "this Python has no shared library: the unit tests of native/engine are left out"; exit 0; fi; \
 	cd native && LD_LIBRARY_PATH=$$libdir PYO3_PYTHON=$(ABS_PY) cargo test --locked --no-default-features -p micromegas-engine
 
+# Files of tests side by side, one process per core.
+PYTEST   = -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test-python: setup-test
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PY) $(PYTEST)
 
 # Fails when an event has become a tenth dearer, in machine instructions; tells so when there is no valgrind.
 test-instructions: setup-test
@@ -107,7 +110,7 @@ test-pythons: $(addprefix test-python-,$(OTHERS)) test-fallbacks
 other-python-%: setup-test
 	@python=$$(sh tools/find_python $*) || { echo "no Python $* here: it is left out"; exit 0; }; \
 	set -e; test -d .venvs/$* || "$$python" -m venv .venvs/$*; \
-	.venvs/$*/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt pytest hypothesis cbor2 lz4 opentelemetry-api; \
+	.venvs/$*/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt pytest pytest-xdist hypothesis cbor2 lz4 opentelemetry-api; \
 	cd native && PYO3_PYTHON=$(abspath .venvs)/$*/bin/python CARGO_TARGET_DIR=target/python-$* cargo build --locked --release -p micromegas-core; cd ..; \
 	ext=$$(.venvs/$*/bin/python -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))"); \
 	cp native/target/python-$*/release/libmicromegas_core.so src/micromegas/_core$$ext.new; \
@@ -115,7 +118,7 @@ other-python-%: setup-test
 
 test-python-%: other-python-%
 	@test ! -x .venvs/$*/bin/python || \
-	{ PYTHONPATH=$(abspath src) .venvs/$*/bin/python -m pytest --confcutdir tests/record tests/record && \
+	{ PYTHONPATH=$(abspath src) .venvs/$*/bin/python $(PYTEST) --confcutdir tests/record tests/record && \
 	PYTHONPATH=$(abspath src) .venvs/$*/bin/python bench/instructions.py; }
 
 # What other machines and later interpreters get: the clock of the system, the public frame API.
@@ -125,7 +128,7 @@ test-fallbacks: setup-test
 	cargo build --locked --release -p micromegas-core
 	mkdir -p $(FALLBACKS) && cp -r src/micromegas $(FALLBACKS)/
 	cp native/target/fallbacks/release/libmicromegas_core.so $(FALLBACKS)/micromegas/_core$(EXT)
-	PYTHONPATH=$(FALLBACKS) $(PY) -m pytest --confcutdir tests/record \
+	PYTHONPATH=$(FALLBACKS) $(PY) $(PYTEST) --confcutdir tests/record \
 	$(addprefix tests/record/test_,logs.py log_levels.py metrics.py spans.py async_matrix.py trace_functions.py limits.py)
 
 # The limits of the hot path, on every interpreter of this machine.
