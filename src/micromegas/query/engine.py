@@ -29,6 +29,7 @@ from micromegas.query.parameters import ParameterTypes
 from micromegas.query.partition_files import PartitionFiles
 from micromegas.query.payload_function import get_payload_function
 from micromegas.query.planning import Catalogue, Planner, StatementLimits
+from micromegas.query.recent_statements import RecentStatements
 from micromegas.query.reductions import ReductionLimits, Reductions
 from micromegas.query.request import QueryRequest, StatementDescription, TableDescription
 from micromegas.query.session import Place, Sessions
@@ -107,6 +108,7 @@ class QueryEngine:
         """What is wrong in the file of views, each told in the log, too."""
         for problem in self.view_problems:
             logger.error("%s", problem)
+        self._descriptions: RecentStatements[StatementDescription] = RecentStatements()
         self._parameter_types = ParameterTypes(self._sessions.derive())
         limits = StatementLimits(settings.tail_bytes, settings.spill_bytes)
         self._planner = Planner(self._sessions, self._catalogue, limits)
@@ -125,10 +127,16 @@ class QueryEngine:
     ) -> StatementDescription:
         """Schema of the result and of the placeholders; plans without touching data. Blocks for a few ms (call it in a
         thread from an event loop). Raises `QueryError`."""
+        known = None if parameters else self._descriptions.get(sql, administers=administers)
+        if known is not None:
+            return known
         statement = self._expanded(checked_statement(sql))
         planned = _guarded(lambda: self._planner.describe(statement, parameters or {}, administers=administers))
         parameter_schema = self._parameter_types.schema_of(statement, planned.frame.logical_plan())
-        return StatementDescription(portable_schema(planned.frame.schema()), parameter_schema)
+        description = StatementDescription(portable_schema(planned.frame.schema()), parameter_schema)
+        if not parameters and not planned.calls_tables:
+            self._descriptions.keep(sql, description, administers=administers)
+        return description
 
     async def execute(self, request: QueryRequest) -> QueryStream:
         """Plans and starts the statement. Raises `QueryError`; cancelling the await ends the work."""

@@ -23,6 +23,7 @@ from micromegas.query.lake_lists import lake_lists
 from micromegas.query.listing_plan import ListingPlan
 from micromegas.query.metadata_views import metadata_views
 from micromegas.query.process_spans import ProcessSpans
+from micromegas.query.recent_statements import RecentStatements
 from micromegas.query.reduced_view import ReducedView
 from micromegas.query.request import QueryRequest
 from micromegas.query.scans import ScanNeed, is_explain, scan_needs
@@ -41,6 +42,8 @@ from micromegas.views.view_set import ViewSet
 _PLACEHOLDER_URL = "file:///micromegas-placeholder"
 _UNRESOLVED = "unresolved|"
 _INFORMATION_SCHEMA = "information_schema."
+# A call without arguments, as those that tell the time are; and rows of which a plan shows the first few only.
+_MAY_KNOW_THE_TIME = ("()", "Values: ")
 _DIGEST = "approx_percentile_cont"
 _MAX_CENTROIDS = 100_000
 # The last argument as an optimized plan shows it, after that for the percentile: `Float64(0.5), Int64(100))`.
@@ -49,12 +52,16 @@ _CENTROIDS = re.compile(r"\w+\([^()]*\), U?Int\d+\((\d+)\)\)")
 
 @dataclass(frozen=True, slots=True)
 class PlannedStatement:
-    """A statement ready to run. The context must live as long as the frame and its stream."""
+    """A statement ready to run. The context must live as long as the frame and its stream.
+
+    `calls_tables`: it names table functions, whose schemas may differ from call to call.
+    """
 
     frame: DataFrame
     context: SessionContext
     explain_only: bool
     assumes_begin: bool = False
+    calls_tables: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +227,11 @@ class PlanningPass:
             for scalar in catalogue.administrators_scalars:
                 scalar.register(self.context)
 
+    @property
+    def calls_tables(self) -> bool:
+        """Whether table functions were named."""
+        return bool(self._calls)
+
     def sql(self, statement: str, parameters: Mapping[str, pa.Scalar]) -> DataFrame:
         """The statement's plan; raises `QueryError`."""
         try:
@@ -251,6 +263,25 @@ class PlanningPass:
 
 
 @dataclass(frozen=True, slots=True)
+class _Reading:
+    """What the first pass found that a statement needs: of which tables, and which views its text names at all."""
+
+    statement: str
+    explain_only: bool
+    tables: Mapping[str, QueryTable]
+    needs: Mapping[str, ScanNeed]
+    views: Sequence[str]
+
+    def reads_all_time(self) -> bool:
+        """Whether events of some view are wanted whenever they were."""
+        for name, need in self.needs.items():
+            view_set = self.tables[name].view_set
+            if view_set is not None and (view_set.decoded or view_set.reduced) and need.bounds.time.is_open:
+                return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class _Draft:
     """What the first pass gave for a statement: its plan, optimized where that was asked for."""
 
@@ -258,6 +289,24 @@ class _Draft:
     first: PlanningPass
     frame: DataFrame
     plan: LogicalPlan
+
+    def reading(self, catalogue: Catalogue) -> _Reading:
+        """What is to be read for it. Raises `QueryError` where it must not be run."""
+        _refuse_huge_digests(self.plan)
+        needs = scan_needs(self.plan, {name: table.filter_columns for name, table in self.first.tables.items()})
+        shown = self.frame.logical_plan().display_indent()
+        views = [
+            name
+            for name, table in catalogue.global_views.items()
+            if table.name in shown or _INFORMATION_SCHEMA in shown
+        ]
+        tables = {name: self.first.tables[name] for name in needs}
+        return _Reading(self.statement, is_explain(self.plan), tables, needs, views)
+
+    def is_lasting(self) -> bool:
+        """Whether the optimizer makes the same of the statement whenever it is asked."""
+        shown = self.frame.logical_plan().display_indent()
+        return not self.first.calls_tables and not any(sign in shown for sign in _MAY_KNOW_THE_TIME)
 
 
 class Planner:
@@ -267,11 +316,13 @@ class Planner:
         self._sessions = sessions
         self._catalogue = catalogue
         self._limits = limits
+        self._readings: RecentStatements[_Reading] = RecentStatements()
 
     def describe(self, statement: str, parameters: Mapping[str, pa.Scalar], *, administers: bool) -> PlannedStatement:
         """Plans over placeholders only: good for schemas, never to be run."""
         draft = self._drafted(statement, parameters, administers=administers, optimize=False)
-        return PlannedStatement(draft.frame, draft.first.context, is_explain(draft.plan))
+        first = draft.first
+        return PlannedStatement(draft.frame, first.context, is_explain(draft.plan), calls_tables=first.calls_tables)
 
     def plan(
         self, statement: str, request: QueryRequest, spool: Spool, place: Place, is_wanted: Callable[[], bool]
@@ -282,39 +333,49 @@ class Planner:
         `statement` is the request's, ready to be planned. Raises `QueryError`.
         """
         catalogue, limits = self._catalogue, self._limits
+        first: PlanningPass | None = None
+        reading = None
+        if not request.parameters:
+            reading = self._readings.get(statement, administers=request.administers)
+        if reading is None:
+            draft = self._drafted(
+                statement, request.parameters, administers=request.administers, optimize=True, place=place
+            )
+            first = draft.first
+            reading = draft.reading(catalogue)
+            if not reading.needs:
+                # No table of the lake is read: what was planned can be run.
+                return PlannedStatement(draft.frame, first.context, reading.explain_only)
+            if not request.parameters and draft.is_lasting():
+                self._readings.keep(statement, reading, administers=request.administers)
         request_range = TimeRange(request.begin, request.end)
-        draft = self._drafted(
-            statement, request.parameters, administers=request.administers, optimize=True, place=place
-        )
-        statement, first, optimized = draft.statement, draft.first, draft.plan
-        explain_only = is_explain(optimized)
-        _refuse_huge_digests(optimized)
-        needs = scan_needs(optimized, {name: table.filter_columns for name, table in first.tables.items()})
-        assumes = request.assumed_begin is not None and request_range.is_open and _reads_all_time(first.tables, needs)
+        assumes = request.assumed_begin is not None and request_range.is_open and reading.reads_all_time()
         if assumes:
             request_range = TimeRange(request.assumed_begin, None)
         preparation = Preparation(
-            request_range, spool, explain_only, limits.tail_bytes, limits.list_bytes, is_wanted, place, request.user
+            request_range,
+            spool,
+            reading.explain_only,
+            limits.tail_bytes,
+            limits.list_bytes,
+            is_wanted,
+            place,
+            request.user,
         )
-        files = {name: first.tables[name].files(need, preparation) for name, need in needs.items()}
-        if not files:
-            # No table of the lake is read: what was planned can be run.
-            return PlannedStatement(draft.frame, first.context, explain_only)
+        files = {name: reading.tables[name].files(need, preparation) for name, need in reading.needs.items()}
 
         def frame_of(context: SessionContext, table: QueryTable) -> DataFrame:
             if table.name not in files:
                 return catalogue.placeholder(context, table, _UNRESOLVED)
             return catalogue.filled(context, table, files[table.name], preparation)
 
-        context = self._sessions.derive(place=place)
-        named = draft.frame.logical_plan().display_indent()
-        for name, table in catalogue.global_views.items():
-            if table.name in named or _INFORMATION_SCHEMA in named:
-                context.register_table(name, frame_of(context, table).into_view())
+        context = self._sessions.derive(place=place) if first is None else self._sessions.emptied(first.context)
+        for name in reading.views:
+            context.register_table(name, frame_of(context, catalogue.global_views[name]).into_view())
         second = PlanningPass(context, catalogue, frame_of, administers=request.administers, earlier=first)
-        frame = second.sql(statement, request.parameters)
+        frame = second.sql(reading.statement, request.parameters)
         _refuse_unresolved(frame)
-        return PlannedStatement(frame, second.context, explain_only, assumes)
+        return PlannedStatement(frame, second.context, reading.explain_only, assumes)
 
     def _drafted(
         self,
@@ -361,15 +422,6 @@ class Planner:
     def _first_pass(self, administers: bool, place: Place | None) -> PlanningPass:
         context = self._sessions.derive(self._catalogue.placeholders, place)
         return PlanningPass(context, self._catalogue, self._catalogue.placeholder, administers=administers)
-
-
-def _reads_all_time(tables: Mapping[str, QueryTable], needs: Mapping[str, ScanNeed]) -> bool:
-    """Whether events of some view are wanted whenever they were."""
-    for name, need in needs.items():
-        view_set = tables[name].view_set
-        if view_set is not None and (view_set.decoded or view_set.reduced) and need.bounds.time.is_open:
-            return True
-    return False
 
 
 def _refuse_huge_digests(optimized: LogicalPlan) -> None:

@@ -115,6 +115,11 @@ class Sessions:
         # Enabling URL tables makes a copy that shares the runtime; replacing its catalogues at once takes the files
         # away again, so that a quoted path is just an unknown table.
         context = (self.base if place is None else place.context).enable_url_table()
+        return self.emptied(context, catalog)
+
+    def emptied(self, context: SessionContext, catalog: Catalog | None = None) -> SessionContext:
+        """A derived context with the tables of a catalogue (by default a new one) in place of its own. What was planned
+        in it before keeps its tables."""
         context.register_catalog_provider_list(_OneCatalog(catalog or self.new_catalog()))
         return context
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from obstore.store import LocalStore
 
@@ -41,6 +43,7 @@ class LocalObjects(Objects):
         except OSError as error:
             raise LakeUnavailable(f"object folder {root}: {first_line(error)}") from error
         super().__init__(LocalStore(prefix=self._root))
+        self._root_url = self._root.as_uri()
 
     @property
     def local_root(self) -> Path:
@@ -52,10 +55,19 @@ class LocalObjects(Objects):
         return 1
 
     def url_of(self, path: str) -> str:
-        return self._root.joinpath(*_checked_parts(path)).as_uri()
+        return "/".join([self._root_url, *(quote(part) for part in _checked_parts(path))])
 
     def datafusion_store(self) -> DataFusionStore:
         return DataFusionStore("file", None, {})
+
+    def size(self, path: str) -> int | None:
+        try:
+            found = os.stat("/".join([str(self._root), *_checked_parts(path)]))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise LakeUnavailable(f"object {path}: {first_line(error)}") from error
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def put(self, path: str, data: bytes) -> None:
         def write(temporary: Path) -> None:
