@@ -64,7 +64,8 @@ ABOUT = {
     ),
     "log_stats": About(
         "A minute in which a process logged events of one level and target, and how many. Always equal to the GROUP BY "
-        "over `log_entries`, but kept after these rows are gone, as long as its own retention says.",
+        "over `log_entries` (from the first minute on that 64 bits can tell, of 1677), but kept after these rows are "
+        "gone, as long as its own retention says.",
         "SELECT time_bin, level, target, count FROM log_stats ORDER BY level, target",
     ),
     "measures": About(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from daemon.log_minutes import (
     GROUPED,
+    TARGETS,
     LogMinutes,
     asked,
     counted,
@@ -24,7 +25,7 @@ from daemon.log_minutes import (
     random_events,
 )
 from daemon.telemetry import MIDNIGHT, HandClock, always, global_partitions
-from e2e.made_traffic import START_TIME
+from e2e.made_traffic import LOG_DEPENDENCIES, START_TIME, MadeProcess, block_request, log_event
 from query.asking import ask, one
 
 from micromegas.config import LakeSettings, QuerySettings
@@ -39,6 +40,7 @@ from micromegas.views.log_entries import LOG_ENTRIES
 from micromegas.views.log_stats import LOG_STATS
 from micromegas.views.partition_writer import InsertRange
 from micromegas.views.view_set import ViewSet
+from micromegas.wire import Batch, Block, Process, Stream
 
 HOURS = TIERS[1]
 
@@ -262,6 +264,29 @@ def test_what_the_sources_lack_waits_for_them(lake: Lake, engine: QueryEngine, c
     keep_logs(lake, clock)
     keep_stats(lake, engine, clock)
     assert len(global_partitions(lake, LOG_STATS)) == 1
+
+
+def test_times_that_are_in_no_minute_stop_nothing(lake: Lake, engine: QueryEngine, clock: HandClock) -> None:
+    process = LogMinutes(lake)
+    process.send([(0, 4, TARGETS[0]), (1, 2, TARGETS[1])])
+    # Ticks of seconds, and a counter that says the least of all numbers.
+    broken = MadeProcess(Random(2), tsc_frequency=1)
+    stream = broken.stream("log")
+    block = stream.fields(LOG_DEPENDENCIES, log_event("long ago", -(2**63)), 1)
+    lake.commit(
+        Batch(
+            [Process.decode(broken.request().body)],
+            [Stream.decode(stream.request().body)],
+            [Block.decode(block_request(block).body)],
+        )
+    )
+    assert one(ask(engine, f"SELECT msg FROM log_entries WHERE process_id = '{broken.process_id}'")) == "long ago"
+    assert asked(engine) == counted([process])
+    clock.now += 2 * MINUTE
+    keep_logs(lake, clock)
+    keep_stats(lake, engine, clock)
+    assert sum(each.num_rows for each in global_partitions(lake, LOG_STATS)) == 2
+    assert asked(engine) == counted([process])
 
 
 def test_counts_outlive_the_rows_that_were_counted(lake: Lake, engine: QueryEngine, clock: HandClock) -> None:

@@ -234,6 +234,29 @@ def span_request(count: int, name: str) -> ExportTraceServiceRequest:
     return ExportTraceServiceRequest(resource_spans=[ResourceSpans(resource=of, scope_spans=[ScopeSpans(spans=spans)])])
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["tail", "partition"])
+@pytest.mark.parametrize("source", ["otel_spans", "view_instance('otel_spans', '{process}')"])
+def test_spans_that_end_before_they_begin_are_found(lake_backend: LakeSettings, source: str, kept: bool) -> None:
+    clock = HandClock()
+    sent = span_request(1, "set back")
+    [span] = sent.resource_spans[0].scope_spans[0].spans
+    hour = 3600 * SECOND
+    span.end_time_unix_nano = START_TIME - hour
+    with Lake.open(lake_backend, clock) as lake, running_ingest(lake) as service, opened_engine(lake) as engine:
+        assert request(service.port, "POST", "/ingestion/otlp/v1/traces", as_json(sent), JSON)[0] == 200
+        clock.now += SECOND
+        if kept:
+            cover(lake, OTEL_SPANS, clock)
+        table = source.format(process=one(ask(engine, "SELECT process_id FROM processes")))
+        begin, end = (f"arrow_cast({time}, 'Timestamp(ns, \"+00:00\")')" for time in (START_TIME, START_TIME - hour))
+        assert one(ask(engine, f"SELECT duration FROM {table}")) == -hour
+        for condition in (f"start_time >= {begin}", f"end_time <= {end}", f"start_time = {begin} AND end_time = {end}"):
+            assert one(ask(engine, f"SELECT name FROM {table} WHERE {condition}")) == "set back"
+        assert (
+            ask(engine, f"SELECT name FROM {table}", begin=START_TIME - 2 * hour, end=START_TIME + hour).num_rows == 1
+        )
+
+
 def test_the_global_view_is_kept_by_the_daemon(lake_backend: LakeSettings) -> None:
     clock = HandClock()
     path = "/ingestion/otlp/v1/traces"

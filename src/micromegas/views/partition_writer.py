@@ -80,7 +80,8 @@ class WrittenRows:
 
 
 class RowBounds:
-    """The bounds of rows that are not written."""
+    """The bounds of rows that are not written. A clock that is set back makes rows that end before they begin; these
+    are within the bounds, too."""
 
     def __init__(self, view_set: ViewSet) -> None:
         self._view_set = view_set
@@ -91,10 +92,12 @@ class RowBounds:
         """Take the rows into account."""
         if rows.num_rows == 0:
             return
-        lowest = pc.min(rows[self._view_set.min_column]).value
-        highest = pc.max(rows[self._view_set.max_column]).value
-        self._min = lowest if self._min is None else min(self._min, lowest)
-        self._max = highest if self._max is None else max(self._max, highest)
+        for name in {self._view_set.min_column, self._view_set.max_column}:
+            bounds = pc.min_max(rows[name])
+            lowest, highest = bounds["min"].value, bounds["max"].value
+            if lowest is not None:
+                self._min = lowest if self._min is None else min(self._min, lowest)
+                self._max = highest if self._max is None else max(self._max, highest)
 
     def close(self) -> WrittenRows:
         return WrittenRows(0, self._min, self._max)
