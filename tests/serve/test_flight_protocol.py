@@ -1,6 +1,7 @@
 """Flight SQL with pyarrow's raw client: schemas, slicing, dictionaries, headers, prepared statements, metadata,
 errors."""
 
+import base64
 import datetime
 
 import grpc
@@ -277,6 +278,13 @@ def bind(client: flight.FlightClient, handle: bytes, batch: pa.RecordBatch) -> b
     return messages.parse("DoPutPreparedStatementResult", finish(writer, reader)).prepared_statement_handle
 
 
+def stream_of(batch: pa.RecordBatch, compression: str | None = None) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
 def finish(writer: flight.FlightStreamWriter, reader: flight.FlightMetadataReader) -> bytes:
     """The answer to a DoPut; `close` is where pyarrow raises what the server said."""
     writer.done_writing()
@@ -305,7 +313,8 @@ def test_parameters_are_bound_to_one_handle_only(client):
     assert first != second
     row = pa.RecordBatch.from_arrays([pa.array([41]), pa.array([7])], names=["0", "1"])
     other = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["x", "y"])
-    assert bind(client, first, row) == first
+    carrying = bind(client, first, row)
+    assert carrying.endswith(first)
     bind(client, second, other)
     assert run_prepared(client, first).to_pylist() == [{"a": 42, "b": "?", "c": 7}]
     assert run_prepared(client, second).to_pylist() == [{"a": 2, "b": "?", "c": 2}]
@@ -317,6 +326,49 @@ def test_parameters_are_bound_to_one_handle_only(client):
     with pytest.raises(pa.ArrowInvalid):
         run_prepared(client, first)
     assert run_prepared(client, second).num_rows == 1
+    assert run_prepared(client, carrying).to_pylist() == [{"a": 42, "b": "?", "c": 7}]
+
+
+def test_a_handle_carries_its_values_to_any_server(client, start_server, engine):
+    handle = prepare(client, "SELECT ? + 1 AS a, ? AS t").prepared_statement_handle
+    schema = pa.schema([("x", pa.int64()), ("y", pa.string())])
+    row = pa.RecordBatch.from_pylist([{"x": 41, "y": "*/ DROP 'ü'"}], schema=schema)
+    carrying = bind(client, handle, row)
+    again = bind(client, carrying, pa.RecordBatch.from_pylist([{"x": 1, "y": None}], schema=schema))
+    with flight.connect(start_server().uri) as other:
+        assert run_prepared(other, carrying).to_pylist() == [{"a": 42, "t": "*/ DROP 'ü'"}]
+        assert run_prepared(other, again).to_pylist() == [{"a": 2, "t": None}]
+        with pytest.raises(pa.ArrowInvalid):
+            run_prepared(other, handle)
+    # what is asked, audited and refused is the statement alone
+    run_prepared(client, carrying)
+    assert engine.requests[-1].sql == "SELECT $1 + 1 AS a, $2 AS t"
+    long = pa.RecordBatch.from_pylist([{"x": 1, "y": "y" * 300_000}], schema=schema)
+    assert bind(client, handle, long) == handle
+    assert run_prepared(client, handle)["t"][0].as_py() == "y" * 300_000
+
+
+def bound(values: bytes) -> bytes:
+    return b"/* bound " + base64.b64encode(values) + b" */ SELECT $1 + 0 AS a"
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [
+        bound(b"no arrow"),
+        bound(b"\xff" * 400),
+        b"/* bound ==== */ SELECT $1 + 0 AS a",
+        b"/* bound AAA */ SELECT $1 + 0 AS a",
+        bound(bytes(pa.schema([("a", pa.int64())]).serialize())),
+        bound(stream_of(pa.RecordBatch.from_pydict({"a": [1, 2]}))),
+        bound(stream_of(pa.RecordBatch.from_pydict({"a": [1], "b": [2]}))),
+        bound(stream_of(pa.RecordBatch.from_pydict({"a": ["x" * 70_000_000]}), "zstd")),
+    ],
+)
+def test_handles_that_carry_nonsense_are_refused(client, handle):
+    with pytest.raises(pa.ArrowInvalid):
+        run_prepared(client, handle)
+    assert run_prepared(client, bound(stream_of(pa.RecordBatch.from_pydict({"a": [7]})))).to_pydict() == {"a": [7]}
 
 
 def test_parameters_in_dense_unions_are_unwrapped(client):

@@ -218,8 +218,8 @@ class FlightSqlService:
             answer = messages.new("DoPutUpdateResult", record_count=rows)
         elif command.name == "CommandPreparedStatementQuery":
             handle = command.body.prepared_statement_handle
-            self._statements.bind(text_of(handle), await _parameters(first, messages_))
-            answer = messages.new("DoPutPreparedStatementResult", prepared_statement_handle=handle)
+            bound = self._statements.bind(text_of(handle), await _parameters(first, messages_))
+            answer = messages.new("DoPutPreparedStatementResult", prepared_statement_handle=bound.encode())
         elif command.name in _UPDATES:
             raise invalid(f"{command.name}: this server is read-only")
         else:
@@ -282,8 +282,7 @@ class FlightSqlService:
         if command.name == "TicketStatementQuery":
             return text_of(command.body.statement_handle), {}
         if command.name == "CommandPreparedStatementQuery":
-            handle = text_of(command.body.prepared_statement_handle)
-            return handle, self._statements.parameters(handle)
+            return self._statements.statement(text_of(command.body.prepared_statement_handle))
         raise unimplemented(f"{command.name} is not offered here")
 
 
