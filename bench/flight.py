@@ -1,10 +1,12 @@
 """How fast answers leave over Flight SQL, beside pyarrow.flight's own server, fed by the same asynchronous stream.
 
-    python bench/flight.py [--megabytes 512] [--queries 300]
+    python bench/flight.py [--seconds 2] [--rounds 3]
 
-Both servers run in a process of their own, one after the other, over the same batches in memory: 32 768 rows, wide
-(60 columns) and narrow (2 columns). The reader is pyarrow's client in this process. Small queries are one row each, one
-after the other. Only ratios of one run mean something: the reader takes as much of the machine as the servers.
+Servers run in processes of their own, over the same batches in memory: 32 768 rows, wide (60 columns) and narrow (2
+columns); small queries are one row each. Clients are pyarrow's, in processes of their own, too: one reader, two readers
+of what two workers on one port send, 16 clients with small queries (in two processes), the same beside two readers of
+wide rows, and 64 readers that stop reading. Only ratios of one run mean something: the readers take as much of the
+machine as the servers. Memory is what a server has at its peak beyond what it had before.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,11 +31,13 @@ from micromegas.query import QueryRequest, StatementDescription, TableDescriptio
 from micromegas.serve.edge_types import EdgeConverter
 from micromegas.serve.flight import messages
 from micromegas.serve.flight.server import FlightServer
+from micromegas.serve.ports import SharedPort
 
 ROWS = 32_768
 MIB = 1024 * 1024
 
 
+@lru_cache
 def batch_of(kind: str) -> pa.RecordBatch:
     """`wide`: 60 columns of int64; `narrow`: 2; `small`: one row."""
     rows, columns = {"wide": (ROWS, 60), "narrow": (ROWS, 2), "small": (1, 2)}[kind]
@@ -74,8 +81,9 @@ class Engine:
         return []
 
 
-async def serve_ours() -> None:
-    server = FlightServer(Engine(), FlightSettings(port=0), "bench", time.monotonic)  # type: ignore[arg-type]
+async def serve_ours(port: int) -> None:
+    settings = FlightSettings(port=port, share_port=port != 0)
+    server = FlightServer(Engine(), settings, "bench", time.monotonic)  # type: ignore[arg-type]
     await server.start()
     print(server.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)
@@ -113,13 +121,39 @@ async def serve_peer() -> None:
     await asyncio.to_thread(server.shutdown)
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Of one server: GB/s and CPU seconds per GB of wide and narrow rows; small queries per second, CPU ms of one."""
+@dataclass(slots=True)
+class Servers:
+    """One or more processes on one port."""
 
-    wide: tuple[float, float]
-    narrow: tuple[float, float]
-    small: tuple[float, float]
+    processes: list[subprocess.Popen[str]]
+    port: int
+
+    def cpu_seconds(self) -> float:
+        return sum(cpu_seconds(process.pid) for process in self.processes)
+
+    def megabytes(self, what: str) -> float:
+        """`VmRSS` (now) or `VmHWM` (the most so far) of all processes."""
+        lines = [line for each in self.processes for line in Path(f"/proc/{each.pid}/status").read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) / 1024
+
+
+@contextmanager
+def serving(role: str) -> Iterator[Servers]:
+    """`ours`, `peer`, or `ours x 2`."""
+    shared = SharedPort("127.0.0.1", 0) if role == "ours x 2" else None
+    name, count, port = ("ours", 2, shared.port) if shared is not None else (role, 1, 0)
+    command = [sys.executable, __file__, "--serve", name, "--port", str(port)]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
+    ]
+    try:
+        ports = [int(process.stdout.readline()) for process in processes if process.stdout is not None]
+        yield Servers(processes, ports[0])
+    finally:
+        for process in processes:
+            process.communicate()
+        if shared is not None:
+            shared.close()
 
 
 def cpu_seconds(pid: int) -> float:
@@ -131,64 +165,120 @@ def ticket(sql: str) -> flight.Ticket:
     return flight.Ticket(messages.pack("TicketStatementQuery", statement_handle=sql.encode()))
 
 
-def measure(role: str, megabytes: int, queries: int) -> Measured:
-    command = [sys.executable, __file__, "--serve", role]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        with flight.connect(f"grpc://127.0.0.1:{port}") as client:
-            rates = {kind: rate_of(client, process.pid, kind, megabytes) for kind in ("wide", "narrow")}
-            began, cpu = time.perf_counter(), cpu_seconds(process.pid)
-            for _ in range(queries):
-                client.do_get(ticket("small 1")).read_all()
-            seconds = time.perf_counter() - began
-            small = queries / seconds, (cpu_seconds(process.pid) - cpu) / queries * 1000
-        process.communicate()
-    return Measured(rates["wide"], rates["narrow"], small)
+def client_of(port: int) -> flight.FlightClient:
+    # a connection of its own, which the kernel may give to either process
+    return flight.connect(f"grpc://127.0.0.1:{port}", generic_options=[("grpc.use_local_subchannel_pool", 1)])
 
 
-def rate_of(client: flight.FlightClient, pid: int, kind: str, megabytes: int) -> tuple[float, float]:
-    batch = batch_of(kind)
-    count = max(1, megabytes * MIB // batch.nbytes)
-    client.do_get(ticket(f"{kind} 2")).read_all()
-    began, cpu = time.perf_counter(), cpu_seconds(pid)
-    rows = sum(chunk.data.num_rows for chunk in client.do_get(ticket(f"{kind} {count}")))
-    seconds = time.perf_counter() - began
-    assert rows == count * batch.num_rows
-    gigabytes = count * batch.nbytes / 1e9
-    return gigabytes / seconds, (cpu_seconds(pid) - cpu) / gigabytes
+def read_for(port: int, kind: str, seconds: float, clients: int) -> None:
+    """A process of clients; prints how much they got: queries where these are small, else bytes."""
+
+    def read() -> int:
+        done = 0
+        with client_of(port) as client:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                if kind == "small":
+                    client.do_get(ticket("small 1")).read_all()
+                    done += 1
+                    continue
+                reader = client.do_get(ticket(f"{kind} 1000000"))
+                while time.monotonic() < end:
+                    done += reader.read_chunk().data.nbytes
+                reader.cancel()
+        return done
+
+    with ThreadPoolExecutor(clients) as pool:
+        print(sum(pool.map(lambda _: read(), range(clients))), flush=True)
+
+
+def amounts(port: int, seconds: float, *clients: tuple[str, int]) -> dict[str, float]:
+    """What clients got per second, each of the given (kind, number) in a process."""
+    started = [
+        (kind, subprocess.Popen(client_command(port, kind, seconds, count), stdout=subprocess.PIPE, text=True))
+        for kind, count in clients
+    ]
+    got: dict[str, float] = {}
+    for kind, process in started:
+        got[kind] = got.get(kind, 0) + int(process.communicate()[0]) / seconds
+    return got
+
+
+def client_command(port: int, kind: str, seconds: float, clients: int) -> list[str]:
+    given = ["--port", str(port), "--seconds", str(seconds), "--clients", str(clients)]
+    return [sys.executable, __file__, "--read", kind, *given]
+
+
+def stalled_megabytes(servers: Servers, clients: int) -> float:
+    """What a server takes for readers that stop after their first chunk."""
+    before = servers.megabytes("VmRSS")
+    opened = [client_of(servers.port) for _ in range(clients)]
+    readers = [client.do_get(ticket("wide 1000")) for client in opened]
+    for reader in readers:
+        reader.read_chunk()
+    time.sleep(1)
+    peak = servers.megabytes("VmHWM")
+    for client, reader in zip(opened, readers, strict=True):
+        reader.cancel()
+        client.close()
+    return peak - before
+
+
+def measure(role: str, seconds: float) -> dict[str, float]:
+    found: dict[str, float] = {}
+    with serving(role) as servers:
+        for kind in ("wide", "narrow"):
+            cpu = servers.cpu_seconds()
+            got = amounts(servers.port, seconds, (kind, 1))[kind] / 1e9
+            found[f"{kind} rows, one reader, GB/s"] = got
+            found[f"{kind}, CPU s per GB"] = (servers.cpu_seconds() - cpu) / (got * seconds)
+            two = amounts(servers.port, seconds, (kind, 1), (kind, 1))[kind] / 1e9
+            found[f"{kind} rows, two readers, GB/s"] = two
+        found["one client, small queries/s"] = amounts(servers.port, seconds, ("small", 1))["small"]
+        cpu = servers.cpu_seconds()
+        alone = amounts(servers.port, seconds, ("small", 8), ("small", 8))["small"]
+        found["16 clients, small queries/s"] = alone
+        found["small, CPU ms per query"] = (servers.cpu_seconds() - cpu) / (alone * seconds) * 1000
+        beside = amounts(servers.port, seconds, ("small", 8), ("small", 8), ("wide", 1), ("wide", 1))["small"]
+        found["beside 2 heavy readers, part of that"] = beside / alone
+        found["64 stalled readers, MB"] = stalled_megabytes(servers, 64)
+    return found
+
+
+LIMITS = {
+    "wide rows, one reader, GB/s": ">= 0.8",
+    "narrow rows, one reader, GB/s": ">= 0.8",
+    "wide rows, two readers, GB/s": "x 2: > 1",
+    "narrow rows, two readers, GB/s": "x 2: > 1",
+    "16 clients, small queries/s": ">= 1.2",
+    "beside 2 heavy readers, part of that": "itself >= 0.6",
+}
+LESS_IS_BETTER = ("CPU", "MB")
+ROLES = ("ours", "ours x 2", "peer")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=512)
-    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--serve", choices=["ours", "peer"], help=argparse.SUPPRESS)
+    parser.add_argument("--read", choices=["wide", "narrow", "small"], help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--clients", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve is not None:
-        asyncio.run(serve_ours() if arguments.serve == "ours" else serve_peer())
+        asyncio.run(serve_ours(arguments.port) if arguments.serve == "ours" else serve_peer())
         return
-    rounds = [
-        {role: measure(role, arguments.megabytes, arguments.queries) for role in ("ours", "peer")} for _ in range(3)
-    ]
-    ours, peer = (
-        Measured(
-            max(each[role].wide for each in rounds),
-            max(each[role].narrow for each in rounds),
-            max(each[role].small for each in rounds),
-        )
-        for role in ("ours", "peer")
-    )
-    print(f"{'best of 3':<28}{'ours':>10}{'pyarrow':>10}{'ratio':>8}  limit")
-    for name, a, b, limit in (
-        ("wide rows, GB/s", ours.wide[0], peer.wide[0], ">= 0.8"),
-        ("narrow rows, GB/s", ours.narrow[0], peer.narrow[0], ">= 0.8"),
-        ("wide, CPU s per GB", ours.wide[1], peer.wide[1], ""),
-        ("narrow, CPU s per GB", ours.narrow[1], peer.narrow[1], ""),
-        ("small queries per second", ours.small[0], peer.small[0], ">= 1.2"),
-        ("small, CPU ms per query", ours.small[1], peer.small[1], ""),
-    ):
-        print(f"{name:<28}{a:>10.3f}{b:>10.3f}{a / b:>8.2f}  {limit}")
+    if arguments.read is not None:
+        read_for(arguments.port, arguments.read, arguments.seconds, arguments.clients)
+        return
+    rounds = [{role: measure(role, arguments.seconds) for role in ROLES} for _ in range(arguments.rounds)]
+    print(f"best of {arguments.rounds:<30}{'ours':>10}{'ratio':>7}{'ours x 2':>10}{'ratio':>7}{'pyarrow':>10}  limit")
+    for name in rounds[0]["peer"]:
+        best = min if any(word in name for word in LESS_IS_BETTER) else max
+        one, two, peer = (best(each[role][name] for each in rounds) for role in ROLES)
+        ratios = f"{one:>10.3f}{one / peer:>7.2f}{two:>10.3f}{two / peer:>7.2f}{peer:>10.3f}"
+        print(f"{name:<38}{ratios}  {LIMITS.get(name, '')}")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ class EdgeConverter:
         self.schema = edge_schema(source, preserve_dictionary)
         self._preserve_dictionary = preserve_dictionary
         self._max_bytes = max_bytes
+        self._is_plain = source.types == self.schema.types and not any(map(_is_made_of_others, source.types))
 
     def convert(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Raises `pyarrow.ArrowInvalid` for a timestamp that nanoseconds can't hold."""
@@ -73,6 +74,9 @@ class EdgeConverter:
             columns = [tidy_dictionary(column) for column in batch.columns]
             batch = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
         for part in self._cut(batch):
+            if self._is_plain and part.schema.equals(self.schema, check_metadata=True):
+                yield part
+                continue
             columns = [convert(column, field.type) for column, field in zip(part.columns, self.schema, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
@@ -80,7 +84,7 @@ class EdgeConverter:
         if batch.num_rows <= 1:
             yield batch
             return
-        size = sum(_data_bytes(column, self._preserve_dictionary) for column in batch.columns)
+        size = self._bytes_of(batch)
         if size <= self._max_bytes:
             yield batch
             return
@@ -89,6 +93,11 @@ class EdgeConverter:
         rows = -(-batch.num_rows // parts)
         for start in range(0, batch.num_rows, rows):
             yield from self._cut(batch.slice(start, rows))
+
+    def _bytes_of(self, batch: pa.RecordBatch) -> int:
+        if self._is_plain:
+            return int(batch.nbytes)
+        return sum(_data_bytes(column, self._preserve_dictionary) for column in batch.columns)
 
 
 def tidy_dictionary(array: Any) -> Any:
@@ -168,6 +177,10 @@ def _list_of_view(array: Any, target: Any) -> Any:
     return pa.ListArray.from_arrays(
         offsets, convert(array.flatten(), target.value_type), type=target, mask=array.is_null()
     )
+
+
+def _is_made_of_others(kind: Any) -> bool:
+    return bool(pa.types.is_nested(kind) or pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind))
 
 
 def _is_variable_list(kind: Any) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -23,6 +24,7 @@ from micromegas.serve.audit import caller_of
 from micromegas.serve.flight.errors import FlightError, from_query_error
 from micromegas.serve.flight.headers import CallOptions, read_options
 from micromegas.serve.flight.health import HEALTH_SERVICE, Health, is_health_path
+from micromegas.serve.flight.pace import Pace
 from micromegas.serve.flight.running import RunningQueries
 from micromegas.serve.flight.service import CancelElsewhere, Engine, FlightSqlService
 from micromegas.serve.ports import require_free
@@ -57,6 +59,7 @@ class FlightServer:
         )
         self._keys = ApiKeys(settings.api_keys)
         self._health = Health()
+        self._pace = Pace(time.monotonic)
         self._server: grpc.aio.Server | None = None
         self.port = settings.port
 
@@ -175,18 +178,21 @@ class FlightServer:
 
     async def _send_rows(self, request: bytes, options: CallOptions, context: Any) -> None:
         timeout = self._settings.write_timeout_s
-        async with aclosing(self._service.do_get(request, options)) as frames:
-            async for frame in frames:
-                try:
-                    # unlike `wait_for`, without a task for each frame
-                    async with asyncio.timeout(timeout):
-                        await context.write(frame)
-                except TimeoutError:
-                    raise FlightError("DEADLINE_EXCEEDED", f"the reader took nothing for {timeout:g} s") from None
-                except Exception as error:
-                    # bytes can't fail to be sent but for the reader having left before grpc noticed
-                    _log.debug("reader left: %r", error)
-                    return
+        with closing(self._pace.begin()) as turn:
+            async with aclosing(self._service.do_get(request, options)) as frames:
+                async for frame in frames:
+                    try:
+                        # unlike `wait_for`, without a task for each frame
+                        async with asyncio.timeout(timeout):
+                            await context.write(frame)
+                    except TimeoutError:
+                        raise FlightError("DEADLINE_EXCEEDED", f"the reader took nothing for {timeout:g} s") from None
+                    except Exception as error:
+                        # bytes can't fail to be sent but for the reader having left before grpc noticed
+                        _log.debug("reader left: %r", error)
+                        return
+                    if (pause_s := turn.sent(len(frame))) > 0:
+                        await asyncio.sleep(pause_s)
 
     async def _received(self, requests: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         """The messages of a call; a sender that stalls ends it."""
