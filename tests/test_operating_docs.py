@@ -19,12 +19,13 @@ def test_the_policies_of_the_page_can_be_used(tmp_path: Path) -> None:
     policies = parse_retention_policies(text)
     assert len(policies.raw) == 3
     assert policies.derived is not None
-    assert policies.derived.keys() <= VIEW_SETS.keys()
+    assert policies.derived.keys() | {each.view_set for each in policies.instances} <= VIEW_SETS.keys()
+    assert len(policies.instances) == 1
     with Lake.open(LakeSettings(lake_dir=tmp_path / "lake")) as lake:
         engine = QueryEngine(lake, QuerySettings(spill_dir=tmp_path / "spill"))
         try:
             select = Selection(engine, policies)
-            for policy in policies.raw:
+            for policy in policies.of_streams:
                 for table, predicate in (("processes", policy.processes), ("streams", policy.streams)):
                     if predicate is not None:
                         assert select(table, predicate) == frozenset()

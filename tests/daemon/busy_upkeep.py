@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from random import Random
 
-from micromegas.config import DaemonSettings, LakeSettings, RawPolicy, RetentionPolicies
+from micromegas.config import DaemonSettings, LakeSettings, RetentionPolicies, StreamPolicy
 from micromegas.daemon.administration import Administration, OrderRefused
 from micromegas.daemon.fresh_partitions import FreshPartitions
 from micromegas.daemon.housekeeping import Housekeeping
@@ -31,7 +31,7 @@ VIEWS = (LOG_ENTRIES, MEASURES)
 DEFAULT_DAYS = 4
 SETTINGS = DaemonSettings(
     retention_days=DEFAULT_DAYS,
-    policies=RetentionPolicies((RawPolicy("measures", 2, tag="metrics"),), {"log_entries": 6}),
+    policies=RetentionPolicies((StreamPolicy("measures", 2, tag="metrics"),), {"log_entries": 6}),
 )
 
 

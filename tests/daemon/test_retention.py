@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from query.asking import ask, one
 from query.conftest import SETTINGS
 
-from micromegas.config import DaemonSettings, RawPolicy, RetentionPolicies, parse_retention_policies
+from micromegas.config import DaemonSettings, InstancePolicy, RetentionPolicies, StreamPolicy, parse_retention_policies
 from micromegas.daemon import retention
 from micromegas.daemon.housekeeping import Housekeeping
 from micromegas.daemon.insert_clock import DAY, HOUR, SECOND
@@ -52,7 +52,7 @@ def engine(lake: Lake) -> Iterator[QueryEngine]:
 IDS = st.frozensets(st.integers(0, 7).map(str), max_size=8)
 POLICIES = st.lists(
     st.builds(
-        RawPolicy,
+        StreamPolicy,
         name=st.just("some"),
         days=st.integers(1, 5),
         tag=st.sampled_from([None, "cpu", "log"]),
@@ -65,7 +65,7 @@ POLICIES = st.lists(
 
 @given(POLICIES, st.lists(st.tuples(st.integers(0, 7), st.frozensets(st.sampled_from(["cpu", "log"]))), max_size=8))
 def test_the_first_policy_that_a_stream_meets_decides(
-    policies: list[RawPolicy], made: list[tuple[int, frozenset[str]]]
+    policies: list[StreamPolicy], made: list[tuple[int, frozenset[str]]]
 ) -> None:
     owners = {str(number): str(process) for number, (process, _) in enumerate(made)}
     tags = {str(number): its for number, (_, its) in enumerate(made)}
@@ -183,12 +183,65 @@ def test_blocks_and_partitions_go_when_their_policies_say(
 
 
 def test_spans_keep_what_they_go_on_from_as_long_as_there_are_blocks(lake: Lake, clock: HandClock) -> None:
-    raw = (RawPolicy(name="traces", days=8, tag="cpu"), RawPolicy(name="others", days=2))
+    raw = (StreamPolicy(name="traces", days=8, tag="cpu"), StreamPolicy(name="others", days=2))
     its = settings(RetentionPolicies(raw, {"thread_spans": 3, "async_spans": 30, "log_entries": 3}))
     kept = Retention(lake, its, clock)
     days = {line.policy: line.days for line in kept.report() if line.kind == "derived"}
     assert days == {"thread_spans": 8, "async_spans": 30, "net_spans": 8, "log_entries": 3, DEFAULT: 4}
-    assert {each: conditions for each, _, conditions in kept._derived()}[DEFAULT].none_of == days.keys() - {DEFAULT}
+    assert {each: parts for each, _, parts in kept._derived()}[DEFAULT][0].none_of == days.keys() - {DEFAULT}
+
+
+def test_instances_go_when_their_own_policies_say(lake: Lake, clock: HandClock, engine: QueryEngine) -> None:
+    programs = [Telemetry(lake, program) for program in (1, 2, 3)]
+    its = settings(
+        parse_retention_policies("""
+            [[raw]]
+            days = 100
+            [[derived]]
+            view_set = "log_entries"
+            processes = "exe = 'program 1'"
+            days = 8
+            [[derived]]
+            view_set = "log_entries"
+            tag = "log"
+            processes = "exe IN ('program 1', 'program 2')"
+            days = 1
+            [[derived]]
+            view_set = "log_entries"
+            days = 6
+        """)
+    )
+    asked = [f"SELECT count(*) FROM view_instance('log_entries', '{each.process_id}')" for each in programs]
+    for day in range(11):
+        for each in programs:
+            each.send_logs()
+        clock.now += SECOND
+        for question in asked:
+            assert one(ask(engine, question)) == 3 * (day + 1)
+        cover(lake, LOG_ENTRIES, clock)
+        clock.now += DAY - SECOND
+
+    def kept() -> list[int]:
+        instances = [*(each.process_id for each in programs), "global"]
+        return [len(lake.metadata.partitions("log_entries", each)) for each in instances]
+
+    assert kept() == [11, 11, 11, 11]
+    lines = [line for line in Retention(lake, its, clock, Selection(engine, its.policies)).report() if line.expired]
+    assert [(line.policy, line.days, line.expired) for line in lines] == [
+        ("log_entries: derived 1", 8, 3),
+        ("log_entries: derived 2", 1, 10),
+        (f"log_entries: {DEFAULT}", 6, 10),
+    ]
+    assert keep_house(lake, engine, its, clock) == 0
+    assert kept() == [8, 1, 6, 6]
+    # What is older than any policy keeps it goes, though nobody can tell whose it is.
+    failing = RetentionPolicies(
+        its.policies.raw,
+        {"log_entries": 2},
+        (InstancePolicy("log_entries", StreamPolicy("it fails", 5, processes="arrow_cast(exe, 'Int64') = 1")),),
+    )
+    assert keep_house(lake, engine, settings(failing), clock) == 1
+    assert kept() == [5, 1, 5, 5]
 
 
 def test_streams_are_looked_through_once_a_day_but_policies_each_time(
@@ -199,7 +252,7 @@ def test_streams_are_looked_through_once_a_day_but_policies_each_time(
         telemetry.send_logs()
         clock.now += DAY
     short: set[str] = set()
-    policies = RetentionPolicies((RawPolicy("short", 1, streams="these"), RawPolicy("longer", 3, tag="log")))
+    policies = RetentionPolicies((StreamPolicy("short", 1, streams="these"), StreamPolicy("longer", 3, tag="log")))
     its = Retention(lake, settings(policies, 9), clock, lambda _table, _predicate: frozenset(short))
     looks: list[list[str]] = []
     delete = lake.delete_blocks_of
@@ -254,7 +307,7 @@ def test_a_predicate_that_fails_deletes_only_what_no_policy_could_keep(
         telemetry.send_logs()
         clock.now += DAY
     cover(lake, LOG_ENTRIES, clock)
-    failing = RawPolicy("it fails", 8, processes="arrow_cast(exe, 'Int64') = 1")
+    failing = StreamPolicy("it fails", 8, processes="arrow_cast(exe, 'Int64') = 1")
     assert keep_house(lake, engine, settings(RetentionPolicies((failing,))), clock) == 1
     assert "delete_old_blocks failed" in caplog.text
     assert len(lake.metadata.blocks()) == 8
@@ -268,7 +321,11 @@ def test_a_predicate_that_selects_nothing_or_null_keeps_to_the_next_policy(
     for _ in range(6):
         telemetry.send_logs()
         clock.now += DAY
-    policies = (RawPolicy("null", 1, processes="NULL"), RawPolicy("none", 1, tag="no such tag"), RawPolicy("all", 3))
+    policies = (
+        StreamPolicy("null", 1, processes="NULL"),
+        StreamPolicy("none", 1, tag="no such tag"),
+        StreamPolicy("all", 3),
+    )
     assert keep_house(lake, engine, settings(RetentionPolicies(policies)), clock) == 0
     assert len(lake.metadata.blocks()) == 3
 
@@ -276,13 +333,25 @@ def test_a_predicate_that_selects_nothing_or_null_keeps_to_the_next_policy(
 @pytest.mark.parametrize("predicate", ["exe = ", "nothing = 1", "1 = 1) OR (", "exe; DROP TABLE x", "count(*) > 1"])
 def test_predicates_that_cannot_be_are_told_at_the_start(lake: Lake, engine: QueryEngine, predicate: str) -> None:
     with pytest.raises(PolicyError, match="retention policy 'mine', streams: "):
-        Selection(engine, RetentionPolicies((RawPolicy("mine", 1, streams=predicate),)))
+        Selection(engine, RetentionPolicies((StreamPolicy("mine", 1, streams=predicate),)))
 
 
 def test_a_view_set_that_is_not_there_is_told_at_the_start(lake: Lake, engine: QueryEngine) -> None:
     with pytest.raises(PolicyError, match="no view set 'log_entrys'"):
         Selection(engine, RetentionPolicies(derived={"log_entrys": 3}))
     Selection(engine, RetentionPolicies(derived={"thread_spans": 3, "processes": 1}))
+
+
+@pytest.mark.parametrize(
+    ("view_set", "complaint"),
+    [("log_entrys", "log_entrys"), ("log_stats", "no instances"), ("images", "'mine', processes")],
+)
+def test_policies_of_instances_that_cannot_be_are_told(
+    lake: Lake, engine: QueryEngine, view_set: str, complaint: str
+) -> None:
+    policies = RetentionPolicies(instances=(InstancePolicy(view_set, StreamPolicy("mine", 1, processes="no")),))
+    with pytest.raises(PolicyError, match=complaint):
+        Selection(engine, policies)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +365,7 @@ def test_a_view_set_that_is_not_there_is_told_at_the_start(lake: Lake, engine: Q
         ("[[raw]]\ndays = 1\nproceses = 'x'", "unknown proceses"),
         ("[[raw]]\ndays = 1\ntag = ''", "tag must be a text"),
         ("[[derived]]\ndays = 1", "view_set is missing"),
+        ("[[derived]]\nview_set = 'a'\ntag = 'cpu'", "derived entry 1: days must be"),
         ("[[derived]]\ndays = 1\nview_set = 'a'\n[[derived]]\ndays = 1\nview_set = 'a'", "was spoken of before"),
         ("[[packs]]\ndays = 1", "unknown packs"),
     ],
@@ -307,7 +377,7 @@ def test_files_that_cannot_be_are_told(text: str, complaint: str) -> None:
 
 def test_policies_with_predicates_need_somebody_who_answers_them(lake: Lake, clock: HandClock) -> None:
     with pytest.raises(ValueError, match="need somebody who evaluates"):
-        Retention(lake, settings(RetentionPolicies((RawPolicy("mine", 1, streams="true"),))), clock)
+        Retention(lake, settings(RetentionPolicies((StreamPolicy("mine", 1, streams="true"),))), clock)
 
 
 def test_retained_rows_are_checked_like_all_others(lake: Lake, clock: HandClock, engine: QueryEngine) -> None:
@@ -317,7 +387,7 @@ def test_retained_rows_are_checked_like_all_others(lake: Lake, clock: HandClock,
     telemetry.send_logs()
     clock.now += SECOND
     cover(lake, LOG_ENTRIES, clock)
-    policies = RetentionPolicies((RawPolicy("short", 1),))
+    policies = RetentionPolicies((StreamPolicy("short", 1),))
     assert keep_house(lake, engine, settings(policies), clock) == 0
     telemetry.logs = {block.block_id: telemetry.logs[block.block_id] for block in lake.metadata.blocks()}
     (older, _) = global_partitions(lake, LOG_ENTRIES)

@@ -11,7 +11,7 @@ from query.asking import ask, column, one, refusal
 from query.conftest import SETTINGS
 from query.traffic import MadeTraffic
 
-from micromegas.config import LakeSettings, RawPolicy, RetentionPolicies
+from micromegas.config import LakeSettings, RetentionPolicies, StreamPolicy
 from micromegas.daemon.selection import Selection
 from micromegas.lake import Lake
 from micromegas.query import QueryEngine, QueryError
@@ -95,7 +95,7 @@ def test_who_refused_everything_can_take_it_back(lake: Lake, engine: QueryEngine
     assert refusal(engine, "SELECT * FROM list_query_denials()").kind == "exhausted"
     assert one(ask(engine, "SELECT rule_id FROM list_query_denials()", administers=True)) == rule_id
     # The server itself goes on: retention decides by queries.
-    policies = RetentionPolicies(raw=(RawPolicy(name="p", days=1, processes="exe = 'nobody'"),))
+    policies = RetentionPolicies(raw=(StreamPolicy(name="p", days=1, processes="exe = 'nobody'"),))
     assert Selection(engine, policies)("processes", "exe = 'nobody'") == frozenset()
     assert remove(engine, rule_id).startswith("SUCCESS")
     assert one(ask(engine, "SELECT 1")) == 1

@@ -11,7 +11,7 @@ from micromegas.config.ingest import ApiKey, IngestSettings, parse_admins, parse
 from micromegas.config.lake import LakeSettings
 from micromegas.config.postgres import PostgresSettings
 from micromegas.config.query import QuerySettings
-from micromegas.config.retention import RawPolicy, RetentionPolicies, parse_retention_policies
+from micromegas.config.retention import InstancePolicy, RetentionPolicies, StreamPolicy, parse_retention_policies
 
 __all__ = [
     "ApiKey",
@@ -19,11 +19,12 @@ __all__ = [
     "FlightSettings",
     "HttpSettings",
     "IngestSettings",
+    "InstancePolicy",
     "LakeSettings",
     "PostgresSettings",
     "QuerySettings",
-    "RawPolicy",
     "RetentionPolicies",
+    "StreamPolicy",
     "parse_admins",
     "parse_api_keys",
     "parse_retention_policies",

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_RAW_KEYS = frozenset({"name", "days", "tag", "processes", "streams"})
-_DERIVED_KEYS = frozenset({"view_set", "days"})
+_CONDITIONS = frozenset({"tag", "processes", "streams"})
+_RAW_KEYS = frozenset({"name", "days"}) | _CONDITIONS
+_DERIVED_KEYS = frozenset({"view_set"}) | _RAW_KEYS
 
 
 @dataclass(frozen=True, slots=True)
-class RawPolicy:
-    """Blocks of the streams that meet all of its conditions are kept for `days`.
+class StreamPolicy:
+    """What belongs to the streams that meet all of its conditions is kept for `days`.
 
     * `tag`: a tag of the stream.
     * `processes`, `streams`: SQL predicates over the columns of the views `processes` (for the process of the stream)
@@ -29,22 +30,38 @@ class RawPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class InstancePolicy:
+    """A policy for the partitions of the instances of a view set: those of a stream that meets it, or of a process that
+    has one."""
+
+    view_set: str
+    streams: StreamPolicy
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionPolicies:
-    """The first of `raw` that a stream meets decides about its blocks; `derived` are days of partitions by view set.
+    """The first of `raw` that a stream meets decides about its blocks; `derived` are days of partitions by view set,
+    but for the instances that meet one of `instances`, of which the first decides.
 
     What none speaks of is kept for the days of the daemon's settings.
     """
 
-    raw: tuple[RawPolicy, ...] = ()
+    raw: tuple[StreamPolicy, ...] = ()
     derived: Mapping[str, int] | None = None
+    instances: tuple[InstancePolicy, ...] = ()
+
+    @property
+    def of_streams(self) -> tuple[StreamPolicy, ...]:
+        """All policies that have conditions."""
+        return (*self.raw, *(each.streams for each in self.instances))
 
     @property
     def has_predicates(self) -> bool:
         """Whether somebody must answer SQL to tell what is kept."""
-        return any(policy.processes is not None or policy.streams is not None for policy in self.raw)
+        return any(policy.processes is not None or policy.streams is not None for policy in self.of_streams)
 
     def derived_days(self, view_set: str, default_days: int) -> int:
-        """How long partitions of a view set are kept."""
+        """How long partitions of a view set are kept, but for instances with a policy of their own."""
         return (self.derived or {}).get(view_set, default_days)
 
     def longest_raw_days(self, default_days: int) -> int:
@@ -59,25 +76,31 @@ def parse_retention_policies(text: str) -> RetentionPolicies:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"retention policies: {error}") from None
     _refuse_unknown("retention policies", document, frozenset({"raw", "derived"}))
-    raw = [_raw_policy(number, entry) for number, entry in enumerate(_entries(document, "raw"), 1)]
+    raw: list[StreamPolicy] = []
+    for number, entry in enumerate(_entries(document, "raw"), 1):
+        where = f"retention policies: raw entry {number}"
+        _refuse_unknown(where, entry, _RAW_KEYS)
+        raw.append(_stream_policy(where, f"raw {number}", entry))
     derived: dict[str, int] = {}
+    instances: list[InstancePolicy] = []
     for number, entry in enumerate(_entries(document, "derived"), 1):
         where = f"retention policies: derived entry {number}"
         _refuse_unknown(where, entry, _DERIVED_KEYS)
         view_set = _text(where, entry, "view_set")
         if view_set is None:
             raise ValueError(f"{where}: view_set is missing")
+        if entry.keys() & _CONDITIONS:
+            instances.append(InstancePolicy(view_set, _stream_policy(where, f"derived {number}", entry)))
+            continue
         if view_set in derived:
             raise ValueError(f"{where}: view set {view_set} was spoken of before")
         derived[view_set] = _days(where, entry)
-    return RetentionPolicies(tuple(raw), derived)
+    return RetentionPolicies(tuple(raw), derived, tuple(instances))
 
 
-def _raw_policy(number: int, entry: dict[str, Any]) -> RawPolicy:
-    where = f"retention policies: raw entry {number}"
-    _refuse_unknown(where, entry, _RAW_KEYS)
-    return RawPolicy(
-        _text(where, entry, "name") or f"raw {number}",
+def _stream_policy(where: str, name: str, entry: dict[str, Any]) -> StreamPolicy:
+    return StreamPolicy(
+        _text(where, entry, "name") or name,
         _days(where, entry),
         _text(where, entry, "tag"),
         _text(where, entry, "processes"),

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from micromegas.config import DaemonSettings, RawPolicy
+from micromegas.config import DaemonSettings, StreamPolicy
 from micromegas.daemon.insert_clock import Clock, retention_begin
 from micromegas.lake import Lake, ViewSetConditions
 from micromegas.views.catalogue import CARRYING_VIEW_SETS
@@ -18,6 +18,7 @@ from micromegas.views.catalogue import CARRYING_VIEW_SETS
 BLOCKS_PER_STEP = 5000
 STREAMS_PER_STEP = 500
 PARTITIONS_PER_STEP = 1000
+_CARRYING = frozenset(view_set.name for view_set in CARRYING_VIEW_SETS)
 
 DEFAULT = "default"
 """Name of the policy of what no policy speaks of."""
@@ -28,7 +29,7 @@ Select = Callable[[str, str], frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class StreamClass:
-    """Streams whose blocks one policy decides about."""
+    """Streams that one policy decides about."""
 
     policy: str
     days: int
@@ -58,6 +59,7 @@ class Retention:
         self._lake = lake
         self._days = settings.retention_days
         self._policies = settings.policies
+        self._by_instance = frozenset(each.view_set for each in settings.policies.instances)
         self._clock = clock
         if select is None and settings.policies.has_predicates:
             raise ValueError("retention policies with predicates need somebody who evaluates them")
@@ -91,12 +93,19 @@ class Retention:
                     break
 
     def retire_old_partitions(self, keep_going: Callable[[], bool]) -> None:
-        """Retire the partitions that are too old for their view set."""
-        for _, days, conditions in self._derived():
-            while keep_going() and self._lake.metadata.retire_partitions_before(
-                self._kept_from(days), PARTITIONS_PER_STEP, conditions
-            ):
-                pass
+        """Retire the partitions that no policy keeps any more. Raises what `select` raises."""
+        for view_set in sorted(self._by_instance):
+            longest = max(self._instance_days(view_set, each.days) for each in self._policies_of(view_set))
+            self._retire(max(longest, self._default_days(view_set)), _only(view_set), keep_going)
+        for _, days, parts in self._derived():
+            for conditions in parts:
+                self._retire(days, conditions, keep_going)
+
+    def _retire(self, days: int, conditions: ViewSetConditions, keep_going: Callable[[], bool]) -> None:
+        while keep_going() and self._lake.metadata.retire_partitions_before(
+            self._kept_from(days), PARTITIONS_PER_STEP, conditions
+        ):
+            pass
 
     def report(self) -> list[RetentionLine]:
         """What a pass would delete now, by policy; changes nothing."""
@@ -105,35 +114,72 @@ class Retention:
             kept_from = self._kept_from(each.days)
             expired = self._lake.metadata.expired_blocks_of(each.stream_ids, kept_from)
             lines.append(RetentionLine("raw", each.policy, each.days, kept_from, len(each.stream_ids), *expired))
-        for name, days, conditions in self._derived():
+        for name, days, parts in self._derived():
             kept_from = self._kept_from(days)
-            expired = self._lake.metadata.expired_partitions(kept_from, conditions)
-            lines.append(RetentionLine("derived", name, days, kept_from, None, *expired))
+            found = [self._lake.metadata.expired_partitions(kept_from, conditions) for conditions in parts]
+            count, size = sum(each[0] for each in found), sum(each[1] for each in found)
+            lines.append(RetentionLine("derived", name, days, kept_from, None, count, size))
         return lines
 
     def stream_classes(self) -> list[StreamClass]:
         """Every known stream in the class of its policy, policies in their order, the default last."""
-        metadata = self._lake.metadata
-        tagged = functools.cache(metadata.streams_tagged)
-        return classified(self._policies.raw, self._days, metadata.stream_owners(), tagged, self._select)
+        return self._classified(self._policies.raw, self._days, self._lake.metadata.stream_owners())
 
-    def _derived(self) -> Iterator[tuple[str, int, ViewSetConditions]]:
-        named = dict(self._policies.derived or {})
-        # Without what earlier partitions handed on, each look would begin at the oldest block that there is.
-        longest = self._policies.longest_raw_days(self._days)
-        for carrying in CARRYING_VIEW_SETS:
-            if self._policies.derived_days(carrying.name, self._days) < longest:
-                named[carrying.name] = longest
+    def _classified(self, policies: Sequence[StreamPolicy], days: int, owners: Mapping[str, str]) -> list[StreamClass]:
+        tagged = functools.cache(self._lake.metadata.streams_tagged)
+        return classified(policies, days, owners, tagged, self._select)
+
+    def _derived(self) -> Iterator[tuple[str, int, Sequence[ViewSetConditions]]]:
+        """Name, days and partitions of each policy. Those without predicates come first."""
+        named = {view_set: self._default_days(view_set) for view_set in self._policies.derived or ()}
+        for carrying in _CARRYING:
+            if (days := self._default_days(carrying)) != self._policies.derived_days(carrying, self._days):
+                named[carrying] = days
         for view_set, days in named.items():
-            yield view_set, days, ViewSetConditions(only=frozenset({view_set}))
-        yield DEFAULT, self._days, ViewSetConditions(none_of=frozenset(named))
+            if view_set not in self._by_instance:
+                yield view_set, days, [_only(view_set)]
+        yield DEFAULT, self._days, [ViewSetConditions(none_of=self._by_instance.union(named))]
+        owners = self._lake.metadata.stream_owners() if self._by_instance else {}
+        for view_set in sorted(self._by_instance):
+            yield from self._of_instances(view_set, owners)
+
+    def _of_instances(
+        self, view_set: str, owners: Mapping[str, str]
+    ) -> Iterator[tuple[str, int, Sequence[ViewSetConditions]]]:
+        """The partitions of a view set whose instances have policies of their own."""
+        classes = self._classified(self._policies_of(view_set), self._default_days(view_set), owners)
+        decided: set[str] = set()
+        for each in classes:
+            # Of a stream or of a process, whichever the view set has instances of.
+            ids = {*each.stream_ids, *(owners[stream_id] for stream_id in each.stream_ids)} - decided
+            decided |= ids
+            name, days = f"{view_set}: {each.policy}", self._instance_days(view_set, each.days)
+            expired = self._lake.metadata.instances_before(view_set, self._kept_from(days))
+            # What has no stream any more meets no policy.
+            mine = sorted(expired - decided | expired & ids if each is classes[-1] else expired & ids)
+            parts = [mine[first : first + STREAMS_PER_STEP] for first in range(0, len(mine), STREAMS_PER_STEP)]
+            yield name, days, [ViewSetConditions(frozenset({view_set}), instances=part) for part in parts]
+
+    def _policies_of(self, view_set: str) -> list[StreamPolicy]:
+        return [each.streams for each in self._policies.instances if each.view_set == view_set]
+
+    def _default_days(self, view_set: str) -> int:
+        return self._instance_days(view_set, self._policies.derived_days(view_set, self._days))
+
+    def _instance_days(self, view_set: str, days: int) -> int:
+        """Without what earlier partitions handed on, each look would begin at the oldest block that there is."""
+        return max(days, self._policies.longest_raw_days(self._days)) if view_set in _CARRYING else days
 
     def _kept_from(self, days: int) -> int:
         return retention_begin(self._clock(), days)
 
 
+def _only(view_set: str) -> ViewSetConditions:
+    return ViewSetConditions(frozenset({view_set}))
+
+
 def classified(
-    policies: Sequence[RawPolicy],
+    policies: Sequence[StreamPolicy],
     default_days: int,
     owners: Mapping[str, str],
     tagged: Callable[[str], Iterable[str]],

@@ -27,10 +27,16 @@ class Selection:
         known = VIEW_SETS.keys() | {table.name for table in engine.tables()}
         # What is wrong with a site's view must not end what does not need it.
         known |= {problem.view for problem in engine.view_problems if problem.view is not None}
-        for view_set in policies.derived or ():
+        for view_set in [*(policies.derived or ()), *(each.view_set for each in policies.instances)]:
             if view_set not in known:
                 raise PolicyError(f"retention policies: there is no view set {view_set!r}; known are {sorted(known)}")
-        for policy in policies.raw:
+        for each in policies.instances:
+            if each.view_set not in VIEW_SETS or VIEW_SETS[each.view_set].instance_kind is None:
+                raise PolicyError(
+                    f"retention policy {each.streams.name!r}: {each.view_set} has no instances of processes or streams "
+                    "that could meet conditions"
+                )
+        for policy in policies.of_streams:
             for table, predicate in (("processes", policy.processes), ("streams", policy.streams)):
                 if predicate is None:
                     continue

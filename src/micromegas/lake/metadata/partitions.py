@@ -39,10 +39,11 @@ _ADOPT = sa.delete(schema.expiring_objects).where(
 
 @dataclass(frozen=True, slots=True)
 class ViewSetConditions:
-    """Partitions of these view sets only (None: of all), and of none of those."""
+    """Partitions of these view sets only (None: of all), of none of those, and of these instances (None: of all)."""
 
     only: frozenset[str] | None = None
     none_of: frozenset[str] = frozenset()
+    instances: Sequence[str] | None = None
 
     def filters(self) -> list[sa.ColumnElement[bool]]:
         """The conditions as expressions on `partitions`."""
@@ -52,6 +53,8 @@ class ViewSetConditions:
             filters.append(column.in_(sorted(self.only)))
         if self.none_of:
             filters.append(column.not_in(sorted(self.none_of)))
+        if self.instances is not None:
+            filters.append(schema.partitions.c.instance_id.in_(self.instances))
         return filters
 
 
@@ -195,6 +198,17 @@ class Partitions(MetadataPart):
         with self._database.read() as connection:
             count, size = connection.execute(statement).one()
         return int(count), int(size)
+
+    def instances_before(self, view_set: str, end_insert_time: int) -> set[str]:
+        """The instances of a view set that have a partition that ends at or before this insert time (ns)."""
+        columns = schema.partitions.c
+        statement = (
+            sa.select(columns.instance_id)
+            .where(columns.view_set == view_set, columns.end_insert_time <= end_insert_time)
+            .distinct()
+        )
+        with self._database.read() as connection:
+            return set(connection.execute(statement).scalars())
 
     def retire_partitions_before(
         self, end_insert_time: int, limit: int, conditions: ViewSetConditions = EVERY_VIEW_SET
