@@ -89,7 +89,7 @@ def test_go(service: Service) -> None:
 
 
 def test_rust(service: Service) -> None:
-    answers = told([rust_program("rust"), f"http://{endpoint(service)}", PROCESS])
+    answers = told([rust_program("rust", "flight-probe"), f"http://{endpoint(service)}", PROCESS])
     assert answers["logs"] == str(N_LOGS)
     assert answers["parameters"] == "Utf8 Int32"
     assert (answers["level 6"], answers["level 0"]) == (str(N_LOGS), "0")

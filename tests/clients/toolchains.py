@@ -39,9 +39,8 @@ def made(command: Sequence[str], folder: str, environment: Mapping[str, str] | N
     if done.returncode == 0:
         return
     said = (done.stdout + done.stderr).strip()
-    if any(
-        word in said for word in ("dial tcp", "proxyconnect", "Could not resolve host", "Could not transfer artifact")
-    ):
+    unreachable = ("dial tcp", "proxyconnect", "Could not resolve host", "Could not transfer artifact", "ENOTFOUND")
+    if any(word in said for word in unreachable):
         pytest.skip(f"the packages of tests/clients/{folder} can't be fetched: {said.splitlines()[-1]}")
     raise AssertionError(f"{' '.join(command)}\n{said}")
 
@@ -54,11 +53,27 @@ def go_program(folder: str) -> Path:
     return program
 
 
-def rust_program(folder: str) -> Path:
+def node_command(folder: str) -> list[str]:
+    """The command that runs `main.js` in `folder` with the packages that its package-lock.json names."""
+    node, npm = needed("node"), needed("npm")
+    with kept("node") as built:
+        packages = built / folder
+        lock, fetched = SOURCES / folder / "package-lock.json", packages / "fetched.json"
+        if not fetched.exists() or fetched.read_bytes() != lock.read_bytes():
+            shutil.rmtree(packages, ignore_errors=True)
+            shutil.copytree(SOURCES / folder, packages)
+            made([npm, "ci", "--no-audit", "--no-fund", "--prefix", str(packages)], folder)
+            shutil.copyfile(lock, fetched)
+        # beside its packages, where it looks for them
+        shutil.copyfile(SOURCES / folder / "main.js", packages / "main.js")
+    return [node, str(packages / "main.js")]
+
+
+def rust_program(folder: str, name: str) -> Path:
     """The Rust program in `folder`."""
     with kept("flight-rust") as target:
         made([needed("cargo"), "build", "--locked", "-q"], folder, {"CARGO_TARGET_DIR": str(target)})
-    return target / "debug" / f"flight-probe{sysconfig.get_config_var('EXE') or ''}"
+    return target / "debug" / f"{name}{sysconfig.get_config_var('EXE') or ''}"
 
 
 def java_command(folder: str) -> list[str]:

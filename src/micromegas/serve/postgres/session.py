@@ -209,8 +209,6 @@ class Session:
                 self._answers.put(messages.EMPTY_QUERY)
             case Question() | Setting():
                 await self._answer(command)
-            case Copy():
-                await self._copy(command)
             case Execute():
                 await self._execute_prepared(command)
             case _:
@@ -288,8 +286,6 @@ class Session:
                 return await self._prepare_question(command, command.question, oids)
             case Setting():
                 return await self._prepare_relayed(command, command.sql, oids)
-            case Copy():
-                raise not_offered("COPY is not offered as a prepared statement", "send it by the simple protocol")
             case Fetch():
                 cursor = self._portals.portal(command.cursor, "34000", "cursor")
                 return Prepared(command, (), None if command.moves else cursor.prepared.columns)
@@ -418,6 +414,8 @@ class Session:
                 await self._cursors.fetch(command, forms, describes=portal is None)
             case CloseCursor():
                 await self._cursors.close(command)
+            case Copy():
+                await self._copy(command)
             case Prepare():
                 await self._prepare_named(command)
             case Deallocate():
