@@ -268,3 +268,24 @@ def test_copies_are_byte_for_byte_those_of_postgresql(both: Both, options: str) 
 )
 def test_copies_that_can_not_be(both: Both, options: str) -> None:
     both.say(f"COPY (SELECT msg FROM log_entries) TO STDOUT {options}")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "floor(extract(epoch from time)/60)*60 AS time, count(*) FROM log_entries WHERE {filter} GROUP BY 1 ORDER BY 1",
+        "floor(extract(epoch from time)) AS time, msg AS text FROM log_entries WHERE {filter} ORDER BY 2, level",
+        "count(*) FROM log_entries WHERE time >= '2001-01-01T00:00:00Z' AND time <= '2199-01-01T00:00:00.123Z'",
+        "count(*) FROM log_entries WHERE extract(epoch from time) >= 1 AND extract(epoch from time) <= 4000000000",
+        "date_trunc('day', time) AS time, level, count(*) FROM log_entries WHERE {filter} GROUP BY 1, 2 ORDER BY 1, 2",
+        "date_bin('5 minutes', time, '2001-01-01') AS time, sum(level) FROM log_entries GROUP BY 1 ORDER BY 1",
+        "DISTINCT process_id AS __text, process_id AS __value FROM log_entries ORDER BY 1",
+        "msg FROM log_entries WHERE process_id IN ('a','b') OR level IN (4) ORDER BY msg LIMIT 1000",
+        "count(*) FROM log_entries WHERE msg ILIKE '%HELLO%' OR msg ~ '^E.*}}$' OR msg ~* 'null'",
+    ],
+)
+def test_grafanas_macros_mean_the_same(both: Both, question: str) -> None:
+    between = "time BETWEEN '2001-01-01T00:00:00Z' AND '2199-01-01T00:00:00.123Z'"
+    told, rows = both.say(f"SELECT {question.format(filter=between)}")
+    assert told.startswith("SELECT")
+    assert rows
