@@ -17,7 +17,10 @@ def endpoint(service: Service) -> str:
 
 
 def test_jdbc(service: Service) -> None:
-    answers = told([*java_command("java"), jdbc_url(service), PROCESS])
+    assert_jdbc_is_served(told([*java_command("java"), jdbc_url(service), PROCESS]))
+
+
+def assert_jdbc_is_served(answers: dict[str, str]) -> None:
     assert answers["types"] == "1 2.5 ü☃ true null 123456789 12.34 2026-01-02 word view 2"
     assert answers["logs"] == str(N_LOGS)
     assert int(answers["views"]) > 0

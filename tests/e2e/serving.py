@@ -42,7 +42,8 @@ def lake_arguments(settings: LakeSettings) -> list[str]:
 class Service:
     """A role of the product as a process. Context manager: ends it in order.
 
-    `environment`: variables that it has beside the inherited ones; `api_key` is presented by `query`.
+    `environment`: variables that it has beside the inherited ones; `api_key` is presented by `query`,
+    which speaks TLS where a `ca_file` vouches for the service.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Service:
         *,
         environment: Mapping[str, str] | None = None,
         api_key: str | None = None,
+        ca_file: str | None = None,
     ) -> None:
         self.http_port = free_port()
         self.flight_port = free_port()
@@ -70,6 +72,7 @@ class Service:
         self._environment = inherited | {key.upper(): value for key, value in settings.object_store_options.items()}
         self._environment |= environment or {}
         self._api_key = api_key
+        self._ca_file = ca_file
         self._log = tempfile.NamedTemporaryFile(prefix="micromegas-test-", suffix=".log")  # noqa: SIM115
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -143,7 +146,10 @@ class Service:
 
     def query(self, sql: str, *, ranged: bool = False) -> pa.Table:
         """The answer to a statement, over a connection of its own; `ranged` sends a time range that holds all."""
-        with Client(f"grpc://127.0.0.1:{self.flight_port}", api_key=self._api_key) as client:
+        # certificates of tests name the name
+        place = "grpc://127.0.0.1" if self._ca_file is None else "grpc+tls://localhost"
+        address = f"{place}:{self.flight_port}"
+        with Client(address, api_key=self._api_key, ca_file=self._ca_file) as client:
             return client.query(sql, *ALL_TIME) if ranged else client.query(sql)
 
     def __enter__(self) -> Self:
@@ -167,9 +173,10 @@ def serving(
     *arguments: str,
     environment: Mapping[str, str] | None = None,
     api_key: str | None = None,
+    ca_file: str | None = None,
 ) -> Iterator[Service]:
     """A started service that is ended at the end."""
-    with Service(role, settings, arguments, environment=environment, api_key=api_key) as service:
+    with Service(role, settings, arguments, environment=environment, api_key=api_key, ca_file=ca_file) as service:
         service.start()
         yield service
 

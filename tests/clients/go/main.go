@@ -1,4 +1,5 @@
-// What programs do through arrow-go, told a line each: name, tab, value. Arguments: address and process of the logs.
+// What programs do through arrow-go, told a line each: name, tab, value. Arguments: address, process of the logs,
+// and for TLS the file of the authority.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -58,8 +60,11 @@ func parameters(process string, level int64) arrow.RecordBatch {
 }
 
 func main() {
-	address, process := os.Args[1], os.Args[2]
-	client := must(flightsql.NewClient(address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials())))
+	address, process, transport := os.Args[1], os.Args[2], insecure.NewCredentials()
+	if len(os.Args) > 3 {
+		transport = must(credentials.NewClientTLSFromFile(os.Args[3], ""))
+	}
+	client := must(flightsql.NewClient(address, nil, nil, grpc.WithTransportCredentials(transport)))
 	defer client.Close()
 	ctx := context.Background()
 

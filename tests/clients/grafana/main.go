@@ -1,5 +1,5 @@
 // What the data source plugin of Grafana does with the client that it was built from, told a line each: name, tab,
-// value. Arguments: address, password (may be empty), process of the logs.
+// value. Arguments: address, password (may be empty), process of the logs, and for TLS the file of the authority.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow/go/v12/arrow/flight"
 	"github.com/apache/arrow/go/v12/arrow/flight/flightsql"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 )
@@ -70,8 +71,11 @@ func readable(schema *arrow.Schema) string {
 }
 
 func main() {
-	address, password, process := os.Args[1], os.Args[2], os.Args[3]
-	client := must(flightsql.NewClient(address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials())))
+	address, password, process, transport := os.Args[1], os.Args[2], os.Args[3], insecure.NewCredentials()
+	if len(os.Args) > 4 {
+		transport = must(credentials.NewClientTLSFromFile(os.Args[4], ""))
+	}
+	client := must(flightsql.NewClient(address, nil, nil, grpc.WithTransportCredentials(transport)))
 	defer client.Close()
 	ctx := context.Background()
 	if password != "" {
