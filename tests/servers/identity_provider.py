@@ -147,7 +147,7 @@ class IdentityProviderServer:
             return refused
         if asked["code_challenge"] != _base64(hashlib.sha256(form["code_verifier"].encode()).digest()):
             return refused
-        return 200, self._tokens(asked["nonce"])
+        return 200, self._tokens(asked.get("nonce"))
 
     def _tokens(self, nonce: str | None) -> dict[str, Any]:
         refresh = secrets.token_urlsafe()

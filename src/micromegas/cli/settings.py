@@ -19,10 +19,12 @@ from micromegas.config import (
     HttpSettings,
     IngestSettings,
     LakeSettings,
+    OidcSettings,
     PostgresSettings,
     QuerySettings,
     parse_admins,
     parse_api_keys,
+    parse_oidc_settings,
     parse_retention_policies,
 )
 
@@ -47,6 +49,7 @@ class _Answering(TypedDict):
     host: str
     api_keys: tuple[ApiKey, ...]
     admins: frozenset[str]
+    oidc: OidcSettings | None
     tls_certificate: Path | None
     tls_key: Path | None
 
@@ -58,10 +61,20 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
     try:
         keys = _api_keys(environment)
         admins = parse_admins(environment["MICROMEGAS_ADMINS"]) if environment.get("MICROMEGAS_ADMINS") else frozenset()
+        oidc = (
+            parse_oidc_settings(environment["MICROMEGAS_OIDC_CONFIG"])
+            if environment.get("MICROMEGAS_OIDC_CONFIG")
+            else None
+        )
+        if oidc is not None and not keys and flags.http_port is not None:
+            raise CliError(
+                "ingestion lets in by api keys only: with MICROMEGAS_OIDC_CONFIG, set MICROMEGAS_API_KEYS, too"
+            )
         answering: _Answering = {
             "host": flags.host,
             "api_keys": keys,
             "admins": admins,
+            "oidc": oidc,
             "tls_certificate": flags.tls.tls_certificate,
             "tls_key": flags.tls.tls_key,
         }

@@ -9,6 +9,7 @@ from micromegas.config.flight import FlightSettings
 from micromegas.config.http import HttpSettings
 from micromegas.config.ingest import ApiKey, IngestSettings, parse_admins, parse_api_keys
 from micromegas.config.lake import LakeSettings
+from micromegas.config.oidc import OidcIssuer, OidcSettings, parse_oidc_settings
 from micromegas.config.postgres import PostgresSettings
 from micromegas.config.query import QuerySettings
 from micromegas.config.retention import InstancePolicy, RetentionPolicies, StreamPolicy, parse_retention_policies
@@ -21,11 +22,14 @@ __all__ = [
     "IngestSettings",
     "InstancePolicy",
     "LakeSettings",
+    "OidcIssuer",
+    "OidcSettings",
     "PostgresSettings",
     "QuerySettings",
     "RetentionPolicies",
     "StreamPolicy",
     "parse_admins",
     "parse_api_keys",
+    "parse_oidc_settings",
     "parse_retention_policies",
 ]

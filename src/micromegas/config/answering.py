@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from micromegas.config.ingest import ApiKey
+from micromegas.config.oidc import OidcSettings
 
 MIB = 1024 * 1024
 
@@ -16,7 +17,9 @@ class AnsweringSettings:
 
     * `port` 0 takes a free port.
     * `api_keys`: with at least one, every caller must present one.
-    * `admins`: names of the keys whose holders administer, with functions that change partitions; without any, all do.
+    * `oidc`: whose users may ask, too, with their tokens; then every caller must present a key or a token.
+    * `admins`: names of the keys, e-mails or subjects of the persons who administer, with functions that change
+      partitions; without any, all do.
     * `tls_certificate`, `tls_key`: files in PEM form; without them there is no TLS.
     * `write_timeout_s`: a reader that takes nothing for so long is disconnected and its query ended.
     * `drain_timeout_s`: what runs when the server stops may take so long to end.
@@ -26,6 +29,7 @@ class AnsweringSettings:
     host: str = "127.0.0.1"
     api_keys: tuple[ApiKey, ...] = ()
     admins: frozenset[str] = frozenset()
+    oidc: OidcSettings | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     write_timeout_s: float = 60.0
@@ -38,5 +42,5 @@ class AnsweringSettings:
             raise ValueError("timeouts of a server must be positive")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("TLS needs both a certificate and its key")
-        if self.admins and not self.api_keys:
+        if self.admins and not self.api_keys and self.oidc is None:
             raise ValueError("admins are named, but nobody can be told apart without api keys")

@@ -25,6 +25,8 @@ class PostgresSettings(AnsweringSettings):
 
     def __post_init__(self) -> None:
         AnsweringSettings.__post_init__(self)
+        if self.oidc is not None and not self.api_keys:
+            raise ValueError("the PostgreSQL gateway lets in by api keys only: with an issuer, there must be some, too")
         if min(self.max_sessions, self.max_message_bytes) < 1 or self.login_timeout_s <= 0:
             raise ValueError("limits of the postgresql gateway must be positive")
         if self.require_tls and self.tls_certificate is None:

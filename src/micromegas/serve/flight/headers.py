@@ -15,8 +15,8 @@ from micromegas.wire import rfc3339_ns
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """`begin` and `end`: event times in ns since the epoch, both inclusive, each None when not given. `limit`: rows, or
-    None. `body_compression` is `lz4`, `zstd` or None. `administers` and `caller` are no header's business alone: the
-    server says who the caller is."""
+    None. `body_compression` is `lz4`, `zstd` or None. `administers`, `user` (for whom rules are) and `caller` are no
+    header's business alone: the server says who the caller is."""
 
     begin: int | None = None
     end: int | None = None
@@ -24,6 +24,7 @@ class CallOptions:
     preserve_dictionary: bool = False
     body_compression: str | None = None
     administers: bool = False
+    user: str = ""
     caller: Caller = field(default_factory=Caller)
 
 

@@ -14,7 +14,7 @@ EndReason = Literal["asked", "stopping"]
 
 
 class RunningQueries:
-    """Belongs to one event loop. An owner is the name of a key, None without keys."""
+    """Belongs to one event loop. An owner is the name of a key or a person, None where nobody is asked for it."""
 
     def __init__(self) -> None:
         self._tasks: defaultdict[str, dict[asyncio.Task[Any], str | None]] = defaultdict(dict)

@@ -19,19 +19,24 @@ import grpc.aio
 from micromegas.config import FlightSettings
 from micromegas.lake import Replication
 from micromegas.query.errors import QueryError
-from micromegas.serve.api_keys import ApiKeys, presented_key
-from micromegas.serve.audit import caller_of
-from micromegas.serve.flight.errors import FlightError, from_query_error
+from micromegas.serve.api_keys import presented_key
+from micromegas.serve.flight.errors import FlightError, StatusName, from_query_error
 from micromegas.serve.flight.headers import CallOptions, read_options
 from micromegas.serve.flight.health import HEALTH_SERVICE, Health, is_health_path
 from micromegas.serve.flight.pace import Pace
 from micromegas.serve.flight.running import RunningQueries
 from micromegas.serve.flight.service import CancelElsewhere, Engine, FlightSqlService
 from micromegas.serve.ports import require_free
+from micromegas.serve.sign_in import Identity, SignIn, SignInError
 from micromegas.serve.tls import tls_context
 
 _FLIGHT_SERVICE = "/arrow.flight.protocol.FlightService/"
 _ANONYMOUS = "anonymous"
+_STATUS_OF_SIGN_IN: dict[str, StatusName] = {
+    "unauthenticated": "UNAUTHENTICATED",
+    "denied": "PERMISSION_DENIED",
+    "unavailable": "UNAVAILABLE",
+}
 _TELLING_S = 1.0
 """How long the readers of queries that are ended may take to hear of it."""
 _log = logging.getLogger(__name__)
@@ -57,7 +62,7 @@ class FlightServer:
         self._service = FlightSqlService(
             engine, version, clock, settings.max_message_bytes, replication, cancel_elsewhere=cancel_elsewhere
         )
-        self._keys = ApiKeys(settings.api_keys)
+        self._sign_in = SignIn(settings)
         self._health = Health()
         self._pace = Pace(time.monotonic)
         self._server: grpc.aio.Server | None = None
@@ -118,7 +123,8 @@ class FlightServer:
 
     async def handshake(self, _requests: AsyncIterable[bytes], context: Any) -> None:
         """Answers at once: some clients wait for the answer's headers before they send anything."""
-        key, _ = await self._boundary(context, _returns(lambda: self._signed_in(context)))
+        await self._boundary(context, self._identity(context))
+        key = presented_key(_authorization(context))
         await context.send_initial_metadata((("authorization", f"Bearer {key or _ANONYMOUS}"),))
         await context.write(b"")
 
@@ -209,26 +215,19 @@ class FlightServer:
     async def _options(self, context: Any) -> CallOptions:
         """Checks who calls, then reads how they want the answer."""
 
-        def read() -> CallOptions:
-            _, name = self._signed_in(context)
-            administers = not self._settings.admins or name in self._settings.admins
+        async def read() -> CallOptions:
             headers = context.invocation_metadata() or ()
+            identity = await self._identity(context)
             texts = [(key, value) for key, value in headers if isinstance(value, str)]
-            caller = caller_of(texts, _ip_of(context.peer()), name)
-            return replace(read_options(headers), administers=administers, caller=caller)
+            caller = identity.caller(texts, _ip_of(context.peer()))
+            administers = self._sign_in.administers(identity)
+            return replace(read_options(headers), administers=administers, user=identity.user, caller=caller)
 
-        return await self._boundary(context, _returns(read))
+        return await self._boundary(context, read())
 
-    def _signed_in(self, context: Any) -> tuple[str | None, str | None]:
-        """The key that the caller presented, which is an accepted one wherever keys are configured, and its name."""
-        presented = None
-        for name, value in context.invocation_metadata() or ():
-            if name == "authorization" and isinstance(value, str):
-                presented = presented_key(value)
-        name = self._keys.name_of(presented)
-        if self._keys and name is None:
-            raise FlightError("UNAUTHENTICATED", "a valid api key is needed: authorization: Bearer <key>")
-        return presented, name
+    async def _identity(self, context: Any) -> Identity:
+        """Who calls, who must be somebody known wherever that is asked for."""
+        return await self._sign_in.identity(_authorization(context))
 
     async def _boundary(self, context: Any, call: Awaitable[Answer]) -> Answer:
         """Awaits `call`; any failure of it ends the gRPC call with a status and a clean text."""
@@ -240,6 +239,8 @@ class FlightServer:
             failure = error
         except QueryError as error:
             failure = from_query_error(error)
+        except SignInError as error:
+            failure = FlightError(_STATUS_OF_SIGN_IN[error.kind], error.message)
         # a Rust panic arrives as a BaseException that is no Exception
         except BaseException as error:
             if isinstance(error, grpc.aio.AbortError):
@@ -290,6 +291,12 @@ def _credentials(settings: FlightSettings) -> Any:
     if tls_context(settings) is None or settings.tls_certificate is None or settings.tls_key is None:
         return None
     return grpc.ssl_server_credentials([(settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())])
+
+
+def _authorization(context: Any) -> str:
+    """The header, the last of a repeated one."""
+    found = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    return found[-1] if found and isinstance(found[-1], str) else ""
 
 
 def _ip_of(peer: str) -> str:

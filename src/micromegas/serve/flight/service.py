@@ -142,13 +142,13 @@ class FlightSqlService:
             options.limit,
             parameters,
             options.administers,
-            user=caller.service_account_name or "",
+            user=options.user,
             client=caller.client,
         )
         # tickets that clients make themselves carry no id
         query_id = command.body.query_id[:MAX_QUERY_ID] or str(uuid.uuid4())
         audit = QueryAudit(caller, sql, options.begin, options.end, options.limit, query_id)
-        with self.running.entered(query_id, caller.service_account_name), audit.told():
+        with self.running.entered(query_id, options.user or None), audit.told():
             async with aclosing(self._rows(query, options, audit)) as frames:
                 async for frame in frames:
                     yield frame
@@ -245,13 +245,13 @@ class FlightSqlService:
         if is_catalog_command(command.name):
             return messages.NOT_CANCELLABLE
         self._statement_of(command)
-        owner = options.caller.service_account_name
+        owner = options.user or None
         query_id = command.body.query_id[:MAX_QUERY_ID]
         status = self.running.cancel(query_id, owner, anyones=options.administers)
         if status == "unknown" and query_id and self._cancel_elsewhere is not None:
             status = await self._cancel_elsewhere(query_id, owner, options.administers)
         if status == "not yours":
-            raise FlightError("PERMISSION_DENIED", "the query was asked with another key")
+            raise FlightError("PERMISSION_DENIED", "the query was asked by another")
         return messages.CANCELLED if status == "cancelled" else messages.NOT_CANCELLABLE
 
     async def _prepare(self, sql: str, options: CallOptions) -> bytes:

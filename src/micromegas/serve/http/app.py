@@ -11,7 +11,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -20,8 +20,7 @@ import pyarrow as pa
 
 from micromegas.config import HttpSettings
 from micromegas.query import QueryError, QueryRequest, QueryStream
-from micromegas.serve.api_keys import ApiKeys, presented_key
-from micromegas.serve.audit import Caller, QueryAudit, caller_of
+from micromegas.serve.audit import Caller, QueryAudit
 from micromegas.serve.edge_types import EdgeConverter
 from micromegas.serve.http.answer_formats import JSON, AnswerFormat, Buffer, format_for
 from micromegas.serve.http.encodings import LEAST_BYTES, encoding_for
@@ -29,6 +28,7 @@ from micromegas.serve.http.host_check import is_known_host
 from micromegas.serve.http.problem import Header, Problem, invalid
 from micromegas.serve.http.query_body import read_gateway_query, read_query
 from micromegas.serve.http.trace import TraceFile
+from micromegas.serve.sign_in import Identity, SignIn, SignInError
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -43,6 +43,18 @@ class Engine(Protocol):
     async def execute(self, request: QueryRequest) -> QueryStream: ...
 
 
+_STATUS_OF_SIGN_IN = {"unauthenticated": 401, "denied": 403, "unavailable": 503}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """Whose request it is: for the audit, for the rules of who may ask what, and whether they administer."""
+
+    caller: Caller
+    user: str
+    administers: bool
+
+
 class _Gone(Exception):
     """The caller has left: nobody waits for an answer."""
 
@@ -55,7 +67,7 @@ class QueryApi:
         self._engine = engine
         self._settings = settings
         self._clock = clock
-        self._keys = ApiKeys(settings.api_keys)
+        self._sign_in = SignIn(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _Exchange(scope, receive, send, self._settings)
@@ -77,7 +89,7 @@ class QueryApi:
 
     async def _answer(self, exchange: _Exchange) -> None:
         path = exchange.path
-        if not self._keys:
+        if not self._sign_in.is_asked_for:
             exchange.require_known_host()
         if path == "/health":
             exchange.require("GET", "HEAD")
@@ -88,45 +100,46 @@ class QueryApi:
             await exchange.send_whole(json.dumps({"status": "healthy", "timestamp": now}).encode(), JSON.media_type)
         elif path == "/api/query":
             exchange.require("POST")
-            caller = self._signed_in(exchange)
+            asking = await self._signed_in(exchange)
             form = format_for(exchange.header("accept"))
             request = read_query(await exchange.json_body(), self._clock())
-            await self._send_rows(exchange, caller, request, form)
+            await self._send_rows(exchange, asking, request, form)
         elif path == "/gateway/query":
             exchange.is_gateway = True
             exchange.require("POST")
-            caller = self._signed_in(exchange)
-            await self._send_rows(exchange, caller, read_gateway_query(await exchange.json_body()), JSON)
+            asking = await self._signed_in(exchange)
+            await self._send_rows(exchange, asking, read_gateway_query(await exchange.json_body()), JSON)
         elif path.startswith("/api/perfetto/"):
             exchange.require("GET")
-            caller = self._signed_in(exchange)
+            asking = await self._signed_in(exchange)
             trace = TraceFile.of(path.removeprefix("/api/perfetto/"), exchange.parameters(), self._clock())
-            await self._send_trace(exchange, caller, trace)
+            await self._send_trace(exchange, asking, trace)
         else:
             raise Problem(404, "not_found", "no such path: there are /api/query, /api/perfetto/PROCESS and /health")
 
-    def _signed_in(self, exchange: _Exchange) -> Caller:
+    async def _signed_in(self, exchange: _Exchange) -> _Asking:
         """Who asks; a `Problem` for who may not."""
-        name = self._keys.name_of(presented_key(exchange.header("authorization") or ""))
-        if self._keys and name is None:
-            text = "a valid api key is needed: authorization: Bearer <key>"
-            raise Problem(401, "unauthenticated", text, (b"www-authenticate", b"Bearer"))
-        return exchange.caller(name)
+        try:
+            identity = await self._sign_in.identity(exchange.header("authorization") or "")
+            caller = exchange.caller(identity)
+        except SignInError as error:
+            status = _STATUS_OF_SIGN_IN[error.kind]
+            headers = [(b"www-authenticate", b"Bearer")] if status == 401 else []
+            raise Problem(status, error.kind, error.message, *headers) from None
+        return _Asking(caller, identity.user, self._sign_in.administers(identity))
 
-    def _rows(self, caller: Caller, request: QueryRequest) -> _Rows:
+    def _rows(self, asking: _Asking, request: QueryRequest) -> _Rows:
         """The rows of a request, on its caller's behalf."""
-        name = caller.service_account_name
-        administers = not self._settings.admins or name in self._settings.admins
-        return _Rows(
-            self._engine, replace(request, administers=administers, user=name or "", client=caller.client), caller
-        )
+        caller = asking.caller
+        request = replace(request, administers=asking.administers, user=asking.user, client=caller.client)
+        return _Rows(self._engine, request, caller)
 
-    async def _send_rows(self, exchange: _Exchange, caller: Caller, request: QueryRequest, form: AnswerFormat) -> None:
-        await exchange.send_pieces(self._rows(caller, request).written(form), form.media_type)
+    async def _send_rows(self, exchange: _Exchange, asking: _Asking, request: QueryRequest, form: AnswerFormat) -> None:
+        await exchange.send_pieces(self._rows(asking, request).written(form), form.media_type)
 
-    async def _send_trace(self, exchange: _Exchange, caller: Caller, trace: TraceFile) -> None:
+    async def _send_trace(self, exchange: _Exchange, asking: _Asking, trace: TraceFile) -> None:
         name = f'attachment; filename="{trace.process_id}.perfetto-trace"'
-        chunks = self._rows(caller, trace.request()).joined("chunk_data")
+        chunks = self._rows(asking, trace.request()).joined("chunk_data")
         await exchange.send_pieces(chunks, "application/octet-stream", (b"content-disposition", name.encode()))
 
 
@@ -195,10 +208,10 @@ class _Exchange:
         # of a repeated header the last counts
         self._headers = dict(scope["headers"])
 
-    def caller(self, key_name: str | None) -> Caller:
-        """Who asks, by the name of their key and what the headers say."""
+    def caller(self, identity: Identity) -> Caller:
+        """Who asks, and what the headers say of them."""
         texts = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers.items()]
-        found = caller_of(texts, self._scope["client"][0] if self._scope["client"] else "unknown", key_name)
+        found = identity.caller(texts, self._scope["client"][0] if self._scope["client"] else "unknown")
         return found if b"x-client-type" in self._headers else replace(found, client="http")
 
     def header(self, name: str) -> str | None:
