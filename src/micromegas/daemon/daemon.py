@@ -28,7 +28,7 @@ from micromegas.daemon.merging import Merging
 from micromegas.daemon.older_partitions import OlderPartitions
 from micromegas.daemon.reduced_partitions import ReducedPartitions
 from micromegas.daemon.retention import Select
-from micromegas.daemon.thread_states import ThreadStates
+from micromegas.daemon.span_states import SpanStates
 from micromegas.lake import Lake, LakeError, LakeUnavailable
 from micromegas.query import Reductions
 from micromegas.query.build_leases import BuildLeases
@@ -44,8 +44,8 @@ BACKLOG_TICKS = 10
 # And between two looks for partitions of older schemas, or without the rows of blocks that had no clock, which can wait
 # for everything else.
 OLDER_TICKS = 10
-# And between two looks for threads whose spans nobody asked for since long.
-THREAD_TICKS = 60
+# And between two looks for threads and processes whose spans nobody asked for since long.
+SPAN_TICKS = 60
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +113,9 @@ class Daemon:
         clockless = ClocklessBlocks(self._lake, VIEW_SETS, self._clock)
         jobs.append(Job("clockless blocks", housekeeping, self._settings.tick_s * OLDER_TICKS, clockless.retry))
         followers = JustInTime(self._lake, math.inf, self._settings.lease_ttl_s)
-        every_s = self._settings.tick_s * THREAD_TICKS
-        states = ThreadStates(self._lake, followers, self._clock, lately_s=10 * every_s)
-        jobs.append(Job("thread states", housekeeping, every_s, states.advance))
+        every_s = self._settings.tick_s * SPAN_TICKS
+        states = SpanStates(self._lake, followers, self._clock, lately_s=10 * every_s)
+        jobs.append(Job("span states", housekeeping, every_s, states.advance))
         keepers = [*newest.values(), housekeeping]
         self._done.clear()
         # Each job and each lease has a thread, so that long work never makes a lease run out.

@@ -1,32 +1,38 @@
-"""The daemon follows long threads without making rows, and a look at one begins where it left off."""
+"""The daemon follows long threads and processes without making rows, and a look at one begins where it left off."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from daemon.telemetry import always
+from query.asking import ask, one
 from senders import START_TIME
-from views.test_spans_over_partitions import HOUR, Thread, hours_of_work, rows_made
+from views.test_net_spans import NET_EVENTS, block_of, random_event
+from views.test_spans_over_partitions import ASYNC_EVENTS, HOUR, Thread, async_block, hours_of_work, rows_made
+from views.traffic import MadeStream
 
 from micromegas.config import DaemonSettings, QuerySettings
-from micromegas.daemon import Daemon, thread_states
-from micromegas.daemon.thread_states import ThreadStates
-from micromegas.lake import Lake
+from micromegas.daemon import Daemon, span_states
+from micromegas.daemon.span_states import SpanStates
+from micromegas.lake import Lake, Partition
 from micromegas.lake.metadata import schema
 from micromegas.lake.metadata.blocks import long_streams
 from micromegas.query import QueryEngine
 from micromegas.query.carried_partitions import CarriedLook
 from micromegas.query.just_in_time import JustInTime
+from micromegas.views.async_spans import ASYNC_SPANS
+from micromegas.views.net_spans import NET_SPANS
 
 
 @pytest.fixture(autouse=True)
 def short_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread_states, "MIN_OBJECTS", 20)
+    monkeypatch.setattr(span_states, "MIN_OBJECTS", 20)
     monkeypatch.setattr(CarriedLook, "max_objects", 8)
     monkeypatch.setattr(CarriedLook, "small_objects", 0)
 
@@ -34,7 +40,7 @@ def short_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
 def advance(lake: Lake, lately_s: float = 3600.0) -> None:
     just_in_time = JustInTime(lake, 60.0)
     try:
-        assert ThreadStates(lake, just_in_time, lake.clock, lately_s).advance(always) == 0
+        assert SpanStates(lake, just_in_time, lake.clock, lately_s).advance(always) == 0
     finally:
         just_in_time.close()
 
@@ -73,6 +79,49 @@ def test_long_threads_are_followed_and_their_rows_made_where_somebody_looks(lake
         assert 2 <= sum(rows_made(lake, long)) <= 4
         assert len(rows_made(lake, long)) == len(states)
         assert long.in_sql(engine) == everything
+    finally:
+        engine.close()
+
+
+def test_what_long_processes_replicate_is_followed(lake: Lake) -> None:
+    random = Random(1)
+    stream = MadeStream(lake, "net", NET_EVENTS)
+    for number in range(8):
+        events = [random_event(random, 1000 * number + place) for place in range(5)]
+        stream.commit(block_of(stream, events, 1000 * number, 1000 * number + 999))
+    advance(lake)
+    partitions = lake.metadata.partitions("net_spans", stream.process_id)
+    assert len(partitions) > 1
+    assert {each.schema_hash for each in partitions} == {NET_SPANS.state_hash}
+    assert lake.metadata.partitions("async_spans", stream.process_id) == []
+
+
+def test_asynchronous_spans_are_followed_once_somebody_looked_at_them(lake: Lake) -> None:
+    stream = MadeStream(lake, "cpu", ASYNC_EVENTS)
+
+    def send(numbers: range) -> None:
+        for number in numbers:
+            ids = (2 * number, 2 * number + 1)
+            events = [(is_begin, span_id, 10 * number) for span_id in ids for is_begin in (True, False)]
+            stream.commit(async_block(stream, events, 10 * number, 10 * number + 9))
+
+    def partitions() -> list[Partition]:
+        return lake.metadata.partitions("async_spans", stream.process_id)
+
+    send(range(1, 10))
+    advance(lake)
+    assert partitions() == []
+    engine = QueryEngine(lake, QuerySettings())
+    try:
+        question = f"SELECT count(*) FROM view_instance('async_spans', '{stream.process_id}')"
+        assert one(ask(engine, question)) == 18
+        looked_at = partitions()
+        send(range(10, 20))
+        advance(lake)
+        followed = partitions()
+        assert followed[: len(looked_at)] == looked_at
+        assert {each.schema_hash for each in followed[len(looked_at) :]} == {ASYNC_SPANS.state_hash}
+        assert one(ask(engine, question)) == 38
     finally:
         engine.close()
 
