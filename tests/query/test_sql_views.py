@@ -457,3 +457,20 @@ def test_aggregates_of_ours_may_be_used(small_lake: Lake, clock: HandClock, tmp_
         process.send([(0, 4, "shop::orders")])
         answer = ask(engine, "SELECT count_from_histogram(levels) n, sum_from_histogram(levels) s FROM durations")
         assert answer.to_pylist() == [{"n": 5, "s": 16.0}]
+
+
+def test_a_row_of_nothing_is_a_row(lake: Lake, tmp_path: Path) -> None:
+    """What is transformed of no rows at all is left out only where nothing comes of it."""
+    counted = simple(
+        "counted",
+        "SELECT max(time) AS time, count(*) AS lines FROM log_entries",
+        "SELECT max(time) AS time, CAST(sum(lines) AS BIGINT) AS lines FROM parts",
+    )
+    with engine_with(lake, tmp_path, counted) as engine:
+        assert engine.view_problems == []
+        for _ in range(2):
+            assert column(ask(engine, "SELECT lines FROM counted")) == [0]
+            assert ask(engine, "SELECT * FROM log_stats").num_rows == 0
+        LogMinutes(lake).send([(0, 2, "shop::orders"), (1, 4, "shop::orders")])
+        assert column(ask(engine, "SELECT lines FROM counted")) == [2]
+        assert one(ask(engine, "SELECT sum(count) FROM log_stats")) == 2

@@ -154,7 +154,11 @@ class Catalogue:
         self, context: SessionContext, table: QueryTable, files: TableFiles, preparation: Preparation
     ) -> DataFrame:
         """The table over its files, restricted to the request's range."""
+        if files.is_empty and not preparation.explain_only:
+            # The optimizer makes nothing of it, and of what would be made of it alone.
+            return self.placeholder(context, table).filter(lit(False))
         if files.is_empty:
+            # A plan to be shown tells of the table nevertheless: nobody looked for its tail.
             spooled = preparation.spool.write(table.schema, [], table.name, preparation.max_list_bytes)
             files = TableFiles(spooled=spooled)
         return in_range(self._frame(context, table, files), table.view_set, preparation.request_range)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Protocol
 
 import pyarrow as pa
 from datafusion import DataFrame, Expr, SessionContext, col, lit
+from datafusion.expr import EmptyRelation
 
 from micromegas.lake import Partition
 from micromegas.query.bounds import ANYTHING, EVERYTHING, Bounds
@@ -20,7 +21,7 @@ from micromegas.query.errors import QueryError, classified
 from micromegas.query.functions import expanded
 from micromegas.query.guard import checked_statement
 from micromegas.query.scans import ScanNeed, scan_needs
-from micromegas.query.session import READ_ONLY, Place, Sessions
+from micromegas.query.session import READ_ONLY, Sessions
 from micromegas.query.tables import LakeAccess, Preparation, QueryTable, TableFiles, filter_columns_of, in_range
 from micromegas.views.coverage import uncovered
 from micromegas.views.partition_writer import InsertRange
@@ -68,6 +69,8 @@ class ReducedView(QueryTable):
         self._sessions = sessions
         self._frames = frames
         self._stored = _StoredRows(view_set)
+        # With sources and without: those of the newest bounds, as a statement that is asked again has the same.
+        self._known_needs: dict[bool, tuple[Bounds, dict[str, ScanNeed]]] = {}
 
     @property
     def view_set(self) -> ViewSet:
@@ -118,59 +121,74 @@ class ReducedView(QueryTable):
     ) -> DataFrame:
         """Planned twice, as statements are: the first plan tells what of the partitions and sources is needed."""
         named = dict(self.sources) if missing else {}
-        place = preparation.place
-        draft = self.plan(
-            {name: self._placeholder(source) for name, source in named.items()},
-            self._placeholder(self._stored),
-            place,
-            with_transform=bool(missing),
-        )
+        context = self._sessions.derive(place=preparation.place)
+        needs = self._needs(context, named, bounds)
+        stored = TableFiles()
+        if self._stored.name in needs:
+            stored = self._access.files_of(self._view_set, list(parts), needs[self._stored.name].bounds)
+        # The range of the request is one of rows of this view, not of what they are made of.
+        everywhen = replace(preparation, request_range=EVERYTHING)
+        files = {
+            # What is not needed is what the optimizer found not to matter.
+            name: source.files_inserted_within(missing, replace(needs[source.name], max_rows=None), everywhen)
+            if source.name in needs
+            else TableFiles()
+            for name, source in named.items()
+        }
+        is_empty = all(each.is_empty for each in files.values())
+        if is_empty and not preparation.explain_only and self._nothing_of_nothing:
+            named = {}
+        source_rows = {
+            name: self._source_rows(context, source, missing, files[name], everywhen) for name, source in named.items()
+        }
+        return self._plan(context, source_rows, self._frames.filled(context, self._stored, stored, everywhen))
+
+    def _needs(self, context: SessionContext, named: Mapping[str, QueryTable], bounds: Bounds) -> dict[str, ScanNeed]:
+        """What of the partitions and of the sources the rows within bounds are made of."""
+        known = self._known_needs.get(bool(named))
+        if known is not None and known[0] == bounds:
+            return known[1]
+        sources = {name: self._frames.placeholder(context, source) for name, source in named.items()}
+        draft = self._plan(context, sources, self._frames.placeholder(context, self._stored))
         draft = in_range(draft, self._view_set, bounds.time)
         for name, allowed in bounds.values:
             if allowed:
                 draft = draft.filter(reduce(Expr.__or__, [col(name) == lit(value) for value in sorted(allowed)]))
-        tables: dict[str, QueryTable] = {table.name: table for table in [self._stored, *named.values()]}
-        needs = scan_needs(draft.optimized_logical_plan(), {name: each.filter_columns for name, each in tables.items()})
-        stored = TableFiles()
-        if self._stored.name in needs:
-            bounds = needs[self._stored.name].bounds
-            stored = self._access.files_of(self._view_set, list(parts), bounds)
-        # The range of the request is one of rows of this view, not of what they are made of.
-        everywhen = replace(preparation, request_range=EVERYTHING)
-        source_rows = {
-            name: self._source_rows(source, missing, needs.get(source.name), everywhen)
-            for name, source in named.items()
+        columns = {table.name: table.filter_columns for table in [self._stored, *named.values()]}
+        needs = scan_needs(draft.optimized_logical_plan(), columns)
+        self._known_needs[bool(named)] = bounds, needs
+        return needs
+
+    @cached_property
+    def _nothing_of_nothing(self) -> bool:
+        """Whether the transform gives no row where its sources have none, as the optimizer can tell: a sum over
+        everything is one row all the same."""
+        context = self._sessions.derive()
+        nothing = {
+            name: self._frames.placeholder(context, source).filter(lit(False)) for name, source in self.sources.items()
         }
-        stored_rows = self._frames.filled(self._sessions.derive(place=place), self._stored, stored, everywhen)
-        return self.plan(source_rows, stored_rows, place, with_transform=bool(missing))
+        plan = transformed(context, self._definition, nothing).optimized_logical_plan().to_variant()
+        return isinstance(plan, EmptyRelation) and not plan.produce_one_row()
 
     def _source_rows(
-        self, source: QueryTable, ranges: Sequence[InsertRange], need: ScanNeed | None, preparation: Preparation
-    ) -> DataFrame:
-        if need is None:
-            # The optimizer found that none of its rows can matter.
-            return self._placeholder(source).filter(lit(False))
-        files = source.files_inserted_within(ranges, replace(need, max_rows=None), preparation)
-        frame = self._frames.filled(self._sessions.derive(place=preparation.place), source, files, preparation)
-        return frame if files.derived is not None else frame.filter(_inserted_within(source, ranges))
-
-    def _placeholder(self, table: QueryTable) -> DataFrame:
-        return self._frames.placeholder(self._sessions.derive(), table)
-
-    def plan(
         self,
-        sources: Mapping[str, DataFrame],
-        stored: DataFrame,
-        place: Place | None,
-        *,
-        with_transform: bool = True,
+        context: SessionContext,
+        source: QueryTable,
+        ranges: Sequence[InsertRange],
+        files: TableFiles,
+        preparation: Preparation,
     ) -> DataFrame:
-        """The whole view over frames of its sources and of its partitions, to be run in the memory of `place`. Raises
+        frame = self._frames.filled(context, source, files, preparation)
+        exact = files.is_empty or files.derived is not None
+        return frame if exact else frame.filter(_inserted_within(source, ranges))
+
+    def _plan(self, context: SessionContext, sources: Mapping[str, DataFrame], stored: DataFrame) -> DataFrame:
+        """The whole view over frames of its sources, where there are any, and of its partitions. Raises
         `QueryError`."""
         parts = stored
-        if with_transform:
-            parts = stored.union(in_schema(transformed(self._sessions, self._definition, sources, place), self.schema))
-        return in_schema(merged(self._sessions, self._definition, parts, place), self.schema)
+        if sources:
+            parts = stored.union(in_schema(transformed(context, self._definition, sources), self.schema))
+        return in_schema(merged(context, self._definition, parts), self.schema)
 
 
 class _StoredRows(QueryTable):
@@ -185,16 +203,14 @@ class _StoredRows(QueryTable):
         raise QueryError("internal", f"{self.name} is no table of its own")
 
 
-def transformed(
-    sessions: Sessions, definition: SqlDefinition, sources: Mapping[str, DataFrame], place: Place | None = None
-) -> DataFrame:
+def transformed(context: SessionContext, definition: SqlDefinition, sources: Mapping[str, DataFrame]) -> DataFrame:
     """The transform over frames of the views that it names. Raises `QueryError`, as of the file's lines."""
-    return _planned(sessions.derive(place=place), definition, "transform", sources)
+    return _planned(context, definition, "transform", sources)
 
 
-def merged(sessions: Sessions, definition: SqlDefinition, parts: DataFrame, place: Place | None = None) -> DataFrame:
+def merged(context: SessionContext, definition: SqlDefinition, parts: DataFrame) -> DataFrame:
     """The merge over a frame of rows of the view. Raises `QueryError`."""
-    return _planned(sessions.derive(place=place), definition, "merge", {PARTS: parts})
+    return _planned(context, definition, "merge", {PARTS: parts})
 
 
 def _planned(
@@ -208,6 +224,9 @@ def _planned(
     except Exception as error:
         cause = classified(error)
         raise QueryError(cause.kind, f"{which}: {in_file_lines(cause.message, statement)}") from None
+    finally:
+        for name in tables:
+            context.deregister_table(name)
 
 
 def in_schema(frame: DataFrame, schema: pa.Schema) -> DataFrame:

@@ -97,14 +97,14 @@ class ViewChecks:
 
     def _check(self, definition: SqlDefinition) -> CheckedView:
         frame, scanned = self._planned(
-            definition.transform, lambda: transformed(self._sessions, definition, self._frames)
+            definition.transform, lambda: transformed(self._sessions.derive(), definition, self._frames)
         )
         sources = sorted(name for name in self._frames if name in scanned)
         if not sources:
             raise _Refused("transform: it reads no view", definition.transform.line)
         schema = self._schema(definition, frame)
         parts = self._empty(PARTS, schema)
-        frame, scanned = self._planned(definition.merge, lambda: merged(self._sessions, definition, parts))
+        frame, scanned = self._planned(definition.merge, lambda: merged(self._sessions.derive(), definition, parts))
         if PARTS not in scanned:
             raise _Refused(f"merge: it does not read {PARTS}", definition.merge.line)
         _check_columns(schema, frame, definition.merge.line)
