@@ -10,7 +10,7 @@ import shutil
 import stat
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -91,6 +91,14 @@ class LocalObjects(Objects):
 
         self._write_durably(path, adopt)
         return local_path.stat().st_size
+
+    def _read_ranges(self, path: str, starts: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
+        # obstore takes 80 µs more, as its threads take turns with the caller's.
+        file = os.open(self._root.joinpath(*_checked_parts(path)), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return [os.pread(file, length, start) for start, length in zip(starts, lengths, strict=True)]
+        finally:
+            os.close(file)
 
     def check(self) -> None:
         try:

@@ -107,7 +107,7 @@ class Objects(ABC):
         """Byte ranges of one object, neighbours fetched together; `LakeCorrupt` when it is missing or too short."""
         try:
             with _object_faults(path):
-                parts = [bytes(part) for part in obstore.get_ranges(self._store, path, starts=starts, lengths=lengths)]
+                parts = self._read_ranges(path, starts, lengths)
         except LakeUnavailable:
             # Stores word a range past the end in their own ways; the size tells it apart from real trouble.
             needed = max(start + length for start, length in zip(starts, lengths, strict=True))
@@ -119,6 +119,9 @@ class Objects(ABC):
             if len(part) != length:
                 raise LakeCorrupt(f"object {path}: {len(part)} bytes at {start} where {length} are needed")
         return parts
+
+    def _read_ranges(self, path: str, starts: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
+        return [bytes(part) for part in obstore.get_ranges(self._store, path, starts=starts, lengths=lengths)]
 
     def size(self, path: str) -> int | None:
         """Bytes of an object, None when there is none."""
