@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -312,15 +313,15 @@ def test_a_query_that_was_given_up_before_its_turn_is_never_planned(
     local_lake: Lake, local_engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_go_on = threading.Event()
-    watermark = local_lake.metadata.watermark
+    tail = local_lake.metadata.tail
     asked = []
 
-    def slow_watermark() -> int:
+    def slow_tail(*arguments: Any, **named: Any) -> object:
         asked.append(1)
         may_go_on.wait()
-        return watermark()
+        return tail(*arguments, **named)
 
-    monkeypatch.setattr(local_lake.metadata, "watermark", slow_watermark)
+    monkeypatch.setattr(local_lake.metadata, "tail", slow_tail)
 
     async def scenario() -> int:
         sql = "SELECT * FROM log_entries"

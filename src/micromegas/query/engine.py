@@ -33,6 +33,7 @@ from micromegas.query.recent_statements import RecentStatements
 from micromegas.query.reductions import ReductionLimits, Reductions
 from micromegas.query.request import QueryRequest, StatementDescription, TableDescription
 from micromegas.query.session import Place, Sessions
+from micromegas.query.shown_plans import ShownPlans
 from micromegas.query.spool import Spool
 from micromegas.query.stream import QueryStream, portable_schema
 from micromegas.query.table_function import TableFunction
@@ -47,8 +48,11 @@ Result = TypeVar("Result")
 # A planning thread mostly waits: for the database, for partitions that another query builds.
 _PLANNING_THREADS = 32
 
+_SHOWN = (Explain, Analyze)
 # These must stay the root of their plan; their few rows are cut off in the stream.
-_NOT_LIMITABLE = (Explain, Analyze, DescribeTable)
+_NOT_LIMITABLE = (*_SHOWN, DescribeTable)
+
+_SOME_OBJECT = "object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,12 @@ class QueryEngine:
         self._settings = settings
         self._deny_list = deny_list
         self._sessions = Sessions(settings, lake.objects.datafusion_store())
+        self._shown_plans = ShownPlans(lake.objects.url_of(_SOME_OBJECT), _SOME_OBJECT, self._sessions.folder)
         self._just_in_time = JustInTime(lake, settings.statement_timeout_s)
         self._partition_files = PartitionFiles(lake)
         self.scalars: tuple[ScalarFunction, ...] = (*functions.SCALARS, get_payload_function(lake))
         for base in self._sessions.bases:
-            functions.register(base, self.scalars)
+            functions.register(base, self.scalars, settings.share_bytes)
         access = LakeAccess(lake, self._just_in_time, self._partition_files, HotBlocks(lake, settings.hot_bytes))
         definitions, problems = _definitions(settings.views_file)
         self.administrators_scalars = tuple(administrators_scalars)
@@ -192,7 +197,8 @@ class QueryEngine:
         expanded = self._expanded(statement)
         planned = self._planner.plan(expanded, request, hold.spool, hold.place, lambda: not hold.abandoned.is_set())
         frame = planned.frame
-        if request.limit is not None and not isinstance(frame.logical_plan().to_variant(), _NOT_LIMITABLE):
+        root = frame.logical_plan().to_variant()
+        if request.limit is not None and not isinstance(root, _NOT_LIMITABLE):
             frame = frame.limit(request.limit)
         return QueryStream(
             portable_schema(frame.schema()),
@@ -204,6 +210,7 @@ class QueryEngine:
             deadline=deadline,
             timeout_s=self._settings.statement_timeout_s,
             assumes_begin=planned.assumes_begin,
+            shown=self._shown_plans.shortened if isinstance(root, _SHOWN) else None,
         )
 
 

@@ -73,14 +73,19 @@ class Sessions:
 
     def __init__(self, settings: QuerySettings, store: DataFusionStore) -> None:
         self._scratch = Scratch(settings.spill_dir)
-        folder = str(self._scratch.prepare())
+        self.folder = self._scratch.prepare()
+        """The scratch folder."""
         remote = store.scheme != "file"
         partitions = settings.target_partitions or (_REMOTE_PARTITIONS if remote else os.cpu_count() or 1)
         self._config = SessionConfig(_engine_options(partitions))
         count = settings.memory_bytes // settings.share_bytes
         self._shares: list[_Share] = []
         for _ in range(count):
-            runtime = RuntimeEnvBuilder().with_disk_manager_specified(folder).with_fair_spill_pool(settings.share_bytes)
+            runtime = (
+                RuntimeEnvBuilder()
+                .with_disk_manager_specified(str(self.folder))
+                .with_fair_spill_pool(settings.share_bytes)
+            )
             context = SessionContext(self._config, runtime)
             for option, value in _runtime_options(settings.spill_bytes // count, _FOOTER_BYTES // count).items():
                 context.sql(f"SET datafusion.runtime.{option} = '{value}'")

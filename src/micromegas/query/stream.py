@@ -32,7 +32,9 @@ class QueryStream(AsyncIterator[pa.RecordBatch]):
         deadline: float,
         timeout_s: float,
         assumes_begin: bool = False,
+        shown: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
     ) -> None:
+        """`shown`: what to make of each batch of rows, of the same schema."""
         self.schema = schema
         self.assumes_begin = assumes_begin
         """Whether the request's assumed begin was taken: the rows may be fewer than the statement says."""
@@ -45,6 +47,7 @@ class QueryStream(AsyncIterator[pa.RecordBatch]):
         self._rows = 0
         self._deadline = deadline
         self._timeout_s = timeout_s
+        self._shown = shown
 
     def __aiter__(self) -> QueryStream:
         return self
@@ -64,7 +67,7 @@ class QueryStream(AsyncIterator[pa.RecordBatch]):
             if self._max_rows is not None and self._rows > self._max_rows:
                 await self.aclose()
                 raise QueryError("exhausted", f"the answer has more than {self._max_rows} rows")
-            return batch
+            return batch if self._shown is None else self._shown(batch)
         await self.aclose()
         raise StopAsyncIteration
 

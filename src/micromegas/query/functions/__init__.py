@@ -12,6 +12,7 @@ from micromegas.query.functions.accumulators import register_accumulators
 from micromegas.query.functions.aggregates import AGGREGATES, AggregateFunction
 from micromegas.query.functions.charts import CHART_FUNCTIONS
 from micromegas.query.functions.expansion import expanded
+from micromegas.query.functions.growth import DEFAULT_MAX_BYTES, growth_checks
 from micromegas.query.functions.histograms import HISTOGRAM, HISTOGRAM_FUNCTIONS
 from micromegas.query.functions.jsonb import JSONB_FUNCTIONS
 from micromegas.query.functions.properties import PROPERTY_FUNCTIONS
@@ -41,8 +42,14 @@ SCALARS: tuple[ScalarFunction, ...] = (
 """All scalar functions, for registration and for the documentation."""
 
 
-def register(context: SessionContext, scalars: Iterable[ScalarFunction] = SCALARS) -> None:
-    """Makes scalar functions, and what our aggregates become, known to a context and those that are derived from it."""
+def register(
+    context: SessionContext, scalars: Iterable[ScalarFunction] = SCALARS, max_bytes: int = DEFAULT_MAX_BYTES
+) -> None:
+    """Makes scalar functions, and what `expanded` puts into statements, known to a context and those that are derived
+    from it.
+
+    `max_bytes`: of the result of a call for a batch of rows, where it can be larger than the arguments.
+    """
     register_accumulators(context)
-    for function in scalars:
+    for function in (*scalars, *growth_checks(max_bytes)):
         function.register(context)

@@ -15,6 +15,8 @@ from micromegas.query.functions.sql_text import Kind, Token, tokens
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _CONSTANT_SYMBOLS = frozenset("+-*/()")
 _MAX_DEPTH = 16
+# An argument may be named more than once in what becomes of its call, which doubles with each call within another.
+_MAX_EXPANDED = 4 * 1024 * 1024
 _ENDS_OF_SELECT = ["where", "group", "having", "order", "limit", "offset", "fetch", "window", "qualify", "for"]
 _ENDS_OF_SELECT_LIST = frozenset(["from", "into", "union", "intersect", "except", *_ENDS_OF_SELECT])
 _CLAUSES = _ENDS_OF_SELECT_LIST | frozenset(
@@ -124,6 +126,14 @@ class Statement:
         """How many arguments the call at `index` has."""
         start, end = index + 2, self.closing(index)
         return len(self._separated(start, end)) if start < end else 0
+
+    def argument_texts(self, index: int) -> list[str]:
+        """The arguments of the call at `index` as they are written; none where one is missing."""
+        start, end = index + 2, self.closing(index)
+        ranges = self._separated(start, end) if start < end else []
+        if any(first == last for first, last in ranges):
+            return []
+        return [self.sql[self.tokens[first].start : self.tokens[last - 1].end] for first, last in ranges]
 
     def arguments(self, replacement: Replacement, index: int) -> list[tuple[int, int]]:
         """The ranges of tokens between the brackets and commas of the call at `index`."""
@@ -273,7 +283,10 @@ class _Rewriting:
                 copied = statement.tokens[following - 1].end
             index = following
         parts.append(sql[copied : statement.tokens[end - 1].end])
-        return "".join(parts)
+        text = "".join(parts)
+        if len(text) > _MAX_EXPANDED:
+            raise QueryError("invalid", f"statement of more than {_MAX_EXPANDED} characters, its functions expanded")
+        return text
 
 
 def _closing_brackets(found: Sequence[Token]) -> dict[int, int]:
