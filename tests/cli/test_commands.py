@@ -233,18 +233,7 @@ def test_bad_keys_are_one_line_and_not_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_drain_and_exit_with_zero(tmp_path: Path, number: signal.Signals) -> None:
-    command = [
-        str(PROGRAM),
-        "serve",
-        "--lake",
-        str(tmp_path / "lake"),
-        "--http-port",
-        "0",
-        "--flight-port",
-        "0",
-        "--api-port",
-        "0",
-    ]
+    command = [str(PROGRAM), "serve", "--lake", str(tmp_path / "lake"), *FREE_PORTS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = []
@@ -277,18 +266,7 @@ def test_roles_share_a_lake(tmp_path: Path) -> None:
 
 def test_api_keys_guard_both_doors(tmp_path: Path) -> None:
     keys = '[{"name": "me", "key": "k3y"}]'
-    command = [
-        str(PROGRAM),
-        "serve",
-        "--lake",
-        str(tmp_path / "lake"),
-        "--http-port",
-        "0",
-        "--flight-port",
-        "0",
-        "--api-port",
-        "0",
-    ]
+    command = [str(PROGRAM), "serve", "--lake", str(tmp_path / "lake"), *FREE_PORTS]
     environment = os.environ | {"MICROMEGAS_API_KEYS": keys}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment

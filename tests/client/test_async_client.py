@@ -78,27 +78,18 @@ def test_a_cancelled_question_ends_on_the_server(planned: bool) -> None:
         asyncio.run(ask(server))
 
 
-def test_a_stream_that_outlives_its_client_ends_on_the_server() -> None:
+@pytest.mark.parametrize("outlives_its_client", [False, True])
+def test_a_stream_that_is_closed_ends_on_the_server(outlives_its_client: bool) -> None:
     async def ask(server: Endless) -> None:
         server.held.set()
         async with AsyncFlightSQLClient(Client(f"grpc://127.0.0.1:{server.port}")) as client:
             stream = client.query_stream("SELECT 1")
             assert (await anext(stream)).num_rows > 0
+            if not outlives_its_client:
+                await stream.aclose()
+                assert await asyncio.to_thread(server.left.wait, 60)
         await stream.aclose()
         assert await asyncio.to_thread(server.left.wait, 60)
-
-    with Endless() as server:
-        asyncio.run(ask(server))
-
-
-def test_a_stream_that_is_closed_ends_on_the_server() -> None:
-    async def ask(server: Endless) -> None:
-        server.held.set()
-        async with AsyncFlightSQLClient(Client(f"grpc://127.0.0.1:{server.port}")) as client:
-            stream = client.query_stream("SELECT 1")
-            assert (await anext(stream)).num_rows > 0
-            await stream.aclose()
-            assert await asyncio.to_thread(server.left.wait, 60)
 
     with Endless() as server:
         asyncio.run(ask(server))

@@ -88,3 +88,18 @@ def test_tables_show_values_and_never_run_them() -> None:
     assert repr(RowTable(pa.table({"a\x1b[2J": ["\x1b]0;title\x07"]}))).isascii()
     assert "\x1b" not in repr(RowTable(pa.table({"a\x1b[2J": ["\x1b]0;title\x07"]})))
     assert "0 rows" in repr(RowTable(pa.table({"n": pa.array([], pa.int64())})))
+
+
+@pytest.mark.parametrize(
+    ("line", "cell", "told"),
+    [
+        ("", "SELECT nothing FROM log_entries", "StatementRefused: "),
+        ("--limit", "SELECT 1", "ValueError: %%mmsql: "),
+        ("", "SELECT $missing", "NameError: $missing is no variable"),
+    ],
+)
+def test_what_goes_wrong_is_told_without_frames(mmsql: Magic, line: str, cell: str, told: str) -> None:
+    with pytest.raises((StatementRefused, ValueError, NameError)) as wrong:
+        mmsql(line, cell)
+    (shown,) = wrong.value._render_traceback_()  # type: ignore[union-attr] # what IPython looks for
+    assert shown.startswith(told)

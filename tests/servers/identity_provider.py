@@ -8,18 +8,17 @@ import base64
 import hashlib
 import json
 import secrets
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
+from servers.json_http import JsonHandler, JsonServer
 
 USER = {"sub": "u-1", "email": "ann@example.com", "name": "Ann"}
 
 
-class IdentityProviderServer:
+class IdentityProviderServer(JsonServer):
     """`seconds`: how long its tokens are good. `claims` overrides those of ID tokens; `algorithm` is told in them."""
 
     def __init__(self, client_id: str = "lake-clients") -> None:
@@ -40,52 +39,33 @@ class IdentityProviderServer:
         self.is_up = True
         owner = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(JsonHandler):
             def do_GET(self) -> None:
                 asked = urlsplit(self.path)
                 if not owner.is_up:
-                    self._json(503, {})
+                    self.answer(503, {})
                 elif asked.path == "/realm/.well-known/openid-configuration":
-                    self._json(200, owner.discovery())
+                    self.answer(200, owner.discovery())
                 elif asked.path == "/keys":
-                    self._json(200, owner.keys())
+                    self.answer(200, owner.keys())
                 elif asked.path == "/authorize":
                     self.send_response(302)
                     self.send_header("location", owner.authorized(dict(parse_qsl(asked.query))))
                     self.send_header("content-length", "0")
                     self.end_headers()
                 else:
-                    self._json(404, {})
+                    self.answer(404, {})
 
             def do_POST(self) -> None:
-                form = dict(parse_qsl(self.rfile.read(int(self.headers["content-length"])).decode()))
+                form = dict(parse_qsl(self.body()))
                 owner.forms.append(form)
                 if self.path == "/device":
-                    self._json(200, owner.device_code(form))
+                    self.answer(200, owner.device_code(form))
                 else:
-                    self._json(*owner.token(form))
+                    self.answer(*owner.token(form))
 
-            def _json(self, status: int, answer: object) -> None:
-                body = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        super().__init__(Handler)
         self.issuer = f"{self.url}/realm"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
 
     def discovery(self) -> dict[str, str]:
         return {

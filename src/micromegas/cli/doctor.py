@@ -77,8 +77,9 @@ def _queries(connection: Connection, api_url: str | None) -> Iterator[Finding]:
             for check in (_arrival, _daemon, _blocks, _senders):
                 yield check(client)
     except CliError as error:
-        line, _, hint = str(error).partition("; ")
-        yield Finding("queries", PROBLEM, line, hint)
+        # the last part is the next step; texts of gRPC have parts of their own
+        found, _, step = str(error).rpartition("; ")
+        yield Finding("queries", PROBLEM, found or step, step if found else "")
         if api_url is None:
             return
     with told_in_one_line():

@@ -48,6 +48,15 @@ class QueryOptions(TypedDict, total=False):
     parameters: Parameters | None
 
 
+class ConnectOptions(TypedDict, total=False):
+    """What else may be said of a connection; each as of `Client`."""
+
+    api_key: str | None
+    auth_provider: AuthProvider | None
+    retries: int
+    ca_file: str | Path | None
+
+
 class Client:
     """A connection to the server at `address` (`grpc://host:port`, or `grpc+tls://…`); opened by the first query.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Unpack
 
 from micromegas.client.async_client import AsyncFlightSQLClient
-from micromegas.client.client import DEFAULT_ADDRESS, Client
+from micromegas.client.client import DEFAULT_ADDRESS, Client, ConnectOptions
 from micromegas.client.credentials import AuthProvider
 from micromegas.client.flight_sql_client import FlightSQLClient
 from micromegas.client.oidc import OidcClientCredentialsProvider
@@ -19,24 +20,16 @@ def connect(
     uri: str | None = None,
     preserve_dictionary: bool = False,
     *,
-    api_key: str | None = None,
-    auth_provider: AuthProvider | None = None,
     client_entrypoint: str | None = None,
-    retries: int = 3,
-    ca_file: str | Path | None = None,
+    **options: Unpack[ConnectOptions],
 ) -> FlightSQLClient:
-    """A client of the server at `uri`, by default grpc://localhost:50051; the other arguments as of `Client`.
+    """A client of the server at `uri`, by default grpc://localhost:50051; `options` are `api_key`, `auth_provider`,
+    `retries` and `ca_file`, as of `Client`.
 
     Reads neither a file nor the environment for where and who: that is `connect_with_profile`.
     """
     client = Client(
-        uri or DEFAULT_ADDRESS,
-        api_key=api_key,
-        auth_provider=auth_provider,
-        preserve_dictionary=preserve_dictionary,
-        entrypoint=client_entrypoint,
-        retries=retries,
-        ca_file=ca_file,
+        uri or DEFAULT_ADDRESS, preserve_dictionary=preserve_dictionary, entrypoint=client_entrypoint, **options
     )
     return FlightSQLClient(client=client)
 
@@ -45,24 +38,13 @@ def connect_async(
     uri: str | None = None,
     preserve_dictionary: bool = False,
     *,
-    api_key: str | None = None,
-    auth_provider: AuthProvider | None = None,
     client_entrypoint: str | None = None,
-    retries: int = 3,
-    ca_file: str | Path | None = None,
     threads: int = 32,
+    **options: Unpack[ConnectOptions],
 ) -> AsyncFlightSQLClient:
     """As `connect`, for coroutines: `async with micromegas.connect_async(…) as client: await client.query(…)`. As many
     calls as there are `threads` run at once."""
-    client = connect(
-        uri,
-        preserve_dictionary,
-        api_key=api_key,
-        auth_provider=auth_provider,
-        client_entrypoint=client_entrypoint,
-        retries=retries,
-        ca_file=ca_file,
-    )
+    client = connect(uri, preserve_dictionary, client_entrypoint=client_entrypoint, **options)
     return AsyncFlightSQLClient(client.client, threads=threads)
 
 

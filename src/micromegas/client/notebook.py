@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from micromegas.client.client import Client
 from micromegas.client.connecting import provider_of
+from micromegas.client.errors import ClientError
 from micromegas.client.frames import to_pandas, to_polars
 from micromegas.client.profiles import load_profile
 from micromegas.client.progress import ProgressLine
@@ -82,6 +83,15 @@ class SqlMagic:
         """`%%mmsql [--begin -1h] [--end …] [--limit N] [--server URI] [--profile NAME] [--into VARIABLE]`: the cell is
         a statement, and its `$name`s are variables of the notebook. With `--into` the rows become a variable, as a
         data frame of pandas, instead of the cell's result."""
+        try:
+            return self._ask(line, cell)
+        except (ClientError, ValueError, NameError) as error:
+            # IPython shows this instead of the frames of ours, which tell nothing
+            told = f"{type(error).__name__}: {printable(str(error))}"
+            vars(error)["_render_traceback_"] = lambda: [told]
+            raise
+
+    def _ask(self, line: str, cell: str) -> RowTable | None:
         options = _OPTIONS.parse_args(_words(line))
         if options.into is not None and not options.into.isidentifier():
             raise ValueError(f"--into {options.into}: not a name that a variable can have")
