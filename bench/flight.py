@@ -1,6 +1,6 @@
 """How fast answers leave over Flight SQL, beside pyarrow.flight's own server, fed by the same asynchronous stream.
 
-    python bench/flight.py [--seconds 2] [--rounds 3]
+    python bench/flight.py [--seconds 1.5] [--rounds 1]
 
 Servers run in processes of their own, over the same batches in memory: 32 768 rows, wide (60 columns) and narrow (2
 columns); small queries are one row each. Clients are pyarrow's, in processes of their own, too: one reader, two readers
@@ -259,8 +259,8 @@ ROLES = ("ours", "ours x 2", "peer")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--serve", choices=["ours", "peer"], help=argparse.SUPPRESS)
     parser.add_argument("--read", choices=["wide", "narrow", "small"], help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)

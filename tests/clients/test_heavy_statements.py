@@ -3,11 +3,19 @@ dead server."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
+from collections.abc import Callable
+
 import pyarrow as pa
 import pytest
 from e2e.serving import Service
+from pyarrow import flight
 
 from micromegas.client import Client, QueryFailed
+from micromegas.serve.flight import messages
+
+MIB = 1024 * 1024
 
 
 @pytest.fixture
@@ -45,6 +53,60 @@ def test_heavy_statements_are_refused_in_words(service: Service, client: Client,
     assert 0 < len(str(caught.value)) <= 1500
     assert "metadata size" not in str(caught.value)
     assert client.query("SELECT 1 AS one").to_pydict() == {"one": [1]}
+    service.assert_running()
+
+
+def run_ticket(client: flight.FlightClient, sql: str) -> None:
+    client.do_get(flight.Ticket(messages.pack("TicketStatementQuery", statement_handle=sql.encode()))).read_all()
+
+
+def get_info(client: flight.FlightClient, sql: str) -> None:
+    client.get_flight_info(flight.FlightDescriptor.for_command(messages.pack("CommandStatementQuery", query=sql)))
+
+
+def prepare(client: flight.FlightClient, sql: str) -> None:
+    body = messages.pack("ActionCreatePreparedStatementRequest", query=sql)
+    list(client.do_action(flight.Action("CreatePreparedStatement", body)))
+
+
+@pytest.mark.parametrize(
+    ("ask", "megabytes"),
+    [(run_ticket, 2), (get_info, 2), (prepare, 2), (prepare, 30), (get_info, 99), (run_ticket, 101)],
+)
+def test_statements_of_many_megabytes_are_refused_in_words(
+    service: Service, ask: Callable[[flight.FlightClient, str], None], megabytes: int
+) -> None:
+    sql = "SELECT '" + "x" * (megabytes * MIB) + "'"
+    expected = "statement of more than" if megabytes < 100 else "larger than max"
+    with flight.connect(f"grpc://127.0.0.1:{service.flight_port}") as client:
+        with pytest.raises(pa.ArrowException, match=expected):
+            ask(client, sql)
+        run_ticket(client, "SELECT 1 AS one")
+    service.assert_running()
+
+
+HALF_OPEN = {
+    "nothing": b"",
+    "half a greeting": b"PRI * HTTP/2.0\r\n",
+    "a greeting": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "half a frame": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 100, 4, 0, 0, 0, 0, 0]) + b"\0" * 10,
+    "headers that don't end": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    + bytes([0, 0, 1, 1, 0, 0, 0, 0, 1, 0x83]),
+    "another protocol": b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+    "garbage": bytes(range(256)) * 40,
+}
+
+
+@pytest.mark.parametrize("name", HALF_OPEN)
+def test_connections_that_get_stuck_keep_nobody_else_from_asking(service: Service, client: Client, name: str) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(100):
+            stuck = opened.enter_context(socket.create_connection(("127.0.0.1", service.flight_port), 10))
+            stuck.sendall(HALF_OPEN[name])
+        assert client.query("SELECT 1 AS one").to_pydict() == {"one": [1]}
+        with Client(f"grpc://127.0.0.1:{service.flight_port}") as another:
+            assert another.query("SELECT 1 AS one").to_pydict() == {"one": [1]}
     service.assert_running()
 
 

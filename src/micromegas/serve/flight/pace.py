@@ -10,8 +10,10 @@ RECENT_S = 0.05
 # about what the loop spends on a frame and on a byte of it
 _FRAME_S = 0.0002
 _BYTE_S = 1e-9
-_ROOM = 2.0
-"""The part of the loop's time that is left for short answers, in parts of what long ones take."""
+_ROOM = 4.0
+_ROOM_OF_ALL = 2.0
+"""How long to leave the machine to short answers, in parts of the time that a frame takes: of one long answer at least,
+and of all that there are together."""
 
 
 class Pace:
@@ -39,7 +41,7 @@ class Pace:
         """How long a long answer should wait after a frame of `size` bytes."""
         if self._clock() - self._last_short > RECENT_S:
             return 0.0
-        return self._long * _ROOM * (_FRAME_S + size * _BYTE_S)
+        return max(_ROOM, self._long * _ROOM_OF_ALL) * (_FRAME_S + size * _BYTE_S)
 
 
 class Turn:
