@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
 import psycopg
@@ -17,6 +20,8 @@ from servers.authority import Authority
 
 from micromegas.config import ApiKey, LakeSettings
 from micromegas.lake import Lake
+from micromegas.serve.postgres.dialect import DATABASE
+from micromegas.serve.postgres.shadow import PORT, READER
 
 Opened = TypeVar("Opened")
 KEY = ApiKey("ann", "s3cret")
@@ -127,3 +132,22 @@ def test_who_stops_reading_loses_its_place(hurried: RunningGateway, sql: str) ->
     assert_has_room(hurried)
     for client in stalled:
         client.__exit__()
+
+
+def test_a_login_waits_for_sessions_of_the_catalogue_that_are_about_to_end(hurried: RunningGateway) -> None:
+    assert_has_room(hurried)
+    catalogue = str(Path(hurried.server._shadow.socket_path).parent)
+    with RawClient(hurried.port) as client:
+        with ExitStack() as held:
+
+            def hold() -> None:
+                while True:
+                    held.enter_context(psycopg.connect(host=catalogue, port=PORT, dbname=DATABASE, user=READER))
+
+            with pytest.raises(psycopg.OperationalError, match="slots"):
+                hold()
+            client.send(startup({"user": "raw"}))
+            assert client.answer() == (b"R", bytes(4))
+            # nothing is said as long as there is no place
+            assert select.select([client.socket], [], [], 0.2)[0] == []
+        client.until(b"Z")

@@ -438,6 +438,21 @@ impl CopyStyle {
     }
 }
 
+/// The rows of a record batch as messages of the kind `letter`, each of which begins with a number of fields.
+fn field_messages<'py>(
+    py: Python<'py>,
+    letter: u8,
+    batch: &Bound<'_, PyAny>,
+    forms: &[u8],
+    element_oids: &[u32],
+) -> PyResult<Bound<'py, PyBytes>> {
+    let rows = rows_of(batch)?;
+    let messages = py
+        .detach(|| field_rows(letter, &rows, &columns_of(&rows, forms, element_oids)?))
+        .map_err(value_error)?;
+    Ok(PyBytes::new(py, &messages))
+}
+
 /// The rows of a record batch as DataRow messages.
 #[pyfunction]
 pub fn postgres_rows<'py>(
@@ -446,11 +461,7 @@ pub fn postgres_rows<'py>(
     forms: Vec<u8>,
     element_oids: Vec<u32>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let rows = rows_of(batch)?;
-    let messages = py
-        .detach(|| field_rows(b'D', &rows, &columns_of(&rows, &forms, &element_oids)?))
-        .map_err(value_error)?;
-    Ok(PyBytes::new(py, &messages))
+    field_messages(py, b'D', batch, &forms, &element_oids)
 }
 
 /// The rows of a record batch as CopyData messages of COPY's binary format, which lays out a row as a DataRow does.
@@ -461,11 +472,7 @@ pub fn postgres_copy_binary_rows<'py>(
     forms: Vec<u8>,
     element_oids: Vec<u32>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let rows = rows_of(batch)?;
-    let messages = py
-        .detach(|| field_rows(b'd', &rows, &columns_of(&rows, &forms, &element_oids)?))
-        .map_err(value_error)?;
-    Ok(PyBytes::new(py, &messages))
+    field_messages(py, b'd', batch, &forms, &element_oids)
 }
 
 /// What `postgres_copy_rows` is told of a style: csv, delimiter, null, quote, escape, force_quote.

@@ -21,7 +21,7 @@ from micromegas.query import QueryEngine
 from micromegas.serve.audit import Caller
 from micromegas.serve.postgres import messages, scram
 from micromegas.serve.postgres.endpoint import endpoint_of
-from micromegas.serve.postgres.errors import PostgresError, protocol_violation
+from micromegas.serve.postgres.errors import PostgresError, RelayedError, protocol_violation
 from micromegas.serve.postgres.lake_rows import LakeQuestions
 from micromegas.serve.postgres.messages import Body, Message
 from micromegas.serve.postgres.relay import Relay
@@ -39,6 +39,9 @@ _MAX_SKIPPED = 2**30 - 1
 _WAITING_MESSAGES = 256
 _SMALL_MESSAGE = 64 * 1024
 _SEND_BUFFER = 1024 * 1024
+_TOO_MANY = "53300"
+# So long is waited for sessions of the catalogue that are about to end.
+_LEAVING_S = 0.02
 # What the lake answers in; a client that asks for another at its start is refused at once.
 _ENCODINGS = frozenset(["utf8", "unicode", "sqlascii", ""])
 _log = logging.getLogger(__name__)
@@ -140,7 +143,7 @@ class PostgresServer:
                 return
             name = await self._login(reader, writer, parameters["user"])
             if len(self._connections) >= self._settings.max_sessions:
-                raise PostgresError("53300", "sorry, too many clients already", severity="FATAL")
+                raise PostgresError(_TOO_MANY, "sorry, too many clients already", severity="FATAL")
             relay = await self._relay(parameters)
         administers = not self._settings.admins or name in self._settings.admins
         if self._answering is None:
@@ -245,6 +248,17 @@ class PostgresServer:
             for name, value in parameters.items()
             if name not in ("user", "database", "replication") and not name.startswith("_pq_.")
         }
+        while True:
+            try:
+                return await self._connected(wanted)
+            except RelayedError as refusal:
+                # Here is room, there are sessions that have been left and have not ended yet.
+                if refusal.state != _TOO_MANY:
+                    raise
+                await asyncio.sleep(_LEAVING_S)
+
+    async def _connected(self, wanted: dict[str, str]) -> Relay:
+        """`RelayedError` where the catalogue refuses the session, FATAL where there is no catalogue."""
         try:
             return await Relay.connect(self._shadow.socket_path, wanted)
         except (OSError, TimeoutError, ShadowError):
