@@ -20,7 +20,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shapes import EMPTY, FLOOR, UNROLL, Shape, compiled, floor_shapes, off_shapes, recording_shapes
+from shapes import (
+    EMPTY,
+    FLOOR,
+    UNROLL,
+    Shape,
+    compiled,
+    context_shapes,
+    floor_shapes,
+    off_shapes,
+    recording_shapes,
+)
 
 import micromegas as mm
 
@@ -39,24 +49,39 @@ def gated_off() -> dict[str, Shape]:
     return {name: shape for name, shape in off_shapes().items() if shape.call}
 
 
+def gated_in_context() -> dict[str, Shape]:
+    return {name: shape for name, shape in context_shapes().items() if shape.call}
+
+
 def run_everything() -> None:
     """Under callgrind: each statement between two marks, in the order of `names_in_order`."""
-    mark = FLOOR.mark
-    mm.init(url="http://127.0.0.1:9", flush_period=3600, level="debug")
-    for shapes in ({"": NOTHING} | floor_shapes() | gated(), gated_off()):
-        functions = [compiled(shape) for shape in shapes.values()]
-        for function in functions:
-            function(20)
-        for function in functions:
-            mark()
-            function(LOOPS)
-            mark()
-        mm.shutdown(30)  # nobody answers; what is left of the buffers goes
+    begin_recording()
+    run({"": NOTHING} | floor_shapes() | gated())
+    run(gated_off())
+    begin_recording()
+    run(gated_in_context())
     os._exit(0)
 
 
+def begin_recording() -> None:
+    mm.init(url="http://127.0.0.1:9", flush_period=3600, level="debug")
+
+
+def run(shapes: dict[str, Shape]) -> None:
+    functions = [(compiled(shape), shape.around) for shape in shapes.values()]
+    for function, around in functions:
+        with around():
+            function(20)
+    for function, around in functions:
+        with around():
+            FLOOR.mark()
+            function(LOOPS)
+            FLOOR.mark()
+    mm.shutdown(1)  # nobody answers; what is left of the buffers goes
+
+
 def names_in_order() -> list[str]:
-    return ["", *floor_shapes(), *gated(), *gated_off()]
+    return ["", *floor_shapes(), *gated(), *gated_off(), *gated_in_context()]
 
 
 def counted() -> dict[str, float]:
@@ -97,7 +122,7 @@ def main() -> int:
         return 0
     expected = json.loads(EXPECTED.read_text(encoding="utf-8")) if EXPECTED.exists() else {}
     counts = counted()
-    shapes = gated() | gated_off()
+    shapes = gated() | gated_off() | gated_in_context()
     own = {name: round(counts[name] - counts[shape.call or ""], 1) for name, shape in shapes.items()}
     if options.write:
         expected[VERSION] = own

@@ -238,7 +238,11 @@ def context_shapes() -> dict[str, Shape]:
     log, error = mm.log, an_error()
     return {
         "log, one int, context bound": Shape(
-            "log.info('x=%s', x)", {"log": log, "x": 5}, around=functools.partial(mm.context, user="ann")
+            "log.info('x=%s', x)",
+            {"log": log, "x": 5},
+            call=FAST2,
+            stamps=1,
+            around=functools.partial(mm.context, user="ann"),
         ),
         "log, one exception": Shape("log.error('failed', exc_info=error)", {"log": log, "error": error}, loops=20),
     }

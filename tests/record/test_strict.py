@@ -76,6 +76,7 @@ if child == 0:
     os._exit(0 if mm.flush(30) else 1)
 for thread in threads: thread.join()
 _, status = os.waitpid(child, 0)
+mm.flush(30)
 everything("after")
 print(status, mm.flush(30), mm.status()["lost_events"])
 """

@@ -467,14 +467,14 @@ mm_block *mm_make_room(size_t size, enum mm_kind kind)
     return block;
 }
 
-void mm_emit_slowly(const void *descriptor, enum mm_kind kind)
+void mm_emit_slowly(uint64_t tagged_descriptor)
 {
     if (mm_recording == MM_OFF) {
         return;
     }
-    mm_block *block = mm_reserve(sizeof(mm_record), kind);
+    mm_block *block = mm_reserve(sizeof(mm_record), (enum mm_kind)(tagged_descriptor & MM_KIND_BITS));
     if (block) {
-        mm_write_head(block, descriptor, kind);
+        mm_write_tagged_head(block, tagged_descriptor);
         mm_commit(block, sizeof(mm_record));
     }
 }

@@ -107,11 +107,16 @@ static inline uint64_t mm_tagged(const void *descriptor, enum mm_kind kind)
     return (uint64_t)(uintptr_t)descriptor | (uint64_t)kind;
 }
 
-static inline void mm_write_head(mm_block *block, const void *descriptor, enum mm_kind kind)
+static inline void mm_write_tagged_head(mm_block *block, uint64_t tagged_descriptor)
 {
     mm_record *record = (mm_record *)block->cursor;
     record->ticks = mm_ticks();
-    record->tagged_descriptor = mm_tagged(descriptor, kind);
+    record->tagged_descriptor = tagged_descriptor;
+}
+
+static inline void mm_write_head(mm_block *block, const void *descriptor, enum mm_kind kind)
+{
+    mm_write_tagged_head(block, mm_tagged(descriptor, kind));
 }
 
 /* The same where mm_is_ready said so. */
@@ -122,14 +127,14 @@ static inline void mm_write_head_at_once(mm_record *record, uint64_t tagged_desc
 }
 
 /* The slow way of `mm_emit`. */
-void mm_emit_slowly(const void *descriptor, enum mm_kind kind);
+void mm_emit_slowly(uint64_t tagged_descriptor);
 
 /* Records an event that is only a time and a descriptor. */
 static inline void mm_emit(const void *descriptor, enum mm_kind kind)
 {
     mm_block *block = mm_current;
     if (!mm_is_ready(block, sizeof(mm_record))) {
-        mm_emit_slowly(descriptor, kind);
+        mm_emit_slowly(mm_tagged(descriptor, kind));
         return;
     }
     mm_record *record = (mm_record *)block->cursor;

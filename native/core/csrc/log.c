@@ -169,7 +169,7 @@ static __attribute__((noinline)) int record_with_ambient(const mm_log *self, con
 static __attribute__((noinline)) PyObject *record_otherwise(const mm_log *self, PyObject *const *args, Py_ssize_t count,
                                                             PyObject *names, int level)
 {
-    uintptr_t key = mm_site_key(level) ^ self->salt;
+    uintptr_t key = mm_site_key(level) ^ self->salt; /* again: who called this would have to save it */
     const mm_site *site = mm_site_find(key);
     if (site && (mm_log_extras || !mm_clock_is_short()) && record_with_ambient(self, site, args, count, names)) {
         Py_RETURN_NONE;
@@ -207,12 +207,22 @@ static inline __attribute__((always_inline)) PyObject *record_few(const mm_log *
     return record_otherwise(self, args, count, names, level);
 }
 
+/* The same where there is no room at once. */
+static __attribute__((noinline)) PyObject *record_literal_slowly(uint64_t tagged_literal)
+{
+    mm_emit_slowly(tagged_literal);
+    Py_RETURN_NONE;
+}
+
 static inline __attribute__((always_inline)) PyObject *record_literal(const mm_log *self, PyObject *const *args, int level)
 {
     uintptr_t key = mm_site_key(level) ^ self->salt;
     const mm_hot_site *hot = hot_place(key);
     mm_block *block = mm_current;
-    if (__builtin_expect(hot->key == key && hot->text == args[0], 1) && mm_is_ready(block, sizeof(mm_record))) {
+    if (__builtin_expect(hot->key == key && hot->text == args[0], 1)) {
+        if (!mm_is_ready(block, sizeof(mm_record))) {
+            return record_literal_slowly(hot->tagged_literal);
+        }
         mm_record *record = (mm_record *)block->cursor;
         mm_write_head_at_once(record, hot->tagged_literal);
         __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);

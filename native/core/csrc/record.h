@@ -25,6 +25,7 @@ enum mm_kind {
     MM_FRAME = 14, /* ticks, descriptor of the measure, budget in ns << 1 | whether the frame ends */
     MM_KINDS = 15,
 };
+#define MM_KIND_BITS 15u
 
 /* Log head, one word: u32 size of the whole record, u16 values, u16 properties. */
 

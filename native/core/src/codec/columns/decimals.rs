@@ -5,7 +5,7 @@
 
 use super::super::error::{wire_error, Result};
 use super::body::{BodyReader, BodyWriter};
-use super::integers::{read_groups, Groups, Integers, Sign};
+use super::integers::{groups_until, read_groups, Groups, Integers, Sign};
 
 const BITS: u8 = 0xff;
 const MAX_EXPONENT: usize = 15;
@@ -98,17 +98,15 @@ impl Choice {
     }
 }
 
-/// `floats` are bits; `ends` those of the groups.
-pub fn write_floats(floats: &[u64], ends: &[usize], body: &mut BodyWriter) {
+/// The floats are bits; no group is empty.
+pub fn write_floats(groups: &[&[u64]], body: &mut BodyWriter) {
     let mut integers = body.numbers();
-    let mut start = 0;
-    for &end in ends {
-        if start < end {
-            Choice::make(&floats[start..end], &mut integers).write(body);
-        }
-        start = end;
+    let mut ends = Vec::with_capacity(groups.len());
+    for group in groups {
+        Choice::make(group, &mut integers).write(body);
+        ends.push(integers.len());
     }
-    Groups::choose(&integers, ends, Sign::Signed).write(body);
+    Groups::choose(groups_until(&integers, &ends), Sign::Signed).write(body);
     body.give_back(integers);
 }
 

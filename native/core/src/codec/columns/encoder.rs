@@ -7,7 +7,7 @@ use super::super::place::PlaceKind;
 use super::super::records::Records;
 use super::body::BodyWriter;
 use super::decimals::write_floats;
-use super::integers::{write_integers, Groups, Sign};
+use super::integers::{groups_until, write_integers, Groups, Sign};
 use super::log_columns::LogColumns;
 use super::references::ReferenceColumn;
 use super::segments::SegmentWriter;
@@ -358,17 +358,17 @@ fn write_members(values: &[u64], kind: PlaceKind, sites: Option<&ReferenceColumn
     let Some(sites) = sites.filter(can_group) else {
         body.byte(0);
         return match kind {
-            PlaceKind::F64 => write_floats(values, &[values.len()], body),
+            PlaceKind::F64 => write_floats(&groups_until(values, &[values.len()]), body),
             _ => write_integers(values, sign, body),
         };
     };
-    let together = Groups::choose(values, std::slice::from_ref(&values.len()), sign).bits;
+    let together = Groups::choose(groups_until(values, &[values.len()]), sign).bits;
     let (sorted, ends) = by_site(values, sites);
     if kind == PlaceKind::F64 {
         body.byte(1);
-        return write_floats(&sorted, &ends, body);
+        return write_floats(&groups_until(&sorted, &ends), body);
     }
-    let groups = Groups::choose(&sorted, &ends, sign);
+    let groups = Groups::choose(groups_until(&sorted, &ends), sign);
     body.byte(u8::from(groups.bits < together));
     if groups.bits < together {
         groups.write(body);

@@ -241,44 +241,39 @@ fn centred(smallest: i64, largest: i64) -> i64 {
 
 /// Groups whose predictions are chosen, to be written or to be compared.
 pub struct Groups<'v, N> {
-    values: &'v [N],
-    ends: &'v [usize],
+    /// None of them is empty.
+    groups: Vec<&'v [N]>,
     heads: Vec<Head>,
     /// About what they will take.
     pub bits: u64,
 }
 
+/// The groups that end so, one behind the other, without those that are empty.
+pub fn groups_until<'v, N>(values: &'v [N], ends: &[usize]) -> Vec<&'v [N]> {
+    let starts = [0].into_iter().chain(ends.iter().copied());
+    let groups = starts.zip(ends).map(|(start, &end)| &values[start..end]);
+    groups.filter(|group| !group.is_empty()).collect()
+}
+
 impl<'v, N: Number> Groups<'v, N> {
-    /// `ends` are those of the groups in `values`, in their order.
-    pub fn choose(values: &'v [N], ends: &'v [usize], sign: Sign) -> Self {
-        let mut heads = Vec::with_capacity(ends.len());
+    /// No group is empty: a reader knows of those that are.
+    pub fn choose(groups: Vec<&'v [N]>, sign: Sign) -> Self {
+        let mut heads = Vec::with_capacity(groups.len());
         let mut all_bits = 0;
-        let mut start = 0;
-        for &end in ends {
-            let (head, bits) = Head::choose(&values[start..end], sign);
+        for group in &groups {
+            let (head, bits) = Head::choose(group, sign);
             heads.push(head);
             all_bits += bits;
-            start = end;
         }
         Self {
-            values,
-            ends,
+            groups,
             heads,
             bits: all_bits,
         }
     }
 
     pub fn write(&self, body: &mut BodyWriter) {
-        let groups = || {
-            let starts = [0].into_iter().chain(self.ends.iter().copied());
-            let ranges = starts.zip(self.ends.iter().copied());
-            self.heads
-                .iter()
-                .zip(ranges)
-                .filter(|(_, (start, end))| start < end)
-                .map(|(head, (start, end))| (head, &self.values[start..end]))
-        };
-        for (head, _) in groups() {
+        for head in &self.heads {
             head.write(body);
         }
         if let [Head {
@@ -288,12 +283,13 @@ impl<'v, N: Number> Groups<'v, N> {
             ..
         }] = self.heads[..]
         {
-            return write_planes(planes, self.values, body);
+            return write_planes(planes, self.groups[0], body);
         }
         let mut residuals = body.numbers();
         for planes in 1..=MAX_PLANES {
             residuals.clear();
-            for (head, values) in groups().filter(|(head, _)| head.planes == planes) {
+            let groups = self.heads.iter().zip(&self.groups);
+            for (head, values) in groups.filter(|(head, _)| head.planes == planes) {
                 head.residuals(values, &mut residuals);
             }
             write_planes(planes, &residuals, body);
@@ -312,7 +308,7 @@ fn write_planes<N: Number>(planes: usize, residuals: &[N], body: &mut BodyWriter
 
 /// A column of one group.
 pub fn write_integers<N: Number>(values: &[N], sign: Sign, body: &mut BodyWriter) {
-    Groups::choose(values, &[values.len()], sign).write(body);
+    Groups::choose(groups_until(values, &[values.len()]), sign).write(body);
 }
 
 /// Gives the values of one group, one after the other.

@@ -2,6 +2,7 @@
 //! there once, in the order of first appearance, and the column has its indexes.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use super::super::error::{wire_error, Result};
 use super::super::id_hash::IdHasher;
@@ -120,13 +121,17 @@ impl Dictionary {
     /// Which text may have the hash: the first of three steps, each of which waits for other memory.
     #[inline]
     pub fn guess(&self, hash: TextHash) -> Guess {
+        let mut guess = Guess::default();
         let mask = self.places.len().wrapping_sub(1);
-        let place = self.places.get((hash.0 >> 32) as usize & mask).copied().unwrap_or(0);
-        let is_like = place & HALF == hash.0;
-        Guess {
-            after: if is_like { place as u32 } else { 0 },
-            ..Guess::default()
+        let mut at = (hash.0 >> 32) as usize & mask;
+        while let Some(&place) = self.places.get(at).filter(|&&place| place != 0) {
+            if place & HALF == hash.0 {
+                guess.after = place as u32;
+                break;
+            }
+            at = (at + 1) & mask;
         }
+        guess
     }
 
     #[inline]
@@ -206,12 +211,13 @@ impl Dictionary {
         self.bytes.len()
     }
 
-    /// Changes `indexes` to those of a dictionary that has the same texts in the order of their first appearance; gives
+    /// Changes the `indexes` among the values to those of a dictionary that has the same texts in the order of their first appearance; gives
     /// what `write` is to write as that.
-    pub fn renumber(&mut self, indexes: &mut [u64]) -> Vec<u32> {
+    pub fn renumber(&mut self, values: &mut [u64], indexes: &[Range<usize>]) -> Vec<u32> {
         let mut order = Vec::new();
         self.new_indexes.resize(self.ranges.len(), 0);
-        for index in indexes {
+        for index in indexes.iter().cloned().flatten() {
+            let index = &mut values[index];
             let new_index = &mut self.new_indexes[*index as usize];
             if *new_index == 0 {
                 order.push(*index as u32);

@@ -1,10 +1,12 @@
 //! Columns of the typed values of log calls. Values in the same place of the same call site stand together, by type.
 
+use std::ops::Range;
+
 use super::super::bytes::ByteReader;
 use super::super::error::{wire_error, Result};
 use super::body::{BodyReader, BodyWriter};
 use super::decimals::{read_floats, write_floats, Floats};
-use super::integers::{read_groups, read_integers, write_integers, Groups, Integers, Sign};
+use super::integers::{groups_until, read_groups, read_integers, write_integers, Groups, Integers, Sign};
 use super::texts::{Dictionary, Known, MAX_DICTIONARY};
 use crate::message::value::Value;
 
@@ -162,18 +164,14 @@ impl ValueRows {
         let ends = self.group_ends(&site, if is_grouped { distinct } else { 1 });
         let mut payloads = body.numbers();
         let tags = self.by_group(&site, &ends, &mut payloads);
-        Groups::choose(&tags, &ends, Sign::Unsigned).write(body);
-        let memory = [body.numbers(), body.numbers(), body.numbers()];
-        let [(integers, integer_ends), (floats, float_ends), (mut indexes, text_ends)] =
-            by_type(&tags, &payloads, &ends, memory);
-        Groups::choose(&integers, &integer_ends, Sign::Signed).write(body);
-        write_floats(&floats, &float_ends, body);
-        let order = texts.renumber(&mut indexes);
-        Groups::choose(&indexes, &text_ends, Sign::Unsigned).write(body);
+        Groups::choose(groups_until(&tags, &ends), Sign::Unsigned).write(body);
+        let [integers, floats, indexes] = by_type(&tags, &mut payloads, &ends);
+        Groups::choose(groups_at(&payloads, &integers), Sign::Signed).write(body);
+        write_floats(&groups_at(&payloads, &floats), body);
+        let order = texts.renumber(&mut payloads, &indexes);
+        Groups::choose(groups_at(&payloads, &indexes), Sign::Unsigned).write(body);
         texts.write(&order, body);
-        for numbers in [payloads, integers, floats, indexes] {
-            body.give_back(numbers);
-        }
+        body.give_back(payloads);
     }
 
     /// Where each group's values end when all are put in the order of groups: of a site, then of a place.
@@ -217,26 +215,37 @@ impl ValueRows {
     }
 }
 
-/// The payloads of integers, floats, texts, in `memory`, and where those of each group end.
-fn by_type(tags: &[u8], payloads: &[u64], ends: &[usize], memory: [Vec<u64>; 3]) -> [(Vec<u64>, Vec<usize>); 3] {
-    let mut found = memory.map(|numbers| (numbers, Vec::new()));
+/// Where the integers, floats, texts of each group are, if there are some. Groups of several types are put in the order of
+/// these first.
+fn by_type(tags: &[u8], payloads: &mut [u64], ends: &[usize]) -> [Vec<Range<usize>>; 3] {
+    let mut found = [const { Vec::new() }; 3];
+    let mut typed = Vec::new();
     let mut start = 0;
     for &end in ends {
-        let (tags, payloads) = (&tags[start..end], &payloads[start..end]);
+        let (tags, payloads) = (&tags[start..end], &mut payloads[start..end]);
         let first = tags.first().copied().unwrap_or(NONE);
         let is_of_one_type = tags.iter().fold(0, |others, tag| others | (tag ^ first)) == 0;
-        for (wanted, (of_type, type_ends)) in (INT..).zip(&mut found) {
+        typed.clear();
+        for (wanted, ranges) in (INT..).zip(&mut found) {
+            let begin = start + typed.len();
             if !is_of_one_type {
-                let typed = tags.iter().zip(payloads).filter(|(&tag, _)| tag == wanted);
-                of_type.extend(typed.map(|(_, &payload)| payload));
+                let of_type = tags.iter().zip(&*payloads).filter(|(&tag, _)| tag == wanted);
+                typed.extend(of_type.map(|(_, &payload)| payload));
+                if begin < start + typed.len() {
+                    ranges.push(begin..start + typed.len());
+                }
             } else if first == wanted {
-                of_type.extend_from_slice(payloads);
+                ranges.push(start..end);
             }
-            type_ends.push(of_type.len());
         }
+        payloads[..typed.len()].copy_from_slice(&typed);
         start = end;
     }
     found
+}
+
+fn groups_at<'v>(payloads: &'v [u64], ranges: &[Range<usize>]) -> Vec<&'v [u64]> {
+    ranges.iter().map(|range| &payloads[range.clone()]).collect()
 }
 
 /// The values of records.
