@@ -6,7 +6,7 @@ It must never load the whole answer at once, and never interpret properties: the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Unpack
 
 import pyarrow as pa
@@ -97,15 +97,15 @@ class BlockRecords(MetadataPart):
         with self._database.read() as connection:
             rows = connection.execution_options(yield_per=batch_rows).execute(statement)
             for part in rows.partitions():
-                yield _record_batch([tuple(row) for row in part])
+                yield _record_batch(part)
 
 
-def _record_batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+def _record_batch(rows: Sequence[sa.Row[*tuple[Any, ...]]]) -> pa.RecordBatch:
     arrays: list[pa.Array] = []
     # The same few texts stand in row after row: each distinct one is parsed once.
     tags: dict[str, list[str]] = {}
-    for field, values in zip(BLOCK_RECORD_SCHEMA, zip(*rows, strict=True), strict=True):
-        column: list[Any] = list(values)
+    for place, field in enumerate(BLOCK_RECORD_SCHEMA):
+        column: list[Any] = [row[place] for row in rows]
         if field.name == "streams.tags":
             column = [tags[text] if text in tags else tags.setdefault(text, json.loads(text)) for text in column]
         elif field.name == "processes.parent_process_id":
