@@ -71,7 +71,7 @@ def load_profile(name: str | None, environment: Mapping[str, str], home: Path, *
 
 
 def same_server(one: str, other: str) -> bool:
-    """Whether two addresses are written for the same server, in whatever scheme."""
+    """Whether two addresses are of the same server, in Flight's scheme or HTTP's, and both with TLS or without."""
     return _plain(one) == _plain(other)
 
 

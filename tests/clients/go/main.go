@@ -16,22 +16,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"micromegas.tests/told"
 )
 
-func tell(name string, value any) { fmt.Printf("%s\t%v\n", name, value) }
-
-func must[T any](value T, err error) T {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	return value
-}
-
 func rows(ctx context.Context, client *flightsql.Client, info *flight.FlightInfo) (total int64, first arrow.RecordBatch) {
-	reader := must(client.DoGet(ctx, info.Endpoint[0].Ticket))
+	reader := told.Must(client.DoGet(ctx, info.Endpoint[0].Ticket))
 	defer reader.Release()
-	announced := must(flight.DeserializeSchema(info.Schema, memory.DefaultAllocator))
+	announced := told.Must(flight.DeserializeSchema(info.Schema, memory.DefaultAllocator))
 	if !announced.Equal(reader.Schema()) {
 		panic("the schema that was announced is another one")
 	}
@@ -43,7 +35,7 @@ func rows(ctx context.Context, client *flightsql.Client, info *flight.FlightInfo
 		}
 	}
 	if reader.Err() != nil {
-		must(0, reader.Err())
+		told.Must(0, reader.Err())
 	}
 	return total, first
 }
@@ -62,56 +54,56 @@ func parameters(process string, level int64) arrow.RecordBatch {
 func main() {
 	address, process, transport := os.Args[1], os.Args[2], insecure.NewCredentials()
 	if len(os.Args) > 3 {
-		transport = must(credentials.NewClientTLSFromFile(os.Args[3], ""))
+		transport = told.Must(credentials.NewClientTLSFromFile(os.Args[3], ""))
 	}
-	client := must(flightsql.NewClient(address, nil, nil, grpc.WithTransportCredentials(transport)))
+	client := told.Must(flightsql.NewClient(address, nil, nil, grpc.WithTransportCredentials(transport)))
 	defer client.Close()
 	ctx := context.Background()
 
 	sql := "SELECT * FROM log_entries WHERE process_id = '" + process + "'"
-	total, _ := rows(ctx, client, must(client.Execute(ctx, sql)))
-	tell("logs", total)
-	described := must(client.GetExecuteSchema(ctx, sql))
-	tell("schema", must(flight.DeserializeSchema(described.GetSchema(), memory.DefaultAllocator)).NumFields() > 5)
+	total, _ := rows(ctx, client, told.Must(client.Execute(ctx, sql)))
+	told.Tell("logs", total)
+	described := told.Must(client.GetExecuteSchema(ctx, sql))
+	told.Tell("schema", told.Must(flight.DeserializeSchema(described.GetSchema(), memory.DefaultAllocator)).NumFields() > 5)
 
-	prepared := must(client.Prepare(ctx, "SELECT count(*) AS n FROM log_entries WHERE process_id = ? AND level <= ?"))
-	tell("parameters", fmt.Sprint(prepared.ParameterSchema().Field(0).Type, " ", prepared.ParameterSchema().Field(1).Type))
+	prepared := told.Must(client.Prepare(ctx, "SELECT count(*) AS n FROM log_entries WHERE process_id = ? AND level <= ?"))
+	told.Tell("parameters", fmt.Sprint(prepared.ParameterSchema().Field(0).Type, " ", prepared.ParameterSchema().Field(1).Type))
 	for _, level := range []int64{6, 0} {
 		prepared.SetParameters(parameters(process, level))
-		_, first := rows(ctx, client, must(prepared.Execute(ctx)))
-		tell(fmt.Sprint("level ", level), first.Column(0).(*array.Int64).Value(0))
+		_, first := rows(ctx, client, told.Must(prepared.Execute(ctx)))
+		told.Tell(fmt.Sprint("level ", level), first.Column(0).(*array.Int64).Value(0))
 	}
-	must(prepared, prepared.Close(ctx))
+	told.Must(prepared, prepared.Close(ctx))
 
-	total, _ = rows(ctx, client, must(client.GetCatalogs(ctx)))
-	tell("catalogs", total)
-	total, _ = rows(ctx, client, must(client.GetDBSchemas(ctx, &flightsql.GetDBSchemasOpts{})))
-	tell("schemas", total)
-	total, _ = rows(ctx, client, must(client.GetTableTypes(ctx)))
-	tell("table types", total)
-	total, _ = rows(ctx, client, must(client.GetXdbcTypeInfo(ctx, nil)))
-	tell("types", total)
-	total, _ = rows(ctx, client, must(client.GetPrimaryKeys(ctx, flightsql.TableRef{Table: "processes"})))
-	tell("keys", total)
-	total, _ = rows(ctx, client, must(client.GetSqlInfo(ctx, nil)))
-	tell("infos", total > 50)
+	total, _ = rows(ctx, client, told.Must(client.GetCatalogs(ctx)))
+	told.Tell("catalogs", total)
+	total, _ = rows(ctx, client, told.Must(client.GetDBSchemas(ctx, &flightsql.GetDBSchemasOpts{})))
+	told.Tell("schemas", total)
+	total, _ = rows(ctx, client, told.Must(client.GetTableTypes(ctx)))
+	told.Tell("table types", total)
+	total, _ = rows(ctx, client, told.Must(client.GetXdbcTypeInfo(ctx, nil)))
+	told.Tell("types", total)
+	total, _ = rows(ctx, client, told.Must(client.GetPrimaryKeys(ctx, flightsql.TableRef{Table: "processes"})))
+	told.Tell("keys", total)
+	total, _ = rows(ctx, client, told.Must(client.GetSqlInfo(ctx, nil)))
+	told.Tell("infos", total > 50)
 
-	options := must(flight.NewSessionOptionValues(map[string]any{"catalog": ""}))
-	answered := must(client.SetSessionOptions(ctx, &flight.SetSessionOptionsRequest{SessionOptions: options}))
-	tell("session errors", len(answered.GetErrors()))
-	must(client.CloseSession(ctx, &flight.CloseSessionRequest{}))
+	options := told.Must(flight.NewSessionOptionValues(map[string]any{"catalog": ""}))
+	answered := told.Must(client.SetSessionOptions(ctx, &flight.SetSessionOptionsRequest{SessionOptions: options}))
+	told.Tell("session errors", len(answered.GetErrors()))
+	told.Must(client.CloseSession(ctx, &flight.CloseSessionRequest{}))
 
-	info := must(client.Execute(ctx, "SELECT value FROM generate_series(1, 100000000000)"))
-	reader := must(client.DoGet(ctx, info.Endpoint[0].Ticket))
+	info := told.Must(client.Execute(ctx, "SELECT value FROM generate_series(1, 100000000000)"))
+	reader := told.Must(client.DoGet(ctx, info.Endpoint[0].Ticket))
 	reader.Next()
-	cancelled := must(client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: info}))
-	tell("cancel", cancelled.GetStatus())
+	cancelled := told.Must(client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: info}))
+	told.Tell("cancel", cancelled.GetStatus())
 	for reader.Next() {
 	}
-	tell("cancelled", strings.ReplaceAll(fmt.Sprint(reader.Err()), "\n", " "))
+	told.Tell("cancelled", strings.ReplaceAll(fmt.Sprint(reader.Err()), "\n", " "))
 
 	_, err := client.Execute(ctx, "SELECT nothing FROM log_entries")
-	tell("wrong", strings.ReplaceAll(fmt.Sprint(err), "\n", " "))
+	told.Tell("wrong", strings.ReplaceAll(fmt.Sprint(err), "\n", " "))
 	_, err = client.ExecuteUpdate(ctx, "DELETE FROM log_entries")
-	tell("update", strings.ReplaceAll(fmt.Sprint(err), "\n", " "))
+	told.Tell("update", strings.ReplaceAll(fmt.Sprint(err), "\n", " "))
 }

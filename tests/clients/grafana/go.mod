@@ -5,6 +5,7 @@ go 1.25.0
 require (
 	github.com/apache/arrow/go/v12 v12.0.1
 	google.golang.org/grpc v1.49.0
+	micromegas.tests/told v0.0.0
 )
 
 require (
@@ -30,3 +31,5 @@ require (
 	google.golang.org/genproto v0.0.0-20200526211855-cb27e3aa2013 // indirect
 	google.golang.org/protobuf v1.28.1 // indirect
 )
+
+replace micromegas.tests/told => ../told

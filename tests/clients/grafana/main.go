@@ -16,24 +16,16 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+
+	"micromegas.tests/told"
 )
-
-func tell(name string, value any) { fmt.Printf("%s\t%v\n", name, value) }
-
-func must[T any](value T, err error) T {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	return value
-}
 
 // The plugin refuses any number of endpoints but one.
 func rows(ctx context.Context, client *flightsql.Client, info *flight.FlightInfo) ([]arrow.Record, *arrow.Schema) {
 	if len(info.Endpoint) != 1 {
 		panic(fmt.Sprintf("%d endpoints", len(info.Endpoint)))
 	}
-	reader := must(client.DoGet(ctx, info.Endpoint[0].Ticket))
+	reader := told.Must(client.DoGet(ctx, info.Endpoint[0].Ticket))
 	defer reader.Release()
 	var found []arrow.Record
 	for reader.Next() {
@@ -42,7 +34,7 @@ func rows(ctx context.Context, client *flightsql.Client, info *flight.FlightInfo
 		found = append(found, record)
 	}
 	if reader.Err() != nil {
-		must(0, reader.Err())
+		told.Must(0, reader.Err())
 	}
 	return found, reader.Schema()
 }
@@ -73,44 +65,44 @@ func readable(schema *arrow.Schema) string {
 func main() {
 	address, password, process, transport := os.Args[1], os.Args[2], os.Args[3], insecure.NewCredentials()
 	if len(os.Args) > 4 {
-		transport = must(credentials.NewClientTLSFromFile(os.Args[4], ""))
+		transport = told.Must(credentials.NewClientTLSFromFile(os.Args[4], ""))
 	}
-	client := must(flightsql.NewClient(address, nil, nil, grpc.WithTransportCredentials(transport)))
+	client := told.Must(flightsql.NewClient(address, nil, nil, grpc.WithTransportCredentials(transport)))
 	defer client.Close()
 	ctx := context.Background()
 	if password != "" {
-		ctx = must(client.Client.AuthenticateBasicToken(ctx, "grafana", password))
-		tell("signed in", true)
+		ctx = told.Must(client.Client.AuthenticateBasicToken(ctx, "grafana", password))
+		told.Tell("signed in", true)
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, "x-client-type", "grafana", "x-org-id", "1",
 		"x-user-id", "1", "x-user-email", "ann%40example.org", "x-user-name", "Ann%20%E2%98%83")
 
-	records, _ := rows(ctx, client, must(client.Execute(ctx, "select 1")))
-	tell("health", count(records))
+	records, _ := rows(ctx, client, told.Must(client.Execute(ctx, "select 1")))
+	told.Tell("health", count(records))
 
 	ranged := metadata.AppendToOutgoingContext(ctx, "query_range_begin", "2001-01-01T00:00:00.000000000Z",
 		"query_range_end", "2100-01-01T00:00:00.123456789Z", "limit", "1000")
 	sql := "SELECT time, level, target, msg, exe FROM log_entries WHERE process_id = '" + process + "'"
-	records, schema := rows(ranged, client, must(client.Execute(ranged, sql)))
-	tell("logs", count(records))
-	tell("readable", readable(schema))
+	records, schema := rows(ranged, client, told.Must(client.Execute(ranged, sql)))
+	told.Tell("logs", count(records))
+	told.Tell("readable", readable(schema))
 	binned := "SELECT date_bin(interval '60 second', time, timestamp '1970-01-01T00:00:00Z') AS time_binned, count(*) AS n, " +
 		"max(datepart('minute', time)) AS m FROM log_entries WHERE time >= cast('2001-01-01T00:00:00Z' as timestamp) GROUP BY 1"
-	records, schema = rows(ranged, client, must(client.Execute(ranged, binned)))
-	tell("binned", count(records) > 0)
-	tell("binned readable", readable(schema))
+	records, schema = rows(ranged, client, told.Must(client.Execute(ranged, binned)))
+	told.Tell("binned", count(records) > 0)
+	told.Tell("binned readable", readable(schema))
 	few := metadata.AppendToOutgoingContext(ctx, "limit", "2")
-	records, _ = rows(few, client, must(client.Execute(few, sql)))
-	tell("limited", count(records))
+	records, _ = rows(few, client, told.Must(client.Execute(few, sql)))
+	told.Tell("limited", count(records))
 	// messages over 4 MiB end its stream
-	records, _ = rows(ctx, client, must(client.Execute(ctx,
+	records, _ = rows(ctx, client, told.Must(client.Execute(ctx,
 		"SELECT value, repeat('x', 1000) AS pad FROM generate_series(1, 20000)")))
-	tell("long", count(records))
+	told.Tell("long", count(records))
 
-	infos := must(client.GetSqlInfo(ctx, []flightsql.SqlInfo{508, 509, 510, 511, 512}))
+	infos := told.Must(client.GetSqlInfo(ctx, []flightsql.SqlInfo{508, 509, 510, 511, 512}))
 	records, _ = rows(ctx, client, infos)
-	tell("infos", count(records))
-	tables := must(client.GetTables(ctx, &flightsql.GetTablesOpts{TableTypes: []string{"BASE TABLE", "table"}}))
+	told.Tell("infos", count(records))
+	tables := told.Must(client.GetTables(ctx, &flightsql.GetTablesOpts{TableTypes: []string{"BASE TABLE", "table"}}))
 	records, _ = rows(ctx, client, tables)
 	var names []string
 	for _, record := range records {
@@ -118,13 +110,13 @@ func main() {
 			names = append(names, record.Column(2).(*array.String).Value(i))
 		}
 	}
-	tell("tables", strings.Join(names, " "))
+	told.Tell("tables", strings.Join(names, " "))
 	table := "log_entries"
-	columns := must(client.GetTables(ctx, &flightsql.GetTablesOpts{TableNameFilterPattern: &table, IncludeSchema: true}))
+	columns := told.Must(client.GetTables(ctx, &flightsql.GetTablesOpts{TableNameFilterPattern: &table, IncludeSchema: true}))
 	records, _ = rows(ctx, client, columns)
-	described := must(flight.DeserializeSchema(records[0].Column(4).(*array.Binary).Value(0), nil))
-	tell("columns", len(described.Fields()))
+	described := told.Must(flight.DeserializeSchema(records[0].Column(4).(*array.Binary).Value(0), nil))
+	told.Tell("columns", len(described.Fields()))
 
 	_, err := client.Execute(ctx, "SELECT nothing FROM log_entries")
-	tell("wrong", strings.ReplaceAll(fmt.Sprint(err), "\n", " "))
+	told.Tell("wrong", strings.ReplaceAll(fmt.Sprint(err), "\n", " "))
 }

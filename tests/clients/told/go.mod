@@ -1,0 +1,3 @@
+module micromegas.tests/told
+
+go 1.25.0
