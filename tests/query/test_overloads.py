@@ -18,7 +18,8 @@ JSONB = 'jsonb_parse(\'{"Env": "test"}\')'
     ("expression", "expected"),
     [
         (f"property_get({LIST}, 'Env')", "test"),
-        (f"property_get(properties_to_dict({LIST}), 'env')", "second"),
+        (f"property_get(properties_to_dict({LIST}), 'env')", "test"),
+        (f"property_get({LIST}, 'ENV')", "test"),
         (f"property_get({LIST}, 'nope')", None),
         (f"property_get(arrow_cast({JSONB}, 'Binary'), 'ENV')", "test"),
         (f"property_get({LIST}, 'Env') || property_get({JSONB}, 'env')", "testtest"),
@@ -41,6 +42,34 @@ def test_every_encoding(local_engine: QueryEngine, expression: str, expected: ob
     assert one(ask(local_engine, f"SELECT {expression} AS r")) == expected
     described = local_engine.describe(f"SELECT {expression} AS r, $1 AS p", None)
     assert described.schema.names == ["r", "p"]
+
+
+def struct(pair: tuple[str, str]) -> str:
+    return f"named_struct('key', '{pair[0]}', 'value', '{pair[1]}')"
+
+
+def folded(text: str) -> str:
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
+
+
+def test_the_first_match_in_a_list_counts(local_engine: QueryEngine) -> None:
+    rows = [
+        [("a", "1"), ("a", "2")],
+        None,
+        [],
+        [("b", "3"), ("A", "4"), ("a", "5"), ("B", "6")],
+        [("\u00c4", "7"), ("\u00e4", "8"), ("", "9")],
+    ]
+    lists = ["NULL" if pairs is None else f"make_array({', '.join(map(struct, pairs))})" for pairs in rows]
+    table = f"(VALUES {', '.join(f'({number}, {each})' for number, each in enumerate(lists))}) t(n, p)"
+    for key in ("a", "A", "B", "\u00e4", "\u00c4", "", "none"):
+        expected = [
+            None if pairs is None else next((value for name, value in pairs if folded(name) == folded(key)), None)
+            for pairs in rows
+        ]
+        for properties in ("p", "properties_to_dict(p)"):
+            found = ask(local_engine, f"SELECT property_get({properties}, '{key}') AS v FROM {table} ORDER BY n")
+            assert column(found) == expected, key
 
 
 def test_columns_of_the_lake_and_lists_in_one_statement(local_lake: Lake, local_engine: QueryEngine) -> None:

@@ -15,7 +15,7 @@ from micromegas.query.functions.expansion import expanded
 from micromegas.query.functions.growth import DEFAULT_MAX_BYTES, growth_checks
 from micromegas.query.functions.histograms import HISTOGRAM, HISTOGRAM_FUNCTIONS
 from micromegas.query.functions.jsonb import JSONB_FUNCTIONS
-from micromegas.query.functions.properties import PROPERTY_FUNCTIONS
+from micromegas.query.functions.properties import PROPERTY_FUNCTIONS, PROPERTY_KERNELS
 from micromegas.query.functions.scalar import Argument, ScalarFunction
 from micromegas.query.functions.value_tables import VALUE_TABLE_KERNELS, VALUE_TABLES, ValueTable
 
@@ -34,6 +34,7 @@ __all__ = [
 
 SCALARS: tuple[ScalarFunction, ...] = (
     *PROPERTY_FUNCTIONS,
+    *PROPERTY_KERNELS,
     *JSONB_FUNCTIONS,
     *HISTOGRAM_FUNCTIONS,
     *VALUE_TABLE_KERNELS,

@@ -24,7 +24,7 @@ _TEXTS = r"Dictionary\(\w+, (?:Large)?Utf8"
 # By function: what the type of the first argument begins with, and the call in its place. The engine itself takes a
 # dictionary of lists for lists.
 _FORMS: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
-    "property_get": ((re.compile(_LISTS), "property_get(properties_to_jsonb({0}), {1})"),),
+    "property_get": ((re.compile(_LISTS), "property_get(properties_for_lookups({0}), {1})"),),
     "properties_length": ((re.compile(_LISTS), "properties_length(properties_to_jsonb({0}))"),),
     "properties_to_jsonb": ((re.compile(_BYTES), "arrow_cast({0}, 'Dictionary(Int32, Binary)')"),),
     "properties_to_array": (

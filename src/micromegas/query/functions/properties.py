@@ -1,6 +1,9 @@
 """Functions on property sets: the columns `properties` and `process_properties` of every view."""
 
+from itertools import pairwise
+
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from micromegas import _engine
 from micromegas.query.functions.scalar import ANY_JSONB, DICT_JSONB, DICT_TEXT, Argument, ScalarFunction
@@ -24,6 +27,18 @@ def _plain_lists(lists: pa.Array) -> pa.Array:
     return lists.cast(PAIRS)
 
 
+def _for_lookups(lists: pa.Array) -> pa.Array:
+    pairs = lists.flatten()
+    lengths = pc.fill_null(pc.list_value_length(lists), 0)
+    ends = pc.cumulative_sum(lengths).to_pylist()
+    offsets = pa.array([0, *ends], pa.int32())
+    # The last of equal keys will win, so the pairs of each list are turned round.
+    backward = [place for begin, end in pairwise([0, *ends]) for place in range(end - 1, begin - 1, -1)]
+    keys, values = pairs.take(pa.array(backward, pa.int64())).flatten()
+    pairs = pa.StructArray.from_arrays([pc.ascii_lower(keys), values], ["key", "value"])
+    return pa.array(_engine.properties_to_jsonb(pa.ListArray.from_arrays(offsets, pairs, mask=lists.is_null())))
+
+
 PROPERTY_FUNCTIONS = (
     ScalarFunction(
         "property_get",
@@ -31,7 +46,7 @@ PROPERTY_FUNCTIONS = (
         DICT_TEXT,
         _engine.property_get,
         "The value of a property as text, NULL when the set has no such key. Upper and lower case of ASCII letters are "
-        "the same in keys, an exact match goes first.",
+        "the same in keys, an exact match goes first; in a list of (key, value) structs the first match.",
         "SELECT msg, property_get(properties, 'USER_ID') AS user_id FROM log_entries WHERE level <= 3",
     ),
     ScalarFunction(
@@ -68,3 +83,15 @@ PROPERTY_FUNCTIONS = (
         "SELECT properties_to_array(properties_to_dict(make_array(named_struct('key', 'env', 'value', 'test')))) AS p",
     ),
 )
+
+PROPERTY_KERNELS = (
+    ScalarFunction(
+        "properties_for_lookups",
+        (Argument("properties", _PAIRS),),
+        DICT_JSONB,
+        _for_lookups,
+        "The property set of a list that gives what a look at one pair after the other finds, whatever the case of the "
+        "key: keys are in lower case, and of equal ones the first wins.",
+    ),
+)
+"""What calls of the functions above become for arguments of other types."""
