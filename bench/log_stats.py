@@ -1,8 +1,9 @@
 """`log_stats` beside the GROUP BY over `log_entries` that it saves, and what keeping it costs.
 
 `python bench/log_stats.py` makes a day of logs (`--minutes`, `--events` a minute), lets the daemon's work be done after
-each hour (`--step` minutes: 1 for what it costs a daemon that is never away), and asks the same question both ways. Prints the CPU time of the two, their ratio, the bytes of
-both views, and the CPU time that keeping each of them took per minute and per million events.
+each hour (`--step` minutes: 1 for what it costs a daemon that is never away), and asks the same question both ways.
+Prints the CPU time of the two, their ratio, the bytes of both views, and the CPU time that keeping each of them took per
+minute and per million events.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ def main() -> int:
     with folder, Lake.open(LakeSettings(lake_dir=Path(folder.name)), clock) as lake:
         engine = QueryEngine(lake, QuerySettings())
         try:
-            keep(lake, engine, clock, options.minutes, options.events, options.step)
+            keep(lake, engine, clock, options.minutes, events=options.events, step=options.step)
             compare(lake, engine)
         finally:
             engine.close()
     return 0
 
 
-def keep(lake: Lake, engine: QueryEngine, clock: HandClock, minutes: int, events: int, step: int) -> None:
+def keep(lake: Lake, engine: QueryEngine, clock: HandClock, minutes: int, *, events: int, step: int) -> None:
     """A minute of logs after the other, put into partitions every `step` minutes."""
     process = LogMinutes(lake)
     random = Random(1)
