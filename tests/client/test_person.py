@@ -19,6 +19,8 @@ from servers.identity_provider import IdentityProviderServer
 import micromegas
 from micromegas.auth import OidcAuthProvider
 from micromegas.client import SignInRefused
+from micromegas.client.id_token import checked_claims
+from micromegas.client.identity_provider import IdentityProvider
 from micromegas.client.redirect_listener import RedirectListener
 
 BROWSER = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=30).read()"
@@ -173,17 +175,22 @@ def test_an_access_token_is_presented_where_there_is_no_other(provider: Identity
     ],
 )
 def test_tokens_that_are_not_for_us_are_refused(
-    *,
-    provider: IdentityProviderServer,
-    environment: dict[str, str],
-    claims: dict[str, object],
-    algorithm: str,
-    told: str,
+    provider: IdentityProviderServer, claims: dict[str, object], algorithm: str, told: str
 ) -> None:
+    known = IdentityProvider(provider.issuer)
+    assert checked_claims(provider.id_token(nonce="new"), known, provider.client_id, "new")["sub"] == "u-1"
     provider.claims, provider.algorithm = claims, algorithm
+    with pytest.raises(SignInRefused, match=told):
+        checked_claims(provider.id_token(nonce="new"), known, provider.client_id, "new")
+
+
+def test_a_token_of_another_sign_in_signs_nobody_in(
+    provider: IdentityProviderServer, environment: dict[str, str]
+) -> None:
+    provider.claims = {"nonce": "old"}
     refused = finished(environment, *COMMAND, "login")
     assert refused.returncode == 4
-    assert told in refused.stderr
+    assert "another sign-in" in refused.stderr
     assert not tokens_file(environment).exists()
 
 
