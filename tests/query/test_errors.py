@@ -277,6 +277,28 @@ def test_memory_beyond_a_setting_is_refused(local_lake: Lake) -> None:
         engine.close()
 
 
+def test_texts_beyond_a_setting_are_refused(local_lake: Lake) -> None:
+    engine = engine_with(local_lake, memory_bytes=16 * 1024 * 1024)
+    try:
+        assert one(ask(engine, "SELECT length(repeat('x', 5000000))")) == 5_000_000
+        for sql in (
+            "SELECT length(repeat('x', 9000000))",
+            "SELECT length(lpad('x', 400000000))",
+            "SELECT length(replace(msg, 'x', repeat('y', 5000000))) FROM (VALUES ('xxx')) AS t(msg)",
+            "SELECT length(repeat('x', $1))",
+        ):
+            error = refusal(engine, sql, parameters={"1": pa.scalar(9_000_000)} if "$1" in sql else {})
+            assert error.kind == "exhausted"
+            assert "needs more memory" in error.message
+            assert "at most 8388608" in error.message
+        # what no check of ours knows ends where the engine's columns do, in a panic of which it tells nothing
+        wide = ", ".join(["repeat('x', 2048)"] * 40)
+        assert refusal(engine, f"SELECT concat({wide}), value FROM generate_series(1, 40000)").kind == "internal"
+        assert one(ask(engine, "SELECT 1")) == 1
+    finally:
+        engine.close()
+
+
 def test_a_query_beyond_its_time_ends(local_lake: Lake) -> None:
     engine = engine_with(local_lake, statement_timeout_s=0.5)
     try:
