@@ -171,9 +171,6 @@ static __attribute__((noinline)) PyObject *record_otherwise(const mm_log *self, 
 {
     uintptr_t key = mm_site_key(level) ^ self->salt; /* again: who called this would have to save it */
     const mm_site *site = mm_site_find(key);
-    if (site && (mm_log_extras || !mm_clock_is_short()) && record_with_ambient(self, site, args, count, names)) {
-        Py_RETURN_NONE;
-    }
     mm_hot_site *hot = hot_place(key);
     if (hot->key != key && site && site->text && count >= 1 && site->text == args[0] && !site->muted && !mm_log_extras) {
         int is_short = site->conversion_count >= 0 && site->conversion_count <= MM_FEW_VALUES;
@@ -183,6 +180,9 @@ static __attribute__((noinline)) PyObject *record_otherwise(const mm_log *self, 
         hot->value_count = is_short ? site->conversion_count : -2;
         memcpy(hot->conversions, site->conversions, sizeof hot->conversions);
         return names ? record_properties(self, args, count, names, level) : record_values(self, args, count, level);
+    }
+    if (site && (mm_log_extras || !mm_clock_is_short()) && record_with_ambient(self, site, args, count, names)) {
+        Py_RETURN_NONE;
     }
     return record_long(self, args, count, names, level, NULL);
 }
