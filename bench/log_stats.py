@@ -2,8 +2,8 @@
 
 `python bench/log_stats.py` makes a day of logs (`--minutes`, `--events` a minute), lets the daemon's work be done after
 each hour (`--step` minutes: 1 for what it costs a daemon that is never away), and asks the same question both ways.
-Prints the CPU time of the two, their ratio, the bytes of both views, and the CPU time that keeping each of them took per
-minute and per million events.
+Prints the CPU time of the two, their ratio, the bytes of both views, and the CPU time that keeping each of them took
+per minute and per million events.
 """
 
 from __future__ import annotations
