@@ -158,6 +158,41 @@ def test_who_can_not_be_renewed_signs_in_again(provider: IdentityProviderServer,
         without.get_token()
 
 
+def test_what_is_still_good_needs_no_provider(provider: IdentityProviderServer, tmp_path: Path) -> None:
+    provider.seconds = 200
+    token = provider._tokens(None)
+    away = OidcAuthProvider("http://127.0.0.1:1/realm", provider.client_id, token=token)
+    assert away.get_token() == away.get_token() == token["id_token"]
+    provider.seconds = -1
+    ended = OidcAuthProvider("http://127.0.0.1:1/realm", provider.client_id, token=provider._tokens(None))
+    with pytest.raises(SignInRefused, match="refused"):
+        ended.get_token()
+
+
+def test_tokens_that_can_not_be_kept(
+    provider: IdentityProviderServer,
+    environment: dict[str, str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    tokens_file(environment).mkdir()
+    told = finished(environment, *COMMAND, "login", "--device")
+    assert told.returncode == 4
+    assert "the tokens can't be kept: Is a directory" in told.stderr
+    assert "Traceback" not in told.stderr
+    # whoever signed in before goes on with what was renewed
+    provider.seconds = 200
+    file = tmp_path / "tokens.json"
+    signed_in(provider, file)
+    person = OidcAuthProvider.from_file(str(file))
+    provider.seconds = 3600
+    file.unlink()
+    file.mkdir()
+    assert person.get_token() == person.get_token()
+    assert len(provider.forms) == 4
+    assert capfd.readouterr().err.count("can't be kept") == 1
+
+
 def test_an_access_token_is_presented_where_there_is_no_other(provider: IdentityProviderServer) -> None:
     token = {"access_token": "opaque", "expires_at": time.time() + 3600}
     assert OidcAuthProvider(provider.issuer, provider.client_id, token=token).get_token() == "opaque"

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from pyarrow import flight
@@ -183,6 +184,31 @@ def test_who_administers(
     api = start_api(oidc=oidc, admins=frozenset({"ann@example.com", "boss"}))
     assert asked(api, provider.id_token(**claims)).status == 200
     assert api.engine.requests[-1].administers == administers
+
+
+def test_rules_know_persons_by_no_name_of_their_choice(guarded: RunningApi, provider: IdentityProviderServer) -> None:
+    chosen = {"email": None, "preferred_username": "ann@example.com"}
+    for claims, user in (({}, "ann@example.com"), (chosen, "u-1"), (chosen | {"sub": "u-2"}, "u-2")):
+        assert asked(guarded, provider.id_token(**claims)).status == 200
+        assert guarded.engine.requests[-1].user == user
+
+
+def test_a_slow_issuer_holds_up_only_whom_it_must(provider: IdentityProviderServer, oidc: OidcSettings) -> None:
+    async def checked() -> None:
+        verifier = TokenVerifier(replace(oidc, keys_refresh_s=1e-9))
+        await verifier.person_of(provider.id_token())
+        provider.may_answer.clear()
+        waiting = asyncio.create_task(verifier.person_of(provider.id_token(name="Anna")))
+        try:
+            assert await asyncio.to_thread(provider.is_asked.wait, 30)
+            async with asyncio.timeout(5):
+                assert (await verifier.person_of(provider.id_token(name="Anne"))).name == "Anne"
+            assert not waiting.done()
+        finally:
+            provider.may_answer.set()
+        assert (await waiting).name == "Anna"
+
+    asyncio.run(checked())
 
 
 def test_a_person_asks_for_themselves_only(guarded: RunningApi, provider: IdentityProviderServer) -> None:

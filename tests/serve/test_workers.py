@@ -104,6 +104,13 @@ def info_of(client: flight.FlightClient, sql: str) -> flight.FlightInfo:
     return client.get_flight_info(flight.FlightDescriptor.for_command(command))
 
 
+def cancelled(client: flight.FlightClient, info: flight.FlightInfo) -> int:
+    """What the server says to a request to end a query."""
+    request = messages.new("CancelFlightInfoRequest", info=messages.parse("FlightInfo", info.serialize()))
+    (result,) = client.do_action(flight.Action("CancelFlightInfo", request.SerializeToString()))
+    return messages.parse("CancelFlightInfoResult", result.body.to_pybytes()).status
+
+
 def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
@@ -186,16 +193,10 @@ def test_a_query_is_cancelled_from_wherever(workers: Workers, both: tuple[int, i
         info = info_of(second, ROWS)
         reader = client.do_get(info.endpoints[0].ticket)
         reader.read_chunk()
-        request = messages.new("CancelFlightInfoRequest", info=messages.parse("FlightInfo", info.serialize()))
-        action = flight.Action("CancelFlightInfo", request.SerializeToString())
-        (result,) = second.do_action(action)
-        answer = messages.parse("CancelFlightInfoResult", result.body.to_pybytes())
-        assert answer.status == messages.CANCELLED
+        assert cancelled(second, info) == messages.CANCELLED
         with pytest.raises(pa.ArrowException, match="cancelled on request"):
             reader.read_all()
-        (result,) = second.do_action(action)
-        answer = messages.parse("CancelFlightInfoResult", result.body.to_pybytes())
-        assert answer.status == messages.NOT_CANCELLABLE
+        assert cancelled(second, info) == messages.NOT_CANCELLABLE
 
 
 def test_a_worker_that_is_killed_has_a_successor_and_harms_no_other(workers: Workers, both: tuple[int, int]) -> None:
@@ -281,6 +282,32 @@ def test_what_nobody_waits_for_ends_with_its_worker_at_once_where_that_harms_nob
     wait_until(lambda: not is_alive(pid) and len(patient.pids) == 1, "a successor")
     with patient.connected() as (client, _):
         assert rows(client, ONE).num_rows == 1
+
+
+def test_the_port_is_kept_before_anybody_listens() -> None:
+    kept = SharedPort("127.0.0.1", 0)
+    with pytest.raises(OSError, match="in use"):
+        SharedPort("127.0.0.1", kept.port)
+    kept.close()
+
+
+def test_a_worker_that_hangs_does_not_hold_up_a_cancellation(tmp_path: Path) -> None:
+    settings = NodeSettings(
+        lake=LakeSettings(lake_dir=tmp_path), flight=FlightSettings(port=0, drain_timeout_s=0.2), workers=3
+    )
+    with running(settings) as three:
+        busy, asked, frozen = three.pids
+        with three.connected(busy) as (client, _), three.connected(asked) as (second, _):
+            info = info_of(second, ROWS)
+            reader = client.do_get(info.endpoints[0].ticket)
+            reader.read_chunk()
+            os.kill(frozen, signal.SIGSTOP)
+            try:
+                assert cancelled(second, info) == messages.CANCELLED
+            finally:
+                os.kill(frozen, signal.SIGCONT)
+            with pytest.raises(pa.ArrowException, match="cancelled on request"):
+                reader.read_all()
 
 
 def test_nobody_else_gets_the_port(workers: Workers) -> None:

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import secrets
+import threading
 import time
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -19,7 +20,8 @@ USER = {"sub": "u-1", "email": "ann@example.com", "name": "Ann"}
 
 
 class IdentityProviderServer(JsonServer):
-    """`seconds`: how long its tokens are good. `claims` overrides those of ID tokens; `algorithm` is told in them."""
+    """`seconds`: how long its tokens are good. `claims` overrides those of ID tokens; `algorithm` is told in them.
+    While `may_answer` isn't set, whoever gets a page waits; `is_asked` tells that somebody does."""
 
     def __init__(self, client_id: str = "lake-clients") -> None:
         pytest.importorskip("cryptography", reason="cryptography signs the tokens of these tests")
@@ -37,11 +39,17 @@ class IdentityProviderServer(JsonServer):
         self._codes: dict[str, dict[str, str]] = {}
         self._refresh_tokens: set[str] = set()
         self.is_up = True
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.is_asked = threading.Event()
         owner = self
 
         class Handler(JsonHandler):
             def do_GET(self) -> None:
                 asked = urlsplit(self.path)
+                if not owner.may_answer.is_set():
+                    owner.is_asked.set()
+                    owner.may_answer.wait(60)
                 if not owner.is_up:
                     self.answer(503, {})
                 elif asked.path == "/realm/.well-known/openid-configuration":

@@ -14,6 +14,7 @@ from micromegas.client import AuthProvider, StaticTokenAuthProvider
 _TIMEOUT_S = 10.0
 _API_PORT = 3000
 _PG_PORT = 5432
+_ONE = json.dumps({"sql": "SELECT 1 AS one"}).encode()
 # the message by which a client of PostgreSQL asks for TLS, which every server answers
 _TLS_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
 
@@ -42,12 +43,15 @@ def ingestion(url: str, key: str | None) -> Iterator[Finding]:
         yield Finding("ingestion key", PROBLEM, f"{url} is not ingestion", "give --url the address of ingestion")
 
 
-def http_queries(url: str | None, server: str, provider: AuthProvider | None) -> Finding:
+def http_queries(url: str | None, server: str, provider: AuthProvider | None, usual_port: int = _API_PORT) -> Finding:
     """Queries over HTTP; at the usual port of the host of `server` where no address is given, and may be missing
     there."""
-    asked = url or _beside(server)
+    asked = url or _beside(server, usual_port)
     try:
-        status, text = _ask(asked, "/api/query", provider, json.dumps({"sql": "SELECT 1 AS one"}).encode())
+        # at a guessed address anybody may listen, who must not learn the key
+        status, text = _ask(asked, "/api/query", None if url is None else provider, _ONE)
+        if url is None and provider is not None and status == 401 and '"unauthenticated"' in text:
+            status, text = _ask(asked, "/api/query", provider, _ONE)
     except (OSError, http.client.HTTPException) as error:
         if url is None:
             return Finding("http", OK, f"nothing is served at {asked}", "give --api-url where queries over HTTP are")
@@ -82,12 +86,12 @@ def postgresql(address: str) -> Finding:
     return Finding("postgresql", OK, f"{address} answers, {'with' if answer == b'S' else 'without'} TLS")
 
 
-def _beside(server: str) -> str:
+def _beside(server: str, port: int) -> str:
     """The usual address of queries over HTTP on the host of a server."""
     scheme, _, rest = server.rpartition("://")
     host = urlsplit(f"//{rest}").hostname or "localhost"
     bracketed = f"[{host}]" if ":" in host else host
-    return f"{'https' if scheme in ('grpc+tls', 'https') else 'http'}://{bracketed}:{_API_PORT}"
+    return f"{'https' if scheme in ('grpc+tls', 'https') else 'http'}://{bracketed}:{port}"
 
 
 def _ask(url: str, path: str, provider: AuthProvider | None = None, body: bytes | None = None) -> tuple[int, str]:

@@ -25,6 +25,8 @@ from micromegas.client.token_file import KeptTokens, read_tokens, write_tokens
 DEFAULT_SCOPE = "openid email profile offline_access"
 DEFAULT_REDIRECT = "http://localhost:48080/callback"
 _WAIT_S = 300.0
+_PAUSE_S = 10.0
+"""Between two attempts to renew a token that is still good."""
 _DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
@@ -55,6 +57,7 @@ class OidcAuthProvider:
         self._audience = audience
         self._scope = scope or DEFAULT_SCOPE
         self._lock = threading.Lock()
+        self._renew_from = float("-inf")
 
     @classmethod
     def login(  # noqa: PLR0917 # theirs
@@ -76,7 +79,10 @@ class OidcAuthProvider:
             person._sign_in_elsewhere()
         else:
             person._sign_in_here(redirect_uri)
-        person.save()
+        try:
+            person.save()
+        except OSError as error:
+            raise SignInRefused(f"file {token_file}: the tokens can't be kept: {error.strerror}") from None
         return person
 
     @classmethod
@@ -87,7 +93,9 @@ class OidcAuthProvider:
 
     def get_token(self) -> str:
         with self._lock:
-            if self._seconds_left() < MARGIN_S:
+            left, now = self._seconds_left(), time.monotonic()
+            if left <= 0 or (left < MARGIN_S and now >= self._renew_from):
+                self._renew_from = now + _PAUSE_S
                 self._renew()
             return self._bearer()
 
@@ -126,14 +134,22 @@ class OidcAuthProvider:
             answer = self._provider.tokens(self._form(grant_type="refresh_token", refresh_token=refresh))
         except ProviderRefused as error:
             self._reread()
-            if self._seconds_left() > 0 and self._token.get("refresh_token") != refresh:
+            if self._seconds_left() > 0 and (not error.code or self._token.get("refresh_token") != refresh):
                 return
             raise self._provider.refusal(f"the sign-in has ended ({error.code or 'refused'}); sign in again") from None
+        except SignInRefused:
+            # it can't be asked now: what is still good is good without it
+            if self._seconds_left() > 0:
+                return
+            raise
         # what isn't given anew stays as it was
         self._take({**self._token, **answer}, None)
         if self._seconds_left() <= 0:
             raise self._provider.refusal("the sign-in can't be renewed; sign in again")
-        self.save()
+        try:
+            self.save()
+        except OSError as error:
+            _tell(f"file {self._token_file}: the renewed tokens can't be kept: {error.strerror}")
 
     def _reread(self) -> None:
         if self._token_file is None:

@@ -61,10 +61,10 @@ class _DenyQueries(TableFunction):
     parameters = (Parameter("expr"), Parameter("reason"))
     description = (
         "Refuses, from now on, the queries that meet a condition, and gives the rule that does so. The condition is "
-        "SQL over `user_name` (of the caller's key), `client_type` (what the client calls itself), `sql`, "
-        "`fingerprint` (the statement in lower case, `?` for texts, numbers and parameters, single spaces between "
-        "tokens) and `administers`. Other servers follow within ten seconds. Queries that administrators make with "
-        "these three functions are never refused. For administrators."
+        "SQL over `user_name` (of the caller's key; a person's proven e-mail, else subject), `client_type` (what the "
+        "client calls itself), `sql`, `fingerprint` (the statement in lower case, `?` for texts, numbers and "
+        "parameters, single spaces between tokens) and `administers`. Other servers follow within ten seconds. Queries "
+        "that administrators make with these three functions are never refused. For administrators."
     )
     example = (
         "SELECT reason, match_expr FROM deny_queries('client_type = ''grafana'' AND sql LIKE ''%thread_spans%''', "

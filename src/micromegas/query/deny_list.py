@@ -35,8 +35,9 @@ CONTEXT_SCHEMA = pa.schema(
         pa.field("administers", pa.bool_(), nullable=False),
     ]
 )
-"""What a condition may name. `user_name` is that of the caller's key, `client_type` what the client calls itself, both
-empty when unknown; `fingerprint` is `sql` with `?` for texts, numbers and parameters, in lower case, single spaces."""
+"""What a condition may name. `user_name` is that of the caller's key, or a person's e-mail that their provider vouches
+for, else their subject; `client_type` what the client calls itself; both empty when unknown. `fingerprint` is `sql`
+with `?` for texts, numbers and parameters, in lower case, single spaces."""
 
 # An administrator who has refused everything, this too, must be able to take it back.
 _NEVER_REFUSED = frozenset({"deny_queries", "list_query_denials", "remove_query_denial"})

@@ -117,6 +117,9 @@ class _IssuerKeys:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def key(self, key_id: object) -> _RsaKey | None:
+        # a provider that takes its time must hold up those only for whom there is no other way
+        if self._lock.locked() and (known := self._found(key_id)) is not None:
+            return known
         async with self._lock:
             now = time.monotonic()
             is_old = now - self._known_at > self.refresh_s

@@ -31,9 +31,9 @@ class Identity:
 
     @property
     def user(self) -> str:
-        """For the rules of who may ask what."""
+        """For the rules of who may ask what: no name that persons can choose for themselves."""
         if self.person is not None:
-            return self.person.email or self.person.subject
+            return self.person.proven_email or self.person.subject
         return self.key_name or ""
 
     def caller(self, headers: Iterable[tuple[str, str]], peer: str) -> Caller:

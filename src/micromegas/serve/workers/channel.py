@@ -109,13 +109,15 @@ class Channel:
             return None
         return message
 
-    async def cancel(self, query_id: str, owner: str | None, *, anyones: bool) -> CancelStatus:
+    async def cancel(
+        self, query_id: str, owner: str | None, *, anyones: bool, timeout_s: float = _ANSWER_S
+    ) -> CancelStatus:
         """Asks the other end to end a query; unknown to one that does not answer, either."""
         number = next(self._numbers)
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
             self.send(Cancel(number, query_id, owner, anyones))
-            return await asyncio.wait_for(answer, _ANSWER_S)
+            return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError:
             return "unknown"
         finally:

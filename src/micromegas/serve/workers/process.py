@@ -26,6 +26,7 @@ from micromegas.serve.workers.channel import (
 )
 
 BEAT_S = 1.0
+_CANCEL_S = 3.0
 
 CancelOfOthers = Callable[["WorkerProcess", Cancel], Awaitable[CancelStatus]]
 
@@ -101,7 +102,8 @@ class WorkerProcess:
 
     async def cancel(self, asked: Cancel) -> CancelStatus:
         """Ends a query, if this worker runs it."""
-        return await self._channel.cancel(asked.query_id, asked.owner, anyones=asked.anyones)
+        # sooner than whoever asked us gives up
+        return await self._channel.cancel(asked.query_id, asked.owner, anyones=asked.anyones, timeout_s=_CANCEL_S)
 
     async def end(self, timeout_s: float) -> None:
         """Lets it finish what it does; kills it when that takes longer."""

@@ -132,11 +132,22 @@ class Supervisor:
 
     async def _cancel_of_others(self, asking: WorkerProcess, asked: Cancel) -> CancelStatus:
         """Ends a query that one of the other workers runs."""
-        answers = await asyncio.gather(*(worker.cancel(asked) for worker in self._workers if worker is not asking))
-        for status in ("cancelled", "not yours"):
-            if status in answers:
-                return status
-        return "unknown"
+        asking_others = [
+            asyncio.ensure_future(worker.cancel(asked)) for worker in self._workers if worker is not asking
+        ]
+        found: CancelStatus = "unknown"
+        try:
+            # not all at once: one that hangs must not hold up what another says
+            for answer in asyncio.as_completed(asking_others):
+                status = await answer
+                if status == "cancelled":
+                    return status
+                if status == "not yours":
+                    found = status
+        finally:
+            for each in asking_others:
+                each.cancel()
+        return found
 
     def _sharing(self, settings: NodeSettings) -> NodeSettings:
         """The same on ports that all workers share. Raises `ListenError`."""
