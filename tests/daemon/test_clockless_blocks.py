@@ -16,10 +16,12 @@ from micromegas.config import QuerySettings
 from micromegas.daemon.clockless_blocks import ClocklessBlocks
 from micromegas.daemon.fresh_partitions import FreshPartitions
 from micromegas.daemon.insert_clock import DAY, MINUTE
+from micromegas.daemon.reduced_partitions import ReducedPartitions
 from micromegas.lake import CLOCK_UNKNOWN, Lake
 from micromegas.query import QueryEngine
 from micromegas.views.catalogue import VIEW_SETS
 from micromegas.views.log_entries import LOG_ENTRIES
+from micromegas.views.log_stats import LOG_STATS
 from micromegas.wire import Batch, Block, Process, Stream
 
 TEXTS = "SELECT msg FROM {} ORDER BY msg"
@@ -102,6 +104,22 @@ def test_rows_come_with_the_clock(lake: Lake, engine: QueryEngine, clock: HandCl
     assert error.decoder_version != CLOCK_UNKNOWN
     assert retries.retry(always) == 0
     assert global_partitions(lake, LOG_ENTRIES) == remade
+
+
+def test_views_of_the_rows_count_them_too(lake: Lake, engine: QueryEngine, clock: HandClock) -> None:
+    process = Clockless(lake)
+    process.send("first", 1)
+    clock.now += 2 * MINUTE
+    fresh = FreshPartitions(lake, LOG_ENTRIES, clock)
+    retries = ClocklessBlocks(lake, VIEW_SETS, clock)
+    stats = ReducedPartitions(lake, LOG_STATS, engine.reductions, clock)
+    assert fresh.cover(0, always) == stats.cover(0, always) == 0
+    assert [each.failed_blocks for each in global_partitions(lake, LOG_STATS)] == [1]
+    process.send("second", 3, known=True)
+    clock.now += 2 * MINUTE
+    assert fresh.cover(0, always) == retries.retry(always) == stats.mend(always) == 0
+    assert one(ask(engine, "SELECT sum(count) FROM log_stats")) == len(texts(engine)) == 2
+    assert {each.failed_blocks for each in global_partitions(lake, LOG_STATS)} == {0}
 
 
 def test_rows_that_outlive_their_blocks_are_left_alone(lake: Lake, clock: HandClock) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from micromegas.lake import Lake
 from micromegas.query import QueryEngine, QueryError, QueryRequest
 from micromegas.query.errors import MAX_MESSAGE
 from micromegas.query.guard import checked_statement
+from micromegas.query.stream import QueryStream
 
 UNKNOWN_ID = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -365,6 +368,51 @@ def test_a_query_that_was_given_up_before_its_turn_is_never_planned(
     finally:
         may_go_on.set()
     assert len(asked) == 33
+
+
+def test_nothing_is_kept_of_queries_that_were_cut_off(
+    local_lake: Lake, local_engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was planned for nobody would go on, and hold its memory."""
+    may_go_on = threading.Event()
+    tail = local_lake.metadata.tail
+    asked = []
+
+    def slow_tail(*arguments: Any, **named: Any) -> object:
+        asked.append(1)
+        may_go_on.wait()
+        return tail(*arguments, **named)
+
+    planned: list[weakref.ref[QueryStream]] = []
+
+    class Watched(QueryStream):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            planned.append(weakref.ref(self))
+
+    monkeypatch.setattr(local_lake.metadata, "tail", slow_tail)
+    monkeypatch.setattr("micromegas.query.engine.QueryStream", Watched)
+
+    async def scenario() -> None:
+        given_up = asyncio.create_task(answer(local_engine, "SELECT * FROM log_entries"))
+        while not asked:
+            await asyncio.sleep(0.01)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        # its traceback knows what was planned
+        del given_up
+        may_go_on.set()
+        while not planned or planned[0]() is not None:
+            await asyncio.sleep(0.01)
+            gc.collect()
+        await answer(local_engine, "SELECT * FROM generate_series(1, 9)", limit=3)
+
+    try:
+        asyncio.run(asyncio.wait_for(scenario(), 30))
+    finally:
+        may_go_on.set()
+    assert local_engine.work_in_hand.pieces_cut == []
+    assert local_engine.work_in_hand.running == 0
 
 
 def test_an_error_in_mid_stream_comes_after_the_rows(local_engine: QueryEngine) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+import threading
 
 from micromegas.query.work_in_hand import WorkInHand
 from micromegas.serve.workers.remains import Remains
@@ -99,11 +99,10 @@ def test_threads_that_come_later_are_of_others() -> None:
 def test_planning_may_take_until_the_time_limit() -> None:
     process = Process()
     piece = process.work.begin(deadline=10.0)
-    planning: Future[None] = Future()
-    piece.planning = planning
+    planned = piece.planned = threading.Event()
     process.work.cut(piece)
     assert process.looks(140) == []
     assert process.looks(20) != []
-    planning.set_result(None)
+    planned.set()
     assert process.looks() == []
     assert process.work.pieces_cut == []

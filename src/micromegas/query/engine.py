@@ -231,7 +231,8 @@ def _guarded(work: Callable[[], Result]) -> Result:
 def _abandon(work: Future[QueryStream], started: asyncio.Future[QueryStream], hold: _Hold) -> None:
     """Takes the planning of a query that nobody waits for any more out of the queue, or drops what it makes."""
     hold.abandoned.set()
-    hold.piece.planning = work
+    planned = hold.piece.planned = threading.Event()
+    work.add_done_callback(lambda _: planned.set())
     hold.work.cut(hold.piece)
     started.add_done_callback(lambda future: None if future.cancelled() else future.exception())
     work.cancel()

@@ -4,23 +4,21 @@ rows, so that the work of those may go on. It must never end anything itself."""
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(slots=True, eq=False)
 class Piece:
-    """The work of one query. `deadline`: monotonic seconds at which its time is up; `planning`: what a thread still
-    does for it, where it was cut off while that was at work."""
+    """The work of one query. `deadline`: monotonic seconds at which its time is up; `planned`: set once no thread plans
+    it any more, where it was cut off while one did. It must never hold what was planned, which would go on with it."""
 
     deadline: float
-    planning: Future[Any] | None = None
+    planned: threading.Event | None = None
 
     @property
     def is_planned(self) -> bool:
         """No thread of the planner is at work for it."""
-        return self.planning is None or self.planning.done()
+        return self.planned is None or self.planned.is_set()
 
 
 class WorkInHand:
@@ -30,6 +28,11 @@ class WorkInHand:
         self._guard = threading.Lock()
         self._running: set[Piece] = set()
         self._cut: set[Piece] = set()
+        self._is_watched = False
+
+    def watch(self) -> None:
+        """What is cut off from now on is kept until it is settled, which is up to the caller."""
+        self._is_watched = True
 
     def begin(self, deadline: float) -> Piece:
         piece = Piece(deadline)
@@ -47,7 +50,8 @@ class WorkInHand:
         with self._guard:
             if piece in self._running:
                 self._running.remove(piece)
-                self._cut.add(piece)
+                if self._is_watched:
+                    self._cut.add(piece)
 
     def settle(self, piece: Piece) -> None:
         """It was cut off, and its work has ended."""
@@ -61,6 +65,6 @@ class WorkInHand:
 
     @property
     def pieces_cut(self) -> list[Piece]:
-        """Those that were cut off and not settled."""
+        """Those that were cut off and not settled; none where nobody watches."""
         with self._guard:
             return list(self._cut)

@@ -197,7 +197,8 @@ def build_partition(
             written = row_file.close()
         record_failures(lake, view_set, decoded.failures)
         failed = {failure.block_id for failure in decoded.failures}
-        mended = lake.metadata.blocks_in_error(view_set.name, (block.block_id for block in blocks)) - failed
+        ids = (block.block_id for block in blocks)
+        mended = lake.metadata.blocks_in_error(view_set.name, ids, with_clock=True) - failed
         source, handed_on = _source_and_state(slot, blocks, carried_in, decoded.carried_out)
         finished = FinishedFile(local, written, source, len(failed), handed_on, has_rows)
         partition = commit_partition(lake, slot, finished)

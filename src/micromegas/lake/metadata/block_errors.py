@@ -19,8 +19,8 @@ CLOCK_UNKNOWN = -1
 _IN_ERROR = sa.select(schema.block_errors.c.block_id).where(
     schema.block_errors.c.view_set == sa.bindparam("view_set"),
     schema.block_errors.c.block_id.in_(sa.bindparam("ids", expanding=True)),
-    schema.block_errors.c.decoder_version != CLOCK_UNKNOWN,
 )
+_DECODER_FAILED = _IN_ERROR.where(schema.block_errors.c.decoder_version != CLOCK_UNKNOWN)
 
 _WITH_CLOCK_NOW = (
     sa.select(
@@ -80,12 +80,13 @@ class BlockErrors(MetadataPart):
             for chunk in chunks(block_ids):
                 connection.execute(sa.delete(table).where(table.c.view_set == view_set, table.c.block_id.in_(chunk)))
 
-    def blocks_in_error(self, view_set: str, block_ids: Iterable[str]) -> set[str]:
-        """Those of the blocks that a decoder of the view set failed at."""
+    def blocks_in_error(self, view_set: str, block_ids: Iterable[str], *, with_clock: bool = False) -> set[str]:
+        """Those of the blocks that lack rows in the view set; `with_clock`: only those that a decoder failed at."""
+        statement = _DECODER_FAILED if with_clock else _IN_ERROR
         found: set[str] = set()
         with self._database.read() as connection:
             for chunk in chunks(block_ids):
-                found.update(connection.execute(_IN_ERROR, {"view_set": view_set, "ids": chunk}).scalars())
+                found.update(connection.execute(statement, {"view_set": view_set, "ids": chunk}).scalars())
         return found
 
     def clockless_blocks(self, recorded_before: int, limit: int) -> list[ClocklessBlock]:

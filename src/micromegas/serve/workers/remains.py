@@ -53,6 +53,7 @@ class Remains:
         threads_at_work: Callable[[], frozenset[int]] | None = None,
     ) -> None:
         self._work = work
+        work.watch()
         self._clock = clock
         self._threads_at_work = threads_at_work or engine_threads_at_work
         self._watched: dict[Piece, _Watched] = {}
