@@ -13,8 +13,13 @@ def tls_context(settings: AnsweringSettings) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password=_refuse_password)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(f"the certificate {settings.tls_certificate.name} or its key can't be used: {reason}") from None
     return context
+
+
+def _refuse_password() -> str:
+    """Without this, OpenSSL asks at the terminal, which holds up the whole process."""
+    raise OSError("it is encrypted")
