@@ -82,6 +82,23 @@ def test_a_range_that_a_function_sets_holds(connection: psycopg.Connection[Any])
 
 
 @pytest.mark.parametrize(
+    "way",
+    [
+        "COPY (SELECT {}) TO STDOUT",
+        "BEGIN; DECLARE rows CURSOR FOR SELECT {}; COMMIT",
+        "PREPARE ask (text) AS SELECT $1; EXECUTE ask ({})",
+    ],
+)
+def test_a_range_holds_whichever_way_a_function_sets_it(asked: Asked, way: str) -> None:
+    with RawClient(asked.gateway.port) as client:
+        client.start()
+        client.send(message(b"Q", text(way.format("set_config('micromegas.range_end', '2000-01-01', false)"))))
+        assert not [body for kind, body in client.until(b"Z") if kind == b"E"]
+        client.send(message(b"Q", text("SELECT count(*) FROM log_entries")))
+        assert [body[6:] for kind, body in client.until(b"Z") if kind == b"D"] == [b"0"]
+
+
+@pytest.mark.parametrize(
     "setting",
     [
         "SET LOCAL micromegas.range_end = '2000-01-01'",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -196,3 +197,22 @@ def test_more_sessions_than_there_is_room_for(guarded: RunningGateway) -> None:
         connection.close()
     with psycopg.connect(guarded.dsn(**options)) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_logins_at_once_take_no_more_places_than_there_are(tmp_path: Path) -> None:
+    with (
+        Lake.open(LakeSettings(lake_dir=tmp_path)) as lake,
+        RunningGateway(lake, max_sessions=2) as gateway,
+        ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(12)]
+        for client in clients:
+            client.send(startup({"user": "anybody", "database": "micromegas"}))
+        ends = []
+        for client in clients:
+            answer = client.answer()
+            while answer is not None and answer[0] not in (b"Z", b"E"):
+                answer = client.answer()
+            ends.append(answer)
+        assert [end for end in ends if end is not None and end[0] == b"Z"] == [(b"Z", b"I")] * 2
+        assert [state_of(end[1]) for end in ends if end is not None and end[0] == b"E"] == ["53300"] * 10

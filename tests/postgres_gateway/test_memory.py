@@ -77,6 +77,12 @@ def test_no_session_takes_more_of_it(asked: Asked, connection: psycopg.Connectio
         with pytest.raises(errors.InsufficientPrivilege):
             connection.execute(way)
         assert connection.execute(f"SHOW {name}").fetchone() == before
+    with (
+        pytest.raises(errors.InsufficientPrivilege),
+        connection.cursor().copy(f"COPY (SELECT set_config('{name}', '900', false)) TO STDOUT") as rows,
+    ):
+        list(rows)
+    assert connection.execute(f"SHOW {name}").fetchone() == before
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(asked.gateway.dsn(options=f"-c {name}=900"))
 

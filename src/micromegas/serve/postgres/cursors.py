@@ -24,6 +24,7 @@ class Cursors:
         parameters = {} if bound is None else bound.parameters
         scrolls = command.scrolls or (command.scrolls is None and prepared.relayed is not None)
         cursor = Portal(prepared, parameters, forms, is_cursor=True, scrolls=scrolls, holds=command.holds)
+        cursor.is_binary = command.is_binary
         if prepared.parameter_oids and bound is None:
             raise PostgresError("42P02", "there is no parameter $1")
         if prepared.relayed is not None:
@@ -36,15 +37,17 @@ class Cursors:
         await self._portals.add_portal(command.cursor, cursor)
         self._answers.put(messages.command_complete("DECLARE CURSOR"))
 
-    async def fetch(self, command: Fetch, forms: list[int], *, describes: bool) -> None:
-        """`forms`: those that the client asks for, where it does; `describes`: whether the rows are told of before."""
+    async def fetch(self, command: Fetch, forms: list[int] | None) -> None:
+        """`forms`: those that the client asks for, whatever was declared; None where it can't, and rows are told of
+        before."""
         cursor = self._portals.portal(command.cursor, "34000", "cursor")
         width = len(cursor.prepared.columns or ())
+        wanted = [int(cursor.is_binary)] if forms is None else forms
         if cursor.kept is None:
-            cursor.forms = forms or cursor.forms
-        elif forms and column_forms(forms, width) != column_forms(cursor.forms, width):
+            cursor.forms = wanted
+        elif forms is not None and column_forms(forms, width) != column_forms(cursor.forms, width):
             raise not_offered("rows that are read already keep their format", "declare a BINARY CURSOR, or fetch texts")
-        if describes and not command.moves and cursor.prepared.columns is not None:
+        if forms is None and not command.moves and cursor.prepared.columns is not None:
             columns = cursor.prepared.columns
             self._answers.put(messages.row_description(columns, column_forms(cursor.forms, len(columns))))
         keeps = cursor.scrolls or cursor.kept is not None

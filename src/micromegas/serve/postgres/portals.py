@@ -28,6 +28,8 @@ class Prepared:
     lake: LakeStatement | None = None
     relayed: str | None = None
     size: int = 0
+    is_nameless: bool = False
+    """Whether only portals lead to it: with the last of them, the catalogue forgets it."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Portal:
     bound: bytes = b""
     runs_before: int = 0
     is_cursor: bool = False
+    is_binary: bool = False
     scrolls: bool = False
     holds: bool = False
     is_committed: bool = False
@@ -117,10 +120,19 @@ class Portals:
         if prepared is None:
             return
         self._prepared_bytes -= prepared.size
-        if prepared.relayed is not None and is_relayed:
-            in_use = any(portal.prepared is prepared for portal in self._portals.values())
-            if not in_use:
-                await self._relay.forget(prepared.relayed)
+        prepared.is_nameless = True
+        if is_relayed:
+            await self.forget_unused(prepared)
+        else:
+            prepared.relayed = None
+
+    async def forget_unused(self, prepared: Prepared) -> None:
+        """At the catalogue, what neither a name nor a portal needs any more."""
+        if prepared.relayed is None or not prepared.is_nameless:
+            return
+        if not any(portal.prepared is prepared for portal in self._portals.values()):
+            await self._relay.forget(prepared.relayed)
+            prepared.relayed = None
 
     async def forget_all(self, *, is_relayed: bool = True) -> None:
         for name in list(self._prepared):
@@ -149,6 +161,7 @@ class Portals:
         portal = self._portals.pop(name, None)
         if portal is not None:
             await portal.close()
+            await self.forget_unused(portal.prepared)
 
     async def end(self, *, is_committed: bool = True) -> None:
         """Portals end with their transaction, but for cursors WITH HOLD that are committed now or were before."""
@@ -160,3 +173,8 @@ class Portals:
     async def end_all(self) -> None:
         for name in list(self._portals):
             await self.drop(name)
+
+    async def close(self) -> None:
+        """At the end of the session, which is the end of the catalogue's, too."""
+        for portal in self._portals.values():
+            await portal.close()

@@ -80,6 +80,7 @@ class PostgresServer:
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._connections: dict[int, _Connection] = {}
+        self._arriving = 0
         self._next_process = 1
         self._restarting: asyncio.Task[None] | None = None
         self.port = settings.port
@@ -142,9 +143,14 @@ class PostgresServer:
             if parameters is None:
                 return
             name = await self._login(reader, writer, parameters["user"])
-            if len(self._connections) >= self._settings.max_sessions:
+            # those that are about to have a session of the catalogue take a place each, too
+            if len(self._connections) + self._arriving >= self._settings.max_sessions:
                 raise PostgresError(_TOO_MANY, "sorry, too many clients already", severity="FATAL")
-            relay = await self._relay(parameters)
+            self._arriving += 1
+            try:
+                relay = await self._relay(parameters)
+            finally:
+                self._arriving -= 1
         administers = not self._settings.admins or name in self._settings.admins
         if self._answering is None:
             raise AssertionError("a server that listens has started")

@@ -133,7 +133,7 @@ class Session:
         await self._relay.cancel()
 
     async def close(self) -> None:
-        await self._portals.end_all()
+        await self._portals.close()
         self._relay.close()
 
     async def _fail(self, error: PostgresError, kind: bytes) -> None:
@@ -410,8 +410,7 @@ class Session:
             case Declare():
                 await self._declare(command, portal)
             case Fetch():
-                forms = [] if portal is None else portal.forms
-                await self._cursors.fetch(command, forms, describes=portal is None)
+                await self._cursors.fetch(command, None if portal is None else portal.forms)
             case CloseCursor():
                 await self._cursors.close(command)
             case Copy():
@@ -445,8 +444,18 @@ class Session:
         if self._relay.state == IDLE and not command.holds:
             raise PostgresError("25P01", "DECLARE CURSOR can only be used in transaction blocks")
         self._portals.check_portal(command.cursor, 0)
-        prepared = await self._prepare_question(command, command.question, []) if portal is None else portal.prepared
-        await self._cursors.declare(command, prepared, portal)
+        if portal is not None:
+            await self._cursors.declare(command, portal.prepared, portal)
+        else:
+            prepared = await self._prepare_question(command, command.question, [])
+            prepared.is_nameless = True
+            try:
+                await self._cursors.declare(command, prepared, None)
+            except PostgresError as error:
+                if error.severity != "FATAL":
+                    await self._portals.forget_unused(prepared)
+                raise
+        await self._heed(command.question)
 
     # Statements that SQL prepares.
 
@@ -500,7 +509,9 @@ class Session:
                 raise not_offered("arguments of EXECUTE that ask the lake are not offered", "ask for the value before")
         names = await self._relay.value(f"SELECT {', '.join(f'pg_catalog.format_type({oid}, NULL)' for oid in oids)}")
         casts = ", ".join(f"CAST(({argument}\n) AS {name})" for argument, name in zip(arguments, names, strict=True))
-        return await self._relay.row(f"SELECT {casts}")
+        values = await self._relay.row(f"SELECT {casts}")
+        await self._heed(casts)
+        return values
 
     async def _deallocate(self, command: Deallocate) -> None:
         if command.name is None:
@@ -512,8 +523,15 @@ class Session:
 
     async def _copy(self, command: Copy) -> None:
         if not await self._is_of_lake(command.question):
+            end = b""
             async for answer in self._answers.relayed(self._relay.run(command.sql)):
-                await self._answers.put_drained(answer.encoded())
+                if answer.kind == b"C":
+                    end = answer.encoded()
+                else:
+                    await self._answers.put_drained(answer.encoded())
+            # may refuse what was set, which ends the answer as well
+            await self._heed(command.question)
+            self._answers.put(end)
             return
         statement = await self._planned(command.question, [])
         if statement.parameter_oids:
@@ -529,12 +547,18 @@ class Session:
 
     async def _after(self, command: Command) -> None:
         """Reads the settings again that mean something here, where a statement may have changed them."""
-        sets = isinstance(command, Setting) and SessionRange.may_change(command.mentions)
-        if sets or (isinstance(command, Question) and "set_config" in command.sql.lower()):
+        if isinstance(command, Question):
+            await self._heed(command.sql)
+        elif isinstance(command, Setting) and SessionRange.may_change(command.mentions):
             await self._read_settings()
         if isinstance(command, Setting) and "discard" in command.mentions and "all" in command.mentions:
             await self._portals.forget_all(is_relayed=False)
             await self._portals.end_all()
+
+    async def _heed(self, sql: str) -> None:
+        """Reads them again where what the catalogue has run may have set them."""
+        if "set_config" in sql.lower():
+            await self._read_settings()
 
     async def _read_settings(self) -> None:
         # the end of the transaction may change them back
