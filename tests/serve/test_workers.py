@@ -310,6 +310,28 @@ def test_a_worker_that_hangs_does_not_hold_up_a_cancellation(tmp_path: Path) -> 
                 reader.read_all()
 
 
+def test_a_worker_that_has_ended_already_does_not_disturb_the_stop(tmp_path: Path) -> None:
+    async def stopped() -> None:
+        node = Node(
+            NodeSettings(lake=LakeSettings(lake_dir=tmp_path), flight=FlightSettings(port=0), workers=1), "test"
+        )
+        await node.start()
+        supervisor = node._supervisor
+        assert supervisor is not None
+        (worker,) = supervisor._workers
+        ending = asyncio.create_task(supervisor._end(worker))
+        supervisor._ending.add(ending)
+        # as the stop finds it: the end is in the turn of the loop in which the stop begins
+        late = supervisor._end(worker)
+        await ending
+        await late
+        await node.stop()
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TOKIO_WORKER_THREADS", "8")
+        asyncio.run(stopped())
+
+
 def test_nobody_else_gets_the_port(workers: Workers) -> None:
     port = int(workers.uri.rpartition(":")[2])
     with pytest.raises(OSError, match="in use"):

@@ -121,7 +121,11 @@ class Supervisor:
         return worker
 
     async def _end(self, worker: WorkerProcess) -> None:
-        settings = self._workers[worker].settings
+        order = self._workers.get(worker)
+        if order is None:
+            # it ended while this was about to begin
+            return
+        settings = order.settings
         roles = (settings.flight, settings.http, settings.postgres)
         await worker.end(sum(role.drain_timeout_s for role in roles if role is not None) + _ENDING_S)
         self._workers.pop(worker, None)
