@@ -111,6 +111,15 @@ def test_cursors_of_the_catalogue_share_what_a_session_may_keep(
         connection.execute("DECLARE b CURSOR FOR SELECT repeat('x', 600000)")
 
 
+@pytest.mark.parametrize("of", ["generate_series(1, 40000)", "range(1, 40000)"])
+def test_short_rows_that_are_kept_count_as_what_they_take(
+    connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    monkeypatch.setattr(answers, "MAX_BUFFERED_BYTES", MIB)
+    with pytest.raises(errors.ProgramLimitExceeded), connection.transaction():
+        connection.execute(f"DECLARE a SCROLL CURSOR FOR SELECT 1 FROM {of}; MOVE ALL FROM a")
+
+
 def test_texts_of_prepared_statements_are_limited(
     connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

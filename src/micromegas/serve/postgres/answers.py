@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from sys import getsizeof
 
 import pyarrow as pa
 
@@ -24,6 +25,8 @@ from micromegas.serve.postgres.types import BINARY_FORM, TEXT_FORM, RowEncoder, 
 
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 _WRITE_AT_BYTES = 256 * 1024
+# of a list, for what is in it
+_PLACE_BYTES = 8
 
 
 class Answers:
@@ -235,12 +238,13 @@ class Answers:
             raise refusal
 
     def _keep(self, portal: Portal, kept: KeptRows, rows: list[bytes]) -> None:
-        size = sum(map(len, rows))
+        # short ones take more than they say
+        size = sum(map(getsizeof, rows)) + _PLACE_BYTES * len(rows)
         if self._portals.kept_beside(portal) + kept.size + size > MAX_BUFFERED_BYTES:
             kept.rows.clear()
             kept.size = 0
             raise PostgresError(
-                "54000", f"rows that a session keeps for its cursors have at most {MAX_BUFFERED_BYTES} bytes"
+                "54000", f"rows that a session keeps for its cursors take at most {MAX_BUFFERED_BYTES} bytes"
             )
         kept.rows += rows
         kept.size += size
