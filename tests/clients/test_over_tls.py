@@ -131,7 +131,8 @@ def test_grafana(endpoint: str, authority: Authority) -> None:
 
 
 def test_rust(endpoint: str, authority: Authority) -> None:
-    assert told([rust_program("rust"), f"https://{endpoint}", PROCESS, authority.file])["logs"] == str(N_LOGS)
+    answers = told([rust_program("rust", "flight-probe"), f"https://{endpoint}", PROCESS, authority.file])
+    assert answers["logs"] == str(N_LOGS)
 
 
 def test_postgresql(service: Service, pg_port: int, authority: Authority, stranger: Authority) -> None:
