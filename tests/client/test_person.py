@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -22,6 +24,7 @@ from micromegas.client import SignInRefused
 from micromegas.client.id_token import checked_claims
 from micromegas.client.identity_provider import IdentityProvider
 from micromegas.client.redirect_listener import RedirectListener
+from micromegas.client.token_file import lock_file_of
 
 BROWSER = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=30).read()"
 SCRIPT = """
@@ -144,6 +147,23 @@ def test_two_programs_that_share_a_file_both_stay_signed_in(provider: IdentityPr
     provider.seconds = 3600
     assert one.get_token() == other.get_token()
     assert len(provider.forms) == 1
+
+
+def test_one_program_renews_while_the_others_wait(provider: IdentityProviderServer, tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    provider.seconds = 200
+    person = signed_in(provider, file)
+    provider.seconds = 3600
+    renewed = provider._tokens(None)
+    with ThreadPoolExecutor() as other:
+        with lock_file_of(file).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            token = other.submit(person.get_token)
+            with pytest.raises(TimeoutError):
+                token.result(0.5)
+            OidcAuthProvider(provider.issuer, provider.client_id, None, str(file), renewed).save()
+        assert token.result(60) == renewed["id_token"]
+    assert provider.forms == []
 
 
 def test_who_can_not_be_renewed_signs_in_again(provider: IdentityProviderServer, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import time
 import urllib.parse
 import webbrowser
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from micromegas.client.id_token import checked_claims, expiry
 from micromegas.client.identity_provider import IdentityProvider, ProviderRefused
 from micromegas.client.oidc import MARGIN_S
 from micromegas.client.redirect_listener import RedirectListener
-from micromegas.client.token_file import KeptTokens, read_tokens, write_tokens
+from micromegas.client.token_file import KeptTokens, read_tokens, renewing, write_tokens
 
 DEFAULT_SCOPE = "openid email profile offline_access"
 DEFAULT_REDIRECT = "http://localhost:48080/callback"
@@ -96,7 +97,8 @@ class OidcAuthProvider:
             left, now = self._seconds_left(), time.monotonic()
             if left <= 0 or (left < MARGIN_S and now >= self._renew_from):
                 self._renew_from = now + _PAUSE_S
-                self._renew()
+                with nullcontext() if self._token_file is None else renewing(self._token_file):
+                    self._renew()
             return self._bearer()
 
     def save(self) -> None:
@@ -220,10 +222,10 @@ class OidcAuthProvider:
                 answer = self._provider.tokens(self._form(grant_type=_DEVICE_GRANT, device_code=code))
                 break
             except ProviderRefused as error:
+                if error.code not in ("authorization_pending", "slow_down") or time.monotonic() > end:
+                    raise
                 if error.code == "slow_down":
                     interval += 5.0
-                elif error.code != "authorization_pending" or time.monotonic() > end:
-                    raise
         self._take(answer, None)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,21 @@ def read_tokens(file: Path) -> KeptTokens:
     if not isinstance(issuer, str) or not isinstance(client_id, str) or not isinstance(token, dict):
         raise ValueError(f"file {file}: no tokens in it")
     return KeptTokens(issuer, client_id, token, audience if isinstance(audience, str) else None)
+
+
+@contextmanager
+def renewing(file: Path) -> Iterator[None]:
+    """Nobody else renews the tokens of this file meanwhile: a refresh token is good once. Where no file may be made
+    beside it, nobody can be held off."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            lock = held.enter_context(lock_file_of(file).open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def lock_file_of(file: Path) -> Path:
+    return file.with_name(f".{file.name}.lock")
 
 
 def write_tokens(file: Path, kept: KeptTokens) -> None:

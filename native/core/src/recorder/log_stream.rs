@@ -96,6 +96,8 @@ pub struct LogStream {
     spare_values: Vec<Cell>,
     /// Events until then need not wait for other threads in this pass.
     settled_by_ns: u64,
+    /// So many events make it worth to settle: what goes on waiting is looked at each time.
+    enough: usize,
     /// Of a few events, while they go into the columns.
     rows: Vec<TemplateRow>,
     known_texts: KnownTexts,
@@ -123,6 +125,7 @@ impl LogStream {
             values: Vec::new(),
             spare_values: Vec::new(),
             settled_by_ns: 0,
+            enough: TOGETHER,
             rows: Vec::new(),
             known_texts: KnownTexts::default(),
             suspicious: Vec::new(),
@@ -183,7 +186,7 @@ impl LogStream {
     /// Whether some events wait that no other thread's can precede.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        self.pending.len() >= TOGETHER && self.pending.last().is_some_and(|last| last.ns <= self.settled_by_ns)
+        self.pending.len() >= self.enough && self.pending.last().is_some_and(|last| last.ns <= self.settled_by_ns)
     }
 
     /// All threads but one are read up to that time, until `settle`. Who reads that one calls `settle_ready` when `is_ready`.
@@ -442,6 +445,7 @@ impl LogStream {
         }
         pending.drain(..settled);
         self.pending = pending;
+        self.enough = TOGETHER.max(2 * self.pending.len());
         self.forget_values();
     }
 
