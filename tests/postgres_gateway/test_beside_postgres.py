@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from postgres_gateway.gateway import Asked
 from psycopg import sql
@@ -102,6 +102,9 @@ moves = st.tuples(st.sampled_from(["FETCH", "MOVE"]), directions)
 
 
 @settings(max_examples=60, deadline=None)
+@example(
+    options=("NO SCROLL", "CURSOR"), of_lake=True, said_of_it=[("MOVE", "BACKWARD 0"), ("FETCH", "BACKWARD 0")]
+)
 @given(
     options=st.tuples(
         st.sampled_from(["SCROLL", "NO SCROLL"]), st.sampled_from(["CURSOR WITH HOLD", "CURSOR", "CURSOR WITHOUT HOLD"])

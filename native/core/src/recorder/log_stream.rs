@@ -25,6 +25,9 @@ use crate::message::value::{Plain, Value};
 /// there once.
 const BLOCK_BYTES: usize = 4 << 20;
 
+/// Texts in longer records than this, on average, seldom come again: such a block ends at a quarter, for the memory's sake.
+const LONG_RECORD: usize = 256;
+
 /// Memory of events that wait, and of messages, that is kept from one cut to the next.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -479,7 +482,9 @@ impl LogStream {
     /// Whether the block wants no more events behind those that are so long.
     #[inline]
     fn is_full(&self, more: usize) -> bool {
-        self.columns.record_bytes() + more >= BLOCK_BYTES || self.message_bytes >= BLOCK_MESSAGE_BYTES
+        let bytes = self.columns.record_bytes() + more;
+        let most = (LONG_RECORD * self.columns.events()).clamp(BLOCK_BYTES / 4, BLOCK_BYTES);
+        bytes >= most || self.message_bytes >= BLOCK_MESSAGE_BYTES
     }
 
     #[inline]

@@ -98,10 +98,11 @@ def _stays(command: Fetch, position: int, *, is_on_row: bool) -> int | None:
         if position == 0:
             return 0
     elif command.count == 0:
-        if not is_on_row:
-            return 0
         if command.moves:
-            return 1
+            return int(is_on_row)
+        # to read no row backwards is to go back, too
+        if not is_on_row and command.direction is not Direction.BACKWARD:
+            return 0
     elif command.direction is Direction.FORWARD or (_target(command, position) or 0) > position:
         return None
     raise PostgresError(
