@@ -102,9 +102,7 @@ moves = st.tuples(st.sampled_from(["FETCH", "MOVE"]), directions)
 
 
 @settings(max_examples=60, deadline=None)
-@example(
-    options=("NO SCROLL", "CURSOR"), of_lake=True, said_of_it=[("MOVE", "BACKWARD 0"), ("FETCH", "BACKWARD 0")]
-)
+@example(options=("NO SCROLL", "CURSOR"), of_lake=True, said_of_it=[("MOVE", "BACKWARD 0"), ("FETCH", "BACKWARD 0")])
 @given(
     options=st.tuples(
         st.sampled_from(["SCROLL", "NO SCROLL"]), st.sampled_from(["CURSOR WITH HOLD", "CURSOR", "CURSOR WITHOUT HOLD"])
