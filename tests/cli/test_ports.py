@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from servers.json_http import JsonHandler, JsonServer
+from servers.json_http import JsonHandler
+from servers.threaded_http import ThreadedHttpServer
 
 from micromegas.cli.ports import http_queries
 from micromegas.client import StaticTokenAuthProvider
@@ -13,7 +14,7 @@ from micromegas.client import StaticTokenAuthProvider
 KEY = StaticTokenAuthProvider("secret-key")
 
 
-class Neighbour(JsonServer):
+class Neighbour(ThreadedHttpServer):
     """Answers every question with `status` and `answer`; `told` is what it was told of who asks."""
 
     def __init__(self) -> None:

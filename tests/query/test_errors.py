@@ -7,6 +7,7 @@ import gc
 import re
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -334,24 +335,35 @@ def test_a_query_can_be_cancelled_and_closed_at_any_time(local_lake: Lake, local
     asyncio.run(scenario())
 
 
+class HeldTail:
+    """Questions to the metadata of `lake`, which queries begin with: they wait for `may_go_on`."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.asked: list[threading.Thread] = []
+        self.may_go_on = threading.Event()
+        self._tail = lake.metadata.tail
+
+    def __call__(self, *arguments: Any, **named: Any) -> object:
+        self.asked.append(threading.current_thread())
+        self.may_go_on.wait()
+        return self._tail(*arguments, **named)
+
+
+@pytest.fixture
+def held_tail(local_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldTail]:
+    held = HeldTail(local_lake)
+    monkeypatch.setattr(local_lake.metadata, "tail", held)
+    yield held
+    held.may_go_on.set()
+
+
 def test_a_query_that_was_given_up_before_its_turn_is_never_planned(
-    local_lake: Lake, local_engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+    held_tail: HeldTail, local_engine: QueryEngine
 ) -> None:
-    may_go_on = threading.Event()
-    tail = local_lake.metadata.tail
-    asked = []
-
-    def slow_tail(*arguments: Any, **named: Any) -> object:
-        asked.append(1)
-        may_go_on.wait()
-        return tail(*arguments, **named)
-
-    monkeypatch.setattr(local_lake.metadata, "tail", slow_tail)
-
     async def scenario() -> int:
         sql = "SELECT * FROM log_entries"
         first = [asyncio.create_task(answer(local_engine, sql)) for _ in range(64)]
-        while not asked:
+        while not held_tail.asked:
             await asyncio.sleep(0.01)
         given_up = asyncio.create_task(answer(local_engine, sql))
         waiting = [*first, given_up]
@@ -359,30 +371,18 @@ def test_a_query_that_was_given_up_before_its_turn_is_never_planned(
         for task in waiting[32:]:
             task.cancel()
         await asyncio.wait(waiting[32:])
-        may_go_on.set()
+        held_tail.may_go_on.set()
         await asyncio.gather(*first[:32])
         return len((await answer(local_engine, sql)).to_batches())
 
-    try:
-        asyncio.run(scenario())
-    finally:
-        may_go_on.set()
-    assert len(asked) == 33
+    asyncio.run(scenario())
+    assert len(held_tail.asked) == 33
 
 
 def test_nothing_is_kept_of_queries_that_were_cut_off(
-    local_lake: Lake, local_engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
+    held_tail: HeldTail, local_engine: QueryEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was planned for nobody would go on, and hold its memory."""
-    may_go_on = threading.Event()
-    tail = local_lake.metadata.tail
-    asked = []
-
-    def slow_tail(*arguments: Any, **named: Any) -> object:
-        asked.append(1)
-        may_go_on.wait()
-        return tail(*arguments, **named)
-
     planned: list[weakref.ref[QueryStream]] = []
 
     class Watched(QueryStream):
@@ -390,27 +390,23 @@ def test_nothing_is_kept_of_queries_that_were_cut_off(
             super().__init__(*arguments, **named)
             planned.append(weakref.ref(self))
 
-    monkeypatch.setattr(local_lake.metadata, "tail", slow_tail)
     monkeypatch.setattr("micromegas.query.engine.QueryStream", Watched)
 
     async def scenario() -> None:
         given_up = asyncio.create_task(answer(local_engine, "SELECT * FROM log_entries"))
-        while not asked:
+        while not held_tail.asked:
             await asyncio.sleep(0.01)
         given_up.cancel()
         await asyncio.wait([given_up])
         # its traceback knows what was planned
         del given_up
-        may_go_on.set()
+        held_tail.may_go_on.set()
         while not planned or planned[0]() is not None:
             await asyncio.sleep(0.01)
             gc.collect()
         await answer(local_engine, "SELECT * FROM generate_series(1, 9)", limit=3)
 
-    try:
-        asyncio.run(asyncio.wait_for(scenario(), 30))
-    finally:
-        may_go_on.set()
+    asyncio.run(asyncio.wait_for(scenario(), 30))
     assert local_engine.work_in_hand.pieces_cut == []
     assert local_engine.work_in_hand.running == 0
 

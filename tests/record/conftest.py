@@ -9,12 +9,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from servers.authority import Authority
+from servers.threaded_http import ThreadedHttpServer
 from spools import forget_buffers, spool_below
 
 from micromegas import _core
@@ -130,7 +131,7 @@ class Captured:
         return threads
 
 
-class CaptureServer:
+class CaptureServer(ThreadedHttpServer):
     """Answers each request with `answer(route, number of this request)`: a status, or None to hang up.
 
     Or with `answer_request(route, headers, body)`, which may take its time, also give headers, and is asked for several
@@ -175,16 +176,7 @@ class CaptureServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+        super().__init__(Handler)
 
     def encrypt(self, certificate: Path, **settings: object) -> str:
         """Speaks TLS from now on, with a context that has these settings; its url."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import select
 import socket
-import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from servers.threaded_http import ThreadedHttpServer
 
 
-class HttpProxy:
+class HttpProxy(ThreadedHttpServer):
     """Forwards requests in absolute form, and tunnels; keeps what it was asked."""
 
     def __init__(self) -> None:
@@ -62,14 +63,5 @@ class HttpProxy:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        super().__init__(Handler)
         self.server.handle_error = lambda *_: None
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-        self.place = f"127.0.0.1:{self.server.server_address[1]}"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()

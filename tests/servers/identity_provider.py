@@ -14,12 +14,13 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-from servers.json_http import JsonHandler, JsonServer
+from servers.json_http import JsonHandler
+from servers.threaded_http import ThreadedHttpServer
 
 USER = {"sub": "u-1", "email": "ann@example.com", "name": "Ann"}
 
 
-class IdentityProviderServer(JsonServer):
+class IdentityProviderServer(ThreadedHttpServer):
     """`seconds`: how long its tokens are good. `claims` overrides those of ID tokens; `algorithm` is told in them.
     While `may_answer` isn't set, whoever gets a page waits; `is_asked` tells that somebody does."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Callable
 
-from servers.json_http import JsonHandler, JsonServer
+from servers.json_http import JsonHandler
+from servers.threaded_http import ThreadedHttpServer
 
 CLIENT_SECRET = "s3cr3t-that-must-not-show"
 
 
-class TokenEndpoint(JsonServer):
+class TokenEndpoint(ThreadedHttpServer):
     """Gives tokens `token 1`, `token 2` …, each with the answer of `answer(number, form)`."""
 
     def __init__(self) -> None:

@@ -12,7 +12,6 @@ import time
 import urllib.parse
 import webbrowser
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ class OidcAuthProvider:
             left, now = self._seconds_left(), time.monotonic()
             if left <= 0 or (left < MARGIN_S and now >= self._renew_from):
                 self._renew_from = now + _PAUSE_S
-                with nullcontext() if self._token_file is None else renewing(self._token_file):
+                with renewing(self._token_file):
                     self._renew()
             return self._bearer()
 

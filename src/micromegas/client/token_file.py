@@ -40,13 +40,14 @@ def read_tokens(file: Path) -> KeptTokens:
 
 
 @contextmanager
-def renewing(file: Path) -> Iterator[None]:
-    """Nobody else renews the tokens of this file meanwhile: a refresh token is good once. Where no file may be made
-    beside it, nobody can be held off."""
+def renewing(file: Path | None) -> Iterator[None]:
+    """Nobody else renews the tokens of this file meanwhile: a refresh token is good once. Without a file, or where none
+    may be made beside it, nobody can be held off."""
     with ExitStack() as held:
-        with suppress(OSError):
-            lock = held.enter_context(lock_file_of(file).open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        if file is not None:
+            with suppress(OSError):
+                lock = held.enter_context(lock_file_of(file).open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
