@@ -6,11 +6,11 @@ PY       = $(VENV)/bin/python
 ABS_PY   = $(abspath $(PY))
 PIP      = $(PY) -m pip --disable-pip-version-check
 NATIVE   = native/target/release
-SOURCES := $(shell find native/core native/engine -name '*.rs' -o -name '*.c' -o -name '*.h') \
-	native/Cargo.toml native/Cargo.lock native/core/Cargo.toml native/engine/Cargo.toml
+SOURCES := $(shell find native/core native/engine native/transport -name '*.rs' -o -name '*.c' -o -name '*.h') \
+	native/Cargo.toml native/Cargo.lock native/core/Cargo.toml native/engine/Cargo.toml native/transport/Cargo.toml
 EXT      = $(shell $(PY) -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
 
-.PHONY: help setup setup-test demo test test-python test-native test-instructions test-pythons test-fallbacks check format bench bench-hotpath bench-hotpath-clock bench-peers native native-core native-engine lock clean
+.PHONY: help setup setup-test demo test test-python test-native test-instructions test-pythons test-fallbacks check format bench bench-hotpath bench-hotpath-clock bench-peers native native-core native-engine native-transport lock clean
 
 help:
 	@echo 'make demo    set up, start the server, run an instrumented program, ask SQL'
@@ -24,7 +24,7 @@ $(VENV)/.created:
 	$(PIP) install -q -c constraints.txt pip setuptools setuptools-rust wheel
 	touch $@
 
-# The two native modules are built by cargo in native/target, which is kept between runs, and copied beside the package.
+# The native modules are built by cargo in native/target, which is kept between runs, and copied beside the package.
 $(VENV)/.native: $(VENV)/.created $(SOURCES)
 	@command -v cargo >/dev/null || { echo 'a Rust toolchain (cargo) is needed to build the native parts'; exit 1; }
 	$(MAKE) native
@@ -57,19 +57,23 @@ native-engine:
 	cd native && PYO3_PYTHON=$(ABS_PY) cargo build --locked --release -p micromegas-engine
 	cp $(NATIVE)/libmicromegas_engine.so src/micromegas/_engine$(EXT).new && mv src/micromegas/_engine$(EXT).new src/micromegas/_engine$(EXT)
 
-native: native-core native-engine
+native-transport:
+	cd native && PYO3_PYTHON=$(ABS_PY) cargo build --locked --release -p micromegas-transport
+	cp $(NATIVE)/libmicromegas_transport.so src/micromegas/_transport$(EXT).new && mv src/micromegas/_transport$(EXT).new src/micromegas/_transport$(EXT)
+
+native: native-core native-engine native-transport
 
 demo: setup
 	$(PY) examples/demo.py
 
 test: setup-test test-native test-python test-instructions
 
-# The engine's own tests link libpython; everything else of it is tested through Python.
+# The own tests of engine and transport link libpython; everything else of them is tested through Python.
 test-native: setup-test
 	cd native && cargo test --locked --no-default-features -p micromegas-core
 	@libdir=$$($(PY) -c "import sysconfig as s; print(s.get_config_var('LIBDIR') if s.get_config_var('Py_ENABLE_SHARED') else '')"); \
-	if test -z "$$libdir"; then echo "this Python has no shared library: the unit tests of native/engine are left out"; exit 0; fi; \
-	cd native && LD_LIBRARY_PATH=$$libdir PYO3_PYTHON=$(ABS_PY) cargo test --locked --no-default-features -p micromegas-engine
+	if test -z "$$libdir"; then echo "this Python has no shared library: the unit tests of native/engine and native/transport are left out"; exit 0; fi; \
+	cd native && LD_LIBRARY_PATH=$$libdir PYO3_PYTHON=$(ABS_PY) cargo test --locked --no-default-features -p micromegas-engine -p micromegas-transport
 
 # Files of tests side by side, one process per core.
 PYTEST   = -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -99,7 +103,7 @@ lock: setup-test
 	  $(PIP) freeze --all --exclude-editable | grep -vi '^micromegas'; } > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) native/target src/micromegas/_core*.so src/micromegas/_engine*.so
+	rm -rf $(VENV) native/target src/micromegas/_core*.so src/micromegas/_engine*.so src/micromegas/_transport*.so
 
 # The recorder on the other interpreters of this machine: its C part is compiled against each one's own headers.
 OTHERS ?= 3.12 3.13

@@ -7,7 +7,6 @@ Micromegas expect.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow as pa
 from micromegas.query import TableDescription
 from micromegas.serve.edge_types import edge_schema
 from micromegas.serve.flight.flight_data import schema_message
+from micromegas.serve.flight.like import is_like
 from micromegas.serve.flight.messages import Message
 from micromegas.serve.flight.sql_info import SQL_INFO_SCHEMA, sql_info
 
@@ -168,16 +168,5 @@ def _is_our_catalog(command: Message) -> bool:
 
 
 def _matches(command: Message, field: str, name: str) -> bool:
-    """Whether `name` fits a LIKE pattern (`%`, `_`, `\\` escapes). An absent pattern fits everything."""
-    if not command.HasField(field):
-        return True
-    out = []
-    parts = iter(getattr(command, field))
-    for part in parts:
-        if part == "%":
-            out.append(".*")
-        elif part == "_":
-            out.append(".")
-        else:
-            out.append(re.escape(next(parts, part) if part == "\\" else part))
-    return re.fullmatch("".join(out), name, re.DOTALL) is not None
+    """Whether `name` fits the pattern in a field. An absent pattern fits everything."""
+    return not command.HasField(field) or is_like(name, getattr(command, field))

@@ -7,10 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 CancelStatus = Literal["cancelled", "unknown", "not yours"]
-EndReason = Literal["asked", "stopping"]
 
 
 class RunningQueries:
@@ -19,7 +18,7 @@ class RunningQueries:
     def __init__(self) -> None:
         self._tasks: defaultdict[str, dict[asyncio.Task[Any], str | None]] = defaultdict(dict)
         # of those that end by themselves before they learn of it, nobody asks
-        self._ended: WeakKeyDictionary[asyncio.Task[Any], EndReason] = WeakKeyDictionary()
+        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     @contextmanager
     def entered(self, query_id: str, owner: str | None) -> Iterator[None]:
@@ -40,24 +39,17 @@ class RunningQueries:
             return "unknown"
         found = [task for task, theirs in self._tasks[query_id].items() if anyones or theirs == owner]
         for task in found:
-            self._end(task, "asked")
+            if task not in self._cancelled:
+                self._cancelled.add(task)
+                task.cancel()
         return "cancelled" if found else "not yours"
 
-    def end_all(self) -> None:
-        """Ends every query, because the server stops."""
-        for task in [task for tasks in self._tasks.values() for task in tasks]:
-            self._end(task, "stopping")
-
-    def why_ended(self) -> EndReason | None:
-        """Why the current task was ended from here, if it was; asked once, when it learns of a cancellation."""
+    def was_cancelled(self) -> bool:
+        """Whether the current task was ended from here; asked once, when it learns of a cancellation."""
         task = asyncio.current_task()
         assert task is not None
-        reason = self._ended.pop(task, None)
-        if reason is not None:
-            task.uncancel()
-        return reason
-
-    def _end(self, task: asyncio.Task[Any], reason: EndReason) -> None:
-        if task not in self._ended:
-            self._ended[task] = reason
-            task.cancel()
+        if task not in self._cancelled:
+            return False
+        self._cancelled.discard(task)
+        task.uncancel()
+        return True

@@ -1,0 +1,203 @@
+//! The transport and its calls as Python has them. All are used by one thread.
+
+use std::net::TcpListener;
+use std::os::fd::FromRawFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyList, PyString};
+
+use crate::call::{Call, News};
+use crate::connection::Keepalive;
+use crate::frame::Frame;
+use crate::held::held;
+use crate::limits::Limits;
+use crate::status::Status;
+use crate::tls;
+use crate::transport::Transport;
+
+/// Messages shorter than this are copied, which is cheaper than to keep Python's object.
+const COPIED: usize = 4096;
+
+/// Calls that begin, numbers of calls that moved, and whether something is left to do.
+type Driven<'py> = (Vec<Bound<'py, PyCall>>, Vec<u64>, bool);
+
+#[pyclass(name = "Call", frozen)]
+pub struct PyCall {
+    call: Arc<Call>,
+}
+
+#[pymethods]
+impl PyCall {
+    #[getter]
+    fn number(&self) -> u64 {
+        self.call.number
+    }
+
+    #[getter]
+    fn path(&self) -> &str {
+        self.call.head.uri.path()
+    }
+
+    #[getter]
+    fn peer(&self) -> String {
+        self.call.peer.to_string()
+    }
+
+    #[getter]
+    fn is_gone(&self) -> bool {
+        self.call.is_gone()
+    }
+
+    #[getter]
+    fn is_over(&self) -> bool {
+        self.call.is_over()
+    }
+
+    #[getter]
+    fn has_room(&self) -> bool {
+        self.call.has_room()
+    }
+
+    #[getter]
+    fn has_all(&self) -> bool {
+        self.call.has_all()
+    }
+
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let headers = self.call.head.headers.iter().map(|(name, value)| {
+            let value = match value.to_str() {
+                Ok(text) => PyString::new(py, text).into_any(),
+                Err(_) => PyBytes::new(py, value.as_bytes()).into_any(),
+            };
+            (name.as_str(), value)
+        });
+        PyList::new(py, headers.collect::<Vec<_>>())
+    }
+
+    fn take<'py>(&self, py: Python<'py>) -> Option<(bool, Bound<'py, PyBytes>)> {
+        let message = self.call.take()?;
+        Some((message.is_compressed, PyBytes::new(py, &message.body)))
+    }
+
+    fn start(&self, headers: Vec<(String, String)>) -> PyResult<()> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name = HeaderName::try_from(name).map_err(|error| PyValueError::new_err(error.to_string()))?;
+            let value = HeaderValue::try_from(value).map_err(|error| PyValueError::new_err(error.to_string()))?;
+            map.append(name, value);
+        }
+        self.call.start(map);
+        Ok(())
+    }
+
+    fn write(&self, message: PyBackedBytes) -> PyResult<bool> {
+        let body = if message.len() < COPIED {
+            Bytes::copy_from_slice(&message)
+        } else {
+            Bytes::from_owner(message)
+        };
+        let frame = Frame::new(body).ok_or_else(|| PyValueError::new_err("a message of 4 GiB or more"))?;
+        Ok(self.call.write(frame))
+    }
+
+    fn finish(&self, code: u16, text: String) -> bool {
+        self.call.finish(Status::new(code, text))
+    }
+
+    fn reset(&self) {
+        self.call.reset();
+    }
+}
+
+#[pyclass(name = "Transport", frozen)]
+pub struct PyTransport {
+    transport: Mutex<Transport>,
+}
+
+#[pymethods]
+impl PyTransport {
+    #[new]
+    #[pyo3(signature = (fds, *, unary_paths, max_message_bytes, max_calls, patience_s, keepalive_s, keepalive_patience_s))]
+    fn new(
+        fds: Vec<i32>,
+        unary_paths: Vec<String>,
+        max_message_bytes: usize,
+        max_calls: usize,
+        patience_s: f64,
+        keepalive_s: f64,
+        keepalive_patience_s: f64,
+    ) -> PyResult<PyTransport> {
+        // SAFETY: the caller gives the sockets away, as the stub says
+        let listeners = fds
+            .into_iter()
+            .map(|fd| unsafe { TcpListener::from_raw_fd(fd) })
+            .collect();
+        let unary_paths = unary_paths.into_iter().collect();
+        let limits = Limits::new(max_message_bytes, max_calls, unary_paths, seconds(patience_s)?);
+        let keepalive = Keepalive {
+            after: seconds(keepalive_s)?,
+            patience: seconds(keepalive_patience_s)?,
+        };
+        Ok(PyTransport {
+            transport: Mutex::new(Transport::new(listeners, limits, keepalive)?),
+        })
+    }
+
+    fn fileno(&self) -> i32 {
+        held(&self.transport).fd()
+    }
+
+    fn secure(&self, chain: &[u8], key: &[u8]) -> PyResult<()> {
+        let acceptor = tls::acceptor(chain, key).map_err(PyValueError::new_err)?;
+        held(&self.transport).secure(acceptor);
+        Ok(())
+    }
+
+    fn drive<'py>(&self, py: Python<'py>, asks: bool) -> PyResult<Driven<'py>> {
+        let mut news = Vec::new();
+        let is_left = held(&self.transport).drive(asks, &mut news)?;
+        told(py, news, is_left)
+    }
+
+    fn look<'py>(&self, py: Python<'py>) -> PyResult<Driven<'py>> {
+        let mut news = Vec::new();
+        held(&self.transport).look(&mut news);
+        told(py, news, true)
+    }
+
+    fn stop(&self) {
+        held(&self.transport).stop();
+    }
+
+    #[getter]
+    fn is_idle(&self) -> bool {
+        held(&self.transport).is_idle()
+    }
+
+    fn close<'py>(&self, py: Python<'py>) -> PyResult<Driven<'py>> {
+        let mut news = Vec::new();
+        held(&self.transport).close(&mut news);
+        told(py, news, false)
+    }
+}
+
+fn told(py: Python<'_>, news: Vec<(Arc<Call>, News)>, is_left: bool) -> PyResult<Driven<'_>> {
+    let (mut begun, mut moved) = (Vec::new(), Vec::new());
+    for (call, of_call) in news {
+        match of_call {
+            News::Begun => begun.push(Bound::new(py, PyCall { call })?),
+            News::Moved => moved.push(call.number),
+        }
+    }
+    Ok((begun, moved, is_left))
+}
+
+fn seconds(value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value).map_err(|error| PyValueError::new_err(error.to_string()))
+}

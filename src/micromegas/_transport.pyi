@@ -1,0 +1,95 @@
+"""gRPC over HTTP/2 as bytes in and bytes out, for one thread: that of an event loop. Nothing in here blocks."""
+
+from collections.abc import Sequence
+from typing import final
+
+@final
+class Call:
+    """A call of a client; whoever answers it must `finish` it, whatever happens."""
+
+    @property
+    def number(self) -> int:
+        """Tells it from all others of its transport."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def peer(self) -> str:
+        """The caller's IP address."""
+
+    @property
+    def is_gone(self) -> bool:
+        """The caller gave up, or the connection ended."""
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing waits to be sent."""
+
+    @property
+    def has_room(self) -> bool:
+        """The reader took what was written."""
+
+    @property
+    def has_all(self) -> bool:
+        """No message will follow those that `take` gives."""
+
+    def metadata(self) -> list[tuple[str, str | bytes]]:
+        """Headers with names in lower case; values that aren't ASCII are bytes."""
+
+    def take(self) -> tuple[bool, bytes] | None:
+        """The next message of the request and, before it, whether it is compressed; None when there is none now."""
+
+    def start(self, headers: list[tuple[str, str]]) -> None:
+        """Sends the headers of the answer, at most once. `ValueError` for what is no header."""
+
+    def write(self, message: bytes) -> bool:
+        """Sends a message after those before, without a copy of a long one. False when the reader has to take something
+        before more should be written."""
+
+    def finish(self, code: int, text: str) -> bool:
+        """Ends the call after all that was written; only the first end counts. False while some of it waits for the
+        reader."""
+
+    def reset(self) -> None:
+        """Drops what still waits for the reader."""
+
+@final
+class Transport:
+    """Connections of listening sockets. When `fileno()` is readable, or after anything was done with a call, `drive`
+    must follow. It gives calls that begin, numbers of calls that moved (a message came, there is room, all is sent, the
+    caller is gone), and whether it should be called once more."""
+
+    def __new__(
+        cls,
+        fds: Sequence[int],
+        *,
+        unary_paths: Sequence[str],
+        max_message_bytes: int,
+        max_calls: int,
+        patience_s: float,
+        keepalive_s: float,
+        keepalive_patience_s: float,
+    ) -> Transport:
+        """Takes the sockets `fds` over. Calls of `unary_paths` begin when their one message is here, for which they
+        have `patience_s` from one piece to the next; all others begin at once."""
+
+    def fileno(self) -> int: ...
+    def secure(self, chain: bytes, key: bytes) -> None:
+        """Connections that come from now on speak TLS; both in PEM form. `ValueError` where they don't fit."""
+
+    def drive(self, asks: bool) -> tuple[list[Call], list[int], bool]:
+        """Does what there is to do; asks the kernel for it, too, where `asks`."""
+
+    def look(self) -> tuple[list[Call], list[int], bool]:
+        """Ends connections whose other end is gone without a word, and calls whose message doesn't come: now and
+        then."""
+
+    def stop(self) -> None:
+        """Takes no more connections and calls."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is answered, and all that was is with the kernel."""
+
+    def close(self) -> tuple[list[Call], list[int], bool]:
+        """Ends all connections."""
