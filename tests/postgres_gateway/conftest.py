@@ -8,7 +8,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from postgres_gateway.beside import Both
 from postgres_gateway.gateway import Asked, RunningGateway
+from psycopg import sql
 from query.committed import commit_recording
 from query.traffic import MadeTraffic
 from servers.postgres import PostgresServer
@@ -50,3 +52,39 @@ def connection(asked: Asked) -> Iterator[psycopg.Connection[Any]]:
     """A session of psycopg, outside of transactions."""
     with psycopg.connect(asked.gateway.dsn(), autocommit=True) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def same_rows(asked: Asked, postgres_server: PostgresServer) -> Iterator[str]:
+    """A database with the logs of one process."""
+    database = postgres_server.create_database()
+    with (
+        psycopg.connect(asked.gateway.dsn()) as ours,
+        psycopg.connect(postgres_server.url(database), autocommit=True) as theirs,
+    ):
+        theirs.execute('CREATE TABLE log_entries (time timestamptz, process_id text, level int, msg text COLLATE "C")')
+        rows = ours.execute("SELECT time, process_id, level, msg FROM log_entries").fetchall()
+        theirs.cursor().executemany("INSERT INTO log_entries VALUES (%s, %s, %s, %s)", rows)
+        for setting in ("timezone TO 'UTC'", "default_transaction_read_only TO on"):
+            theirs.execute(sql.SQL(f"ALTER DATABASE {{}} SET {setting}").format(sql.Identifier(database)))
+    yield postgres_server.url(database)
+    postgres_server.drop_database(database)
+
+
+@pytest.fixture(scope="module")
+def long_sessions(asked: Asked, same_rows: str) -> Iterator[Both]:
+    """For what is said very often, and tidies up."""
+    with (
+        psycopg.connect(asked.gateway.dsn(), autocommit=True) as ours,
+        psycopg.connect(same_rows, autocommit=True) as theirs,
+    ):
+        yield Both(ours, theirs)
+
+
+@pytest.fixture
+def both(asked: Asked, same_rows: str) -> Iterator[Both]:
+    with (
+        psycopg.connect(asked.gateway.dsn(), autocommit=True) as ours,
+        psycopg.connect(same_rows, autocommit=True) as theirs,
+    ):
+        yield Both(ours, theirs)

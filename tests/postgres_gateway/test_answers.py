@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from typing import Any
 
@@ -13,7 +12,6 @@ from postgres_gateway.gateway import Asked
 from postgres_gateway.raw import RawClient, message, startup, state_of, text
 from psycopg import errors
 
-from micromegas.serve.postgres import server
 from micromegas.serve.postgres.types import RowEncoder, result_column
 
 SYNC = message(b"S")
@@ -37,21 +35,6 @@ def test_a_message_that_is_too_large_is_told_behind_one_that_runs(asked: Asked) 
         client.start()
         client.send(message(b"Q", text("SELECT pg_sleep(1000)")) + b"B" + struct.pack("!i", 2**31 - 1))
         assert state_of(client.rest()[-1][1]) == "54000"
-
-
-def test_connections_are_kept_alive() -> None:
-    class Writer:
-        def __init__(self, accepted: socket.socket) -> None:
-            self._accepted = accepted
-
-        def get_extra_info(self, _: str) -> socket.socket:
-            return self._accepted
-
-    with socket.socket() as accepted:
-        writer: Any = Writer(accepted)
-        server._keep_alive(writer)
-        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 15
 
 
 def test_a_named_statement_leaves_the_unnamed_one(asked: Asked) -> None:

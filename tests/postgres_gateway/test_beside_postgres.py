@@ -2,94 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import psycopg
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from postgres_gateway.beside import Both, said, say_at_once
 from postgres_gateway.gateway import Asked
-from psycopg import sql
-from psycopg.pq import DiagnosticField
-from servers.postgres import PostgresServer
-
-Answer = tuple[str, list[tuple[bytes | None, ...]]]
-
-
-class Both:
-    """A session with each."""
-
-    def __init__(self, ours: psycopg.Connection[Any], theirs: psycopg.Connection[Any]) -> None:
-        self.ours, self.theirs = ours, theirs
-        self._ours, self._theirs = ours.pgconn, theirs.pgconn
-
-    def say(self, text: str) -> Answer:
-        ours, theirs = said(self._ours, text), said(self._theirs, text)
-        assert ours == theirs, text
-        assert self._ours.transaction_status == self._theirs.transaction_status, text
-        return ours
-
-    def forget(self) -> None:
-        """Everything that was said before."""
-        for text in ("ROLLBACK", "RESET ALL", "DEALLOCATE ALL", "CLOSE ALL"):
-            said(self._ours, text)
-            said(self._theirs, text)
-
-    def copied(self, text: str) -> bytes:
-        """What COPY gives."""
-        contents: list[bytes] = []
-        for connection in (self.ours, self.theirs):
-            with connection.cursor() as cursor, cursor.copy(text.encode()) as copy:
-                contents.append(b"".join(map(bytes, copy)))
-        assert contents[0] == contents[1], text
-        return contents[0]
-
-
-def said(connection: Any, text: str) -> Answer:
-    """The tag or the SQLSTATE, and rows."""
-    result = connection.exec_(text.encode())
-    state = result.error_field(DiagnosticField.SQLSTATE)
-    told = (state or result.command_status or b"").decode()
-    rows = [tuple(result.get_value(row, column) for column in range(result.nfields)) for row in range(result.ntuples)]
-    return told, rows
-
-
-@pytest.fixture(scope="module")
-def same_rows(asked: Asked, postgres_server: PostgresServer) -> Iterator[str]:
-    """A database with the logs of one process."""
-    database = postgres_server.create_database()
-    with (
-        psycopg.connect(asked.gateway.dsn()) as ours,
-        psycopg.connect(postgres_server.url(database), autocommit=True) as theirs,
-    ):
-        theirs.execute('CREATE TABLE log_entries (time timestamptz, process_id text, level int, msg text COLLATE "C")')
-        rows = ours.execute("SELECT time, process_id, level, msg FROM log_entries").fetchall()
-        theirs.cursor().executemany("INSERT INTO log_entries VALUES (%s, %s, %s, %s)", rows)
-        for setting in ("timezone TO 'UTC'", "default_transaction_read_only TO on"):
-            theirs.execute(sql.SQL(f"ALTER DATABASE {{}} SET {setting}").format(sql.Identifier(database)))
-    yield postgres_server.url(database)
-    postgres_server.drop_database(database)
-
-
-@pytest.fixture(scope="module")
-def long_sessions(asked: Asked, same_rows: str) -> Iterator[Both]:
-    """For what is said very often, and tidies up."""
-    with (
-        psycopg.connect(asked.gateway.dsn(), autocommit=True) as ours,
-        psycopg.connect(same_rows, autocommit=True) as theirs,
-    ):
-        yield Both(ours, theirs)
-
-
-@pytest.fixture
-def both(asked: Asked, same_rows: str) -> Iterator[Both]:
-    with (
-        psycopg.connect(asked.gateway.dsn(), autocommit=True) as ours,
-        psycopg.connect(same_rows, autocommit=True) as theirs,
-    ):
-        yield Both(ours, theirs)
-
 
 counts = st.integers(-9, 9)
 directions = st.one_of(
@@ -179,6 +97,39 @@ def test_transactions_are_those_of_postgresql(long_sessions: Both, texts: list[s
     both.forget()
     for text in [*texts, "ROLLBACK"]:
         both.say(text)
+
+
+said_together = st.lists(
+    st.one_of(said_in_transactions.filter(lambda text: text != "nonsense"), st.just("SELECT 1/0")),
+    min_size=2,
+    max_size=6,
+).map("; ".join)
+
+
+@settings(max_examples=40, deadline=None)
+@example(texts=["SET micromegas.range_end = '2200-01-01'; SELECT nosuch FROM log_entries", "SHOW micromegas.range_end"])
+@example(texts=["SET micromegas.range_end = '2200-01-01'; COMMIT; SELECT 1/0", "SHOW micromegas.range_end"])
+@example(texts=["SET micromegas.range_end = '2200-01-01'; BEGIN; SELECT 1", "ROLLBACK", "SHOW micromegas.range_end"])
+@example(texts=["DECLARE c CURSOR FOR SELECT count(*) FROM log_entries; FETCH c", "FETCH c"])
+@example(texts=["DECLARE c CURSOR WITH HOLD FOR SELECT count(*) FROM log_entries; SELECT 1/0", "FETCH c"])
+@example(texts=["SELECT 1; PREPARE TRANSACTION 'x'", "SELECT 1; COMMIT PREPARED 'x'", "SELECT 1; COMMIT AND CHAIN"])
+@given(texts=st.lists(st.one_of(said_in_transactions, said_together), min_size=1, max_size=5))
+def test_statements_of_one_text_are_one_transaction(long_sessions: Both, texts: list[str]) -> None:
+    both = long_sessions
+    both.forget()
+    for text in [*texts, "SHOW micromegas.range_end", "FETCH c", "ROLLBACK"]:
+        both.say(text)
+
+
+@pytest.mark.parametrize("fails", ["SELECT nosuch FROM log_entries", "SELECT nosuch", "DELETE FROM log_entries"])
+@pytest.mark.parametrize("setting", ["micromegas.range_end", "search_path"])
+def test_messages_up_to_a_sync_are_one_transaction(both: Both, setting: str, fails: str) -> None:
+    shown = both.say(f"SHOW {setting}") if setting == "search_path" else ("SHOW", [(b"",)])
+    for each in (both.ours, both.theirs):
+        with pytest.raises(psycopg.Error):
+            say_at_once(each, f"SET {setting} = '2200-01-01'", fails)
+        assert said(each.pgconn, f"SHOW {setting}").rows == shown[1]
+        assert said(each.pgconn, "SELECT count(*) > 0 FROM log_entries").rows == [(b"t",)]
 
 
 def test_transactions_have_the_isolation_that_they_were_begun_with(both: Both) -> None:

@@ -105,3 +105,37 @@ def test_what_lost_its_time_on_the_way_goes_back_a_little(asked: Asked, federate
     assert run(f"{old} AND time > now() - interval '1000 weeks'", [asked.process_id]).fetchone() == (0,)
     assert run(f"{old} AND time > '2000-01-01'", [asked.process_id]).fetchone() == (everything,)
     assert run("SELECT count(*) > 1 FROM lake.processes").fetchone() == (True,)
+
+
+def test_what_is_pushed_means_what_it_means_here(federated: psycopg.Connection[Any]) -> None:
+    """Conditions that PostgreSQL sends on, beside the same ones over a copy of the rows."""
+    run = federated.execute
+    run("CREATE TABLE copied AS SELECT * FROM lake.log_entries")
+    conditions = [
+        r"msg IN ('hello', 'NULL', 'it''s ''quoted''', E'tab\tnew\nline \\ back')",
+        "level = ANY (ARRAY[3, NULL]) OR level <> ALL (ARRAY[1, 2, 4])",
+        "properties <> '{}'::jsonb",
+        "properties = '{}'::jsonb AND msg SIMILAR TO '%(E|ö)%'",
+        "time < 'infinity' AND (level + 1) * 2 % 3 <> 0 AND coalesce(nullif(msg, 'hello'), 'x') ~~* '%O%'",
+        "CASE WHEN level > 3 THEN upper(msg) = 'HELLO' ELSE true END",
+    ]
+    for option in ("", "ALTER SERVER lake OPTIONS (ADD use_remote_estimate 'true', ADD async_capable 'true')"):
+        run(option.encode())
+        for condition in conditions:
+            here, there = (
+                run(
+                    f'SELECT level, msg FROM {table} WHERE {condition} ORDER BY msg COLLATE "C", level'.encode()
+                ).fetchall()
+                for table in ("copied", "lake.log_entries")
+            )
+            assert there == here, condition
+            assert here, condition
+    assert "properties <>" in remote_sql(federated, f"SELECT 1 FROM lake.log_entries WHERE {conditions[2]}")
+    aggregates = "count(DISTINCT level), bool_and(level > 2), array_agg(level ORDER BY level), variance(level)::float8"
+    for asked_for in (f"SELECT {aggregates} FROM", "SELECT level, count(*) FROM"):
+        grouped = " GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC" if "level, count" in asked_for else ""
+        here, there = (
+            run(f"{asked_for} {table}{grouped}".encode()).fetchall() for table in ("copied", "lake.log_entries")
+        )
+        assert [row[:3] for row in there] == [row[:3] for row in here]
+        assert [row[3:] for row in there] == [pytest.approx(row[3:]) for row in here]

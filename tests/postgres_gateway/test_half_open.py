@@ -14,7 +14,7 @@ from typing import TypeVar
 import psycopg
 import pytest
 from postgres_gateway.gateway import RunningGateway
-from postgres_gateway.raw import RawClient, message, startup, text
+from postgres_gateway.raw import RawClient, message, startup, state_of, text
 from query.traffic import MadeTraffic
 from servers.authority import Authority
 
@@ -96,6 +96,14 @@ def test_who_never_logs_in_takes_nobodys_place_and_is_left(guarded: RunningGatew
         while client.socket.recv(4096):
             pass
         client.__exit__()
+
+
+def test_who_begins_to_log_in_and_says_no_more_is_told_why_it_is_left(guarded: RunningGateway) -> None:
+    with RawClient(guarded.port) as client:
+        client.send(startup({"user": KEY.name}))
+        (asked, _), (kind, error) = client.rest()
+        assert (asked, kind, state_of(error)) == (b"R", b"E", "57014")
+        assert b"FATAL" in error
 
 
 @pytest.mark.parametrize("is_reset", [False, True])

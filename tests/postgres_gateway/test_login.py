@@ -11,19 +11,26 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from e2e.posting import wait_until
 from postgres_gateway.gateway import RunningGateway
 from postgres_gateway.raw import RawClient, message, startup, state_of, text
 from query.traffic import MadeTraffic
 from servers.authority import Authority
+from servers.identity_provider import IdentityProviderServer
 
-from micromegas.config import ApiKey, LakeSettings
+from micromegas.config import ApiKey, LakeSettings, OidcIssuer, OidcSettings
 from micromegas.lake import Lake
+from micromegas.serve import tls
 from micromegas.serve.postgres.endpoint import endpoint_of
 from micromegas.serve.postgres.errors import PostgresError
 from micromegas.serve.postgres.scram import ScramExchange
+from micromegas.serve.tls import leaf_of
 
 # of bob two, as while one is exchanged for another
 KEYS = (ApiKey("ann", "s3cret-é"), ApiKey("bob", "other"), ApiKey("bob", "another"))
+ADMINISTRATION = (
+    "SELECT * FROM retire_partitions('log_entries', 'global', '2000-01-01T00:00:00Z', '2000-01-02T00:00:00Z')"
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +98,10 @@ def test_logins_that_are_none(guarded: RunningGateway) -> None:
 
 
 def test_only_administrators_administer(guarded: RunningGateway) -> None:
-    order = "SELECT * FROM retire_partitions('log_entries', 'global', '2000-01-01T00:00:00Z', '2000-01-02T00:00:00Z')"
     with psycopg.connect(guarded.dsn(user="ann", password="s3cret-é")) as connection:
-        connection.execute(order).fetchall()
+        connection.execute(ADMINISTRATION).fetchall()
     with psycopg.connect(guarded.dsn(user="bob", password="other")) as connection, pytest.raises(psycopg.Error):
-        connection.execute(order)
+        connection.execute(ADMINISTRATION)
 
 
 def test_tls(guarded: RunningGateway, authority: Authority) -> None:
@@ -142,7 +148,7 @@ def test_a_proof_for_another_certificate_is_none(guarded: RunningGateway) -> Non
 
 
 def exchange(gateway: RunningGateway, endpoint: bytes) -> ScramExchange:
-    return ScramExchange(gateway.server._keys, "ann", endpoint)
+    return ScramExchange(gateway.server._logins.keys, "ann", endpoint)
 
 
 @pytest.mark.parametrize(("algorithm", "size"), [("SHA256", 32), ("SHA384", 48), ("SHA512", 64), (None, None)])
@@ -166,14 +172,90 @@ def test_an_endpoint_is_the_digest_of_the_certificate(
         .not_valid_after(now + timedelta(days=1))
         .sign(key, None if algorithm is None else getattr(hashes, algorithm)())
     )
-    others = Path(authority.file).read_text()
-    told = endpoint_of("a key\n" + made.public_bytes(serialization.Encoding.PEM).decode() + others)
+    others = Path(authority.file).read_bytes()
+    told = endpoint_of(leaf_of(b"a key\n" + made.public_bytes(serialization.Encoding.PEM) + others))
     assert (told is None) == (size is None)
     if told is not None and made.signature_hash_algorithm is not None:
         assert told == made.fingerprint(made.signature_hash_algorithm)
         assert len(told) == size
-    assert endpoint_of("no certificate") is None
-    assert endpoint_of(ssl.DER_cert_to_PEM_cert(b"\x30\x82\x01")) is None
+    assert endpoint_of(leaf_of(b"no certificate")) is None
+    assert endpoint_of(b"\x30\x82\x01") is None
+
+
+def test_a_new_certificate_is_what_logins_are_bound_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "LOOK_S", 0.02)
+    authority = Authority(tmp_path)
+    pem = authority.issue("localhost")
+    with (
+        Lake.open(LakeSettings(lake_dir=tmp_path / "lake")) as lake,
+        RunningGateway(lake, api_keys=(ApiKey("ann", "k"),), tls_certificate=pem, tls_key=pem) as gateway,
+    ):
+        address = gateway.dsn(user="ann", password="k", sslmode="require", channel_binding="require")
+        with psycopg.connect(address) as before:
+            pem.write_bytes(authority.issue("localhost").read_bytes())
+            certificate = gateway.server._certificate
+            assert certificate is not None
+            wait_until(lambda: certificate.pair.chain == pem.read_bytes(), "the new one is in use")
+            with psycopg.connect(address) as connection:
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+            assert before.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.fixture(scope="module")
+def open_to_persons(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, module_provider: IdentityProviderServer
+) -> Iterator[RunningGateway]:
+    pem = authority.issue("localhost")
+    settings = {
+        "oidc": OidcSettings((OidcIssuer(module_provider.issuer, module_provider.client_id),)),
+        "api_keys": (ApiKey("robot", "k"),),
+        "admins": frozenset({"ann@example.com"}),
+        "tls_certificate": pem,
+        "tls_key": pem,
+    }
+    with (
+        Lake.open(LakeSettings(lake_dir=tmp_path_factory.mktemp("lake"))) as lake,
+        RunningGateway(lake, **settings) as gateway,
+    ):
+        yield gateway
+
+
+@pytest.mark.parametrize("user", ["ann@example.com", "u-1"])
+def test_persons_log_in_by_their_tokens(
+    open_to_persons: RunningGateway, module_provider: IdentityProviderServer, authority: Authority, user: str
+) -> None:
+    trusted = {"host": "localhost", "sslmode": "verify-full", "sslrootcert": authority.file}
+    token = module_provider.id_token()
+    with psycopg.connect(open_to_persons.dsn(user=user, password=token, **trusted)) as connection:
+        assert connection.execute("SELECT count(*) FROM log_entries").fetchone() == (0,)
+        connection.execute(ADMINISTRATION).fetchall()
+    other = module_provider.id_token(sub="u-2", email="eve@example.com")
+    address = open_to_persons.dsn(user="u-2", password=other, **trusted)
+    with psycopg.connect(address) as connection, pytest.raises(psycopg.Error):
+        connection.execute(ADMINISTRATION)
+
+
+def test_keys_open_beside_tokens(open_to_persons: RunningGateway) -> None:
+    for mode in ("disable", "require"):
+        with psycopg.connect(open_to_persons.dsn(user="robot", password="k", sslmode=mode)) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_tokens_that_let_nobody_in(open_to_persons: RunningGateway, module_provider: IdentityProviderServer) -> None:
+    good = module_provider.id_token()
+    for user, password, mode, told in (
+        ("ann@example.com", good, "disable", "needs TLS"),
+        ("eve@example.com", good, "require", "not of the user"),
+        ("robot", good, "require", "password authentication failed"),
+        ("ann@example.com", "k", "require", "no token"),
+        ("ann@example.com", module_provider.id_token(exp=1000), "require", "it has ended"),
+        ("ann@example.com", module_provider.id_token(aud="another"), "require", "another audience"),
+        ("ann@example.com", good[:-4], "require", "signature"),
+        ("ann@example.com", "x" * 20_000, "require", "request for authentication"),
+    ):
+        with pytest.raises(psycopg.OperationalError, match=told) as refused:
+            psycopg.connect(open_to_persons.dsn(user=user, password=password, sslmode=mode))
+        assert good not in str(refused.value)
 
 
 def test_bytes_before_the_answer_to_tls_do_not_count(guarded: RunningGateway) -> None:

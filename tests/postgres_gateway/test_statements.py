@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -15,41 +14,76 @@ from postgres_gateway.gateway import Asked
 from postgres_gateway.raw import RawClient, message, state_of, text
 from psycopg import errors
 
-from micromegas.serve.postgres.dialect import _Rewriting
+from micromegas.query.functions.sql_text import Token
+from micromegas.serve.postgres.dialect import Known, engine_sql
+from micromegas.serve.postgres.edits import Edits
+from micromegas.serve.postgres.errors import PostgresError
 from micromegas.serve.postgres.lake_rows import aside
+from micromegas.serve.postgres.result_names import named
 from micromegas.serve.postgres.session import MAX_STATEMENT
 
-
-class Looked(list[Any]):
-    """A list that counts how often somebody goes through it."""
-
-    times = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        self.times += 1
-        return super().__iter__()
+KNOWN = Known(frozenset(), frozenset(["properties"]), frozenset(["time"]))
 
 
-def test_members_are_found_without_a_look_at_all_others() -> None:
-    rewriting = _Rewriting("SELECT " + ", ".join(["a->>'b'"] * 100), frozenset())
-    looked = rewriting._edits = Looked()
-    assert rewriting.text().count("property_get(a, 'b')") == 100
-    assert looked.times <= 1
+def looks_at(piece: str, times: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often tokens are looked at to read a statement of so many pieces."""
+    looked = 0
+    at = Edits.at
+
+    def counted(edits: Edits, place: int) -> Token | None:
+        nonlocal looked
+        looked += 1
+        return at(edits, place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Edits, "at", counted)
+        with contextlib.suppress(PostgresError):
+            engine_sql(named("SELECT " + piece * times).sql, KNOWN)
+    return looked
 
 
-def test_what_has_no_end_is_not_searched_for_it_from_every_place() -> None:
-    for piece in ("OPERATOR(pg_catalog.", "x = any('{1}'::"):
-        rewriting = _Rewriting(piece * 100, frozenset())
-        asked: list[int] = []
-        at = rewriting._at
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a->>'b',",
+        "a->'b'->'c'->",
+        "OPERATOR(pg_catalog.",
+        "x = any('{1}'::",
+        "(",
+        "(SELECT ",
+        "1 FROM (SELECT ",
+        "cast(",
+        "mod(1,",
+        "to_char(time,",
+        "extract(second from ",
+        "::int",
+        "CASE WHEN a THEN 1 ELSE ",
+        "exists(",
+        "count(*), level, level::text,",
+        "a.",
+        "= 'now'",
+        "['b']",
+        "row_number() over (",
+        "a IS DISTINCT FROM ",
+        "UNION SELECT ",
+    ],
+)
+def test_what_is_read_takes_no_longer_than_it_is(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = looks_at(piece, 300, monkeypatch), looks_at(piece, 1200, monkeypatch)
+    assert many <= 5 * few
 
-        def counted(place: int, at: Any = at, asked: list[int] = asked) -> Any:
-            asked.append(place)
-            return at(place)
 
-        rewriting._at = counted  # type: ignore[method-assign]
-        rewriting.text()
-        assert len(asked) <= 40 * len(rewriting._tokens), piece
+def test_brackets_within_each_other_are_read() -> None:
+    for begin, end in (
+        ("(", ")"),
+        ("(SELECT ", ")"),
+        ("cast(", " AS int)"),
+        ("(", ")::int"),
+        ("CASE WHEN a THEN ", " END"),
+    ):
+        sql = f"SELECT {begin * 5000}1{end * 5000}, count(*) FROM log_entries"
+        assert named(sql).names(["x", "y"])[1] == "count"
+        assert engine_sql(sql, KNOWN).count("FROM log_entries") == 1
 
 
 def test_long_statements_are_read_in_another_thread() -> None:

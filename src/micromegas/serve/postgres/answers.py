@@ -41,6 +41,7 @@ class Answers:
         portals: Portals,
         settings: SessionRange,
         caller: Caller,
+        user: str,
         administers: bool,
     ) -> None:
         self._write = write
@@ -49,6 +50,7 @@ class Answers:
         self._portals = portals
         self._range = settings
         self._caller = caller
+        self._user = user
         self._administers = administers
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -81,7 +83,7 @@ class Answers:
     async def start(self, statement: LakeStatement, parameters: dict[str, pa.Scalar]) -> LakeRows:
         self._check_settings()
         within = self._range.now()
-        asker = Asker(self.caller, self._administers, within.begin, within.end, within.assumed_begin)
+        asker = Asker(self.caller, self._user, self._administers, within.begin, within.end, within.assumed_begin)
         try:
             async with asyncio.timeout(self._range.statement_timeout_s):
                 rows = await self._questions.start(statement, parameters, asker)

@@ -3,11 +3,13 @@ send around questions. Executes nothing, and never looks into texts or comments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from micromegas.query.functions.sql_text import Kind, Token, tokens
 from micromegas.serve.postgres.errors import PostgresError, not_offered
+from micromegas.serve.postgres.literals import text_of
 
 _SELECTS = frozenset(["select", "with", "values", "table", "describe", "desc", "explain", "show"])
 _WRITES = frozenset(
@@ -58,10 +60,14 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """BEGIN, COMMIT, SAVEPOINT and their like, which are the catalogue's. `returns`: to a savepoint."""
+    """BEGIN, COMMIT, SAVEPOINT and their like, which are the catalogue's. `returns`: to a savepoint; `commits`: and
+    begins no other; `is_of_prepared`: is about commits in two phases, of which there are none."""
 
     sql: str
+    begins: bool = False
     returns: bool = False
+    commits: bool = False
+    is_of_prepared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,12 +271,16 @@ def command_of(sql: str) -> Command:
         return Question(sql) if _has_unreadable(sql) else Empty()
     first = words.word()
     match first:
-        case "begin" | "start" | "commit" | "end" | "savepoint" | "release":
+        case "begin" | "start":
+            return Transaction(sql, begins=True)
+        case "commit" | "end":
+            return _commit(words)
+        case "savepoint" | "release":
             return Transaction(sql)
         case "rollback" | "abort":
             return _rollback(words)
         case "prepare" if [token.value for token in words.tokens[1:2]] == ["transaction"]:
-            return Transaction(sql)
+            return Transaction(sql, is_of_prepared=True)
         case "prepare":
             return _prepare(words)
         case "execute":
@@ -305,11 +315,22 @@ def command_of(sql: str) -> Command:
     raise words.error()
 
 
-def _rollback(words: _Words) -> Transaction:
+def _end(words: _Words, ended: Callable[[], Transaction]) -> Transaction:
+    """COMMIT and ROLLBACK, `ended` by what follows their `WORK` or `TRANSACTION`."""
     words.place = 1
+    if words.takes("prepared"):
+        return Transaction(words.sql, is_of_prepared=True)
     if words.word() in ("work", "transaction"):
         words.place += 1
-    return Transaction(words.sql, returns=words.takes("to"))
+    return ended()
+
+
+def _commit(words: _Words) -> Transaction:
+    return _end(words, lambda: Transaction(words.sql, commits=not words.takes("and", "chain")))
+
+
+def _rollback(words: _Words) -> Transaction:
+    return _end(words, lambda: Transaction(words.sql, returns=words.takes("to")))
 
 
 def _prepare(words: _Words) -> Prepare:
@@ -525,11 +546,8 @@ def _copy_options(words: _Words) -> CopyOptions:
 
 
 def _copy_text(words: _Words) -> str:
-    token = words.next
-    if token is None or token.kind is not Kind.TEXT:
+    text = text_of(words.next)
+    if text is None:
         raise words.error()
     words.place += 1
-    value = token.value
-    if value[:1] in ("e", "E"):
-        return value[2:-1].replace("''", "'").replace("\\t", "\t").replace("\\\\", "\\")
-    return value[1:-1].replace("''", "'")
+    return text

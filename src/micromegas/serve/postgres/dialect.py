@@ -1,14 +1,22 @@
 """What clients of PostgreSQL write and the engine reads otherwise, moved from the one to the other by its tokens.
 
 Must never touch a text, a name or a comment, and leaves alone what it doesn't know, so that the engine says what is
-wrong with it.
+wrong with it; what the engine would take for something else is refused.
 """
 
 from __future__ import annotations
 
-from micromegas.query.functions.sql_text import Kind, Token, tokens
-from micromegas.serve.postgres.errors import PostgresError
+import re
+from dataclasses import dataclass
+
+from micromegas.query.functions.sql_text import Kind, Token
+from micromegas.serve.postgres import json_access
+from micromegas.serve.postgres.edits import Edits
+from micromegas.serve.postgres.errors import not_offered
+from micromegas.serve.postgres.literals import literal, quoted, text_of
 from micromegas.serve.postgres.parameters import array_items
+from micromegas.serve.postgres.patterns import bytes_of_hex, interval_text, similar_pattern, time_pattern
+from micromegas.serve.postgres.result_names import select_list_end, word_before
 
 INSTANCE_SEPARATOR = ":"
 DATABASE = "micromegas"
@@ -26,181 +34,316 @@ _TYPES = {
     "oid": "bigint",
     "regclass": "text",
 }
-_NUMBERS = frozenset(
-    ["integer", "int", "int2", "int4", "int8", "bigint", "smallint", "real", "numeric", "float4", "float8"]
-)
+# Functions by those that do the same here.
+_FUNCTIONS = {
+    "variance": "var_samp",
+    "every": "bool_and",
+    "sign": "signum",
+    "ceiling": "ceil",
+    "clock_timestamp": "now",
+    "statement_timestamp": "now",
+    "transaction_timestamp": "now",
+}
+# Parts of a time that PostgreSQL gives with their fraction: by how many microseconds they are.
+_FRACTIONS = {"second": 1_000_000, "seconds": 1_000_000, "millisecond": 1000, "milliseconds": 1000}
+_TIME_PATTERNS = frozenset(["to_char", "to_date", "to_timestamp"])
+_COMPARISONS = frozenset("<>=")
+# The engine reads each byte as a letter, and no halves of letters.
+_OF_BYTES = re.compile(r"\\(?:[xuU]|[0-7])")
+# Times that have names.
+_MOMENTS = {
+    "now": "now()",
+    "today": "date_trunc('day', now())",
+    "yesterday": "(date_trunc('day', now()) - interval '1 day')",
+    "tomorrow": "(date_trunc('day', now()) + interval '1 day')",
+    "epoch": "'1970-01-01T00:00:00Z'",
+    "infinity": "'2262-04-11T23:47:16.854775807Z'",
+    "-infinity": "'1677-09-21T00:12:44Z'",
+}
 
 
-def engine_sql(sql: str, view_sets: frozenset[str]) -> str:
-    """The statement as the engine reads it; instances of `view_sets` may be named as tables."""
-    return _Rewriting(sql, view_sets).text()
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Names of the lake: view sets, of which one may be named with an instance, and columns of JSON and of times."""
+
+    view_sets: frozenset[str]
+    json: frozenset[str]
+    moments: frozenset[str]
+
+
+def engine_sql(sql: str, known: Known) -> str:
+    """The statement as the engine reads it; `PostgresError` for what it would read as something else."""
+    return _Rewriting(sql, known).rewritten()
 
 
 class _Rewriting:
-    def __init__(self, sql: str, view_sets: frozenset[str]) -> None:
-        self._sql = sql
-        self._view_sets = view_sets
-        self._tokens = tokens(sql)
-        self._edits: list[tuple[int, int, str]] = []
-        self._last_edit = -1
-        self._place = 0
+    def __init__(self, sql: str, known: Known) -> None:
+        self._known = known
+        self._edits = Edits(sql)
+        self._depth = 0
+        """Of brackets that are open."""
+        self._lists: dict[int, int] = {}
+        """Where the lists of columns of the SELECTs end that were read last, by their depths."""
 
-    def text(self) -> str:
-        while self._place < len(self._tokens):
-            self._rewrite_here()
-            self._place += 1
-        out, copied = [], 0
-        for start, end, replacement in sorted(self._edits):
-            if start < copied:
-                continue
-            out += [self._sql[copied:start], replacement]
-            copied = end
-        out.append(self._sql[copied:])
-        return "".join(out)
+    def rewritten(self) -> str:
+        edits = self._edits
+        while (place := edits.place) < len(edits.tokens):
+            self._rewrite_here(place)
+            edits.place += 1
+            for each in range(place, edits.place):
+                self._depth += int(edits.is_symbol(each, "(")) - int(edits.is_symbol(each, ")"))
+        return edits.text()
 
-    def _rewrite_here(self) -> None:
-        place = self._place
-        token = self._tokens[place]
-        if token.kind is Kind.QUOTED_NAME and INSTANCE_SEPARATOR in token.value:
+    def _rewrite_here(self, place: int) -> None:
+        edits = self._edits
+        token = edits.tokens[place]
+        if token.kind is Kind.TEXT:
+            self._text(place, token)
+        elif token.kind is Kind.QUOTED_NAME and INSTANCE_SEPARATOR in token.value:
             self._instance(place)
-        elif self._is_word(place, "operator") and self._is(place + 1, "(") and self._is_word(place + 2, _CATALOG):
+        elif json_access.rewrite(edits, place, self._known.json):
+            return
+        elif (
+            edits.is_word(place, "operator") and edits.is_symbol(place + 1, "(") and edits.is_word(place + 2, _CATALOG)
+        ):
             self._operator(place)
-        elif self._is(place + 1, ".") and self._at(place + 2) is not None and self._is_prefix(place):
-            self._replace(place, place + 2, "")
-        elif self._is_word(place, "fetch") and self._is_word(place + 1, "first", "next"):
-            self._fetch(place)
-        elif self._is_word(place, "any", "some", "all") and self._is(place + 1, "("):
+        elif edits.is_symbol(place + 1, ".") and edits.at(place + 2) is not None and self._is_prefix(place):
+            edits.replace(place, place + 2, "")
+        elif edits.is_word(place, "any", "some", "all") and edits.is_symbol(place + 1, "("):
             self._list(place)
-        elif self._is(place, ":") and self._is(place + 1, ":"):
+        elif edits.is_cast(place):
             self._cast(place + 2)
-        elif self._is(place, "-") and self._is(place + 1, ">"):
-            self._member(place)
+        elif token.kind is Kind.WORD:
+            self._word(place, token.value)
+
+    def _word(self, place: int, word: str) -> None:
+        edits = self._edits
+        if word == "fetch" and edits.is_word(place + 1, "first", "next"):
+            self._fetch(place)
+        elif word == "operator" and edits.is_symbol(place + 1, "(") and edits.is_word(place + 2, _CATALOG):
+            self._operator(place)
+        elif word == "similar" and edits.is_word(place + 1, "to"):
+            self._similar(place)
+        elif word == "tablesample" and (edits.is_name(place - 1) or edits.is_symbol(place - 1, ")")):
+            raise not_offered("TABLESAMPLE is not offered", "bound the time, or say LIMIT")
+        elif word == "select":
+            self._lists[self._depth] = select_list_end(edits, place)
+        elif word == "exists" and place < self._lists.get(self._depth, 0):
+            self._exists(place)
+        elif word == "interval" and (text := text_of(edits.at(place + 1))) is not None and ":" in text:
+            edits.replace(place + 1, place + 2, literal(interval_text(text)))
+        elif word == "cast" and edits.is_symbol(place + 1, "("):
+            self._cast_call(place)
+        elif word == "current_date" and self._moves(place + 1):
+            edits.replace(place, place + 1, "CAST(current_date AS timestamp)")
+        elif word == "localtimestamp" and not edits.is_symbol(place - 1, "."):
+            edits.replace(place, place + 1, "CAST(now() AS timestamp)")
+        elif edits.is_symbol(place + 1, "("):
+            self._call(place, word)
+
+    def _call(self, place: int, name: str) -> None:
+        edits = self._edits
+        if name in _FUNCTIONS:
+            edits.replace(place, place + 1, _FUNCTIONS[name])
+        elif name == "extract" and edits.is_word(place + 3, "from"):
+            self._fraction(place, edits.tokens[place + 2].value.lower().strip("'"), place + 4)
+        elif name == "date_part" and edits.is_symbol(place + 3, ","):
+            self._fraction(place, (text_of(edits.at(place + 2)) or "").lower(), place + 4)
+        elif name == "mod":
+            arguments = edits.arguments(place + 1)
+            if arguments is not None and len(arguments) == 2:
+                edits.replace(place, place + 1, "")
+                edits.replace(arguments[0][1], arguments[0][1] + 1, ") % (")
+                edits.insert_before(place + 1, "(")
+                edits.insert_behind(arguments[1][1], ")")
+        elif name in _TIME_PATTERNS:
+            arguments = edits.arguments(place + 1)
+            if arguments is not None and len(arguments) == 2:
+                pattern = text_of(edits.at(arguments[1][0]))
+                if pattern is not None and arguments[1][1] == arguments[1][0] + 1:
+                    edits.replace(*arguments[1], literal(time_pattern(pattern)))
+
+    def _fraction(self, place: int, part: str, first: int) -> None:
+        """extract(second FROM …)"""
+        close = self._edits.closing(place + 1)
+        if part in _FRACTIONS and close is not None:
+            self._edits.replace(place, first, "(date_part('microsecond', ")
+            self._edits.insert_behind(close, f" / {_FRACTIONS[part]}.0)")
+
+    def _text(self, place: int, token: Token) -> None:
+        """A text, of which its type may make something else."""
+        edits = self._edits
+        text = text_of(token)
+        if text is None or json_access.rewrite(edits, place, self._known.json):
+            return
+        if edits.is_cast(place + 1):
+            kind, end = self._type(place + 3)
+            if edits.is_symbol(end, "[") and edits.is_symbol(end + 1, "]"):
+                edits.replace(place, end + 2, _array(text, kind))
+                edits.place = end + 1
+            elif kind == ["bytea"] and text.startswith("\\x"):
+                edits.replace(place, end, f"X'{bytes_of_hex(text)}'")
+                edits.place = end - 1
+            elif kind == ["interval"] and ":" in text:
+                edits.replace(place, place + 1, literal(interval_text(text)))
+            elif kind[:1] in (["timestamp"], ["timestamptz"]) and text.lower() in _MOMENTS:
+                edits.replace(place, place + 1, _MOMENTS[text.lower()])
+        elif text.lower() in _MOMENTS and self._is_compared_moment(place):
+            edits.replace(place, place + 1, _MOMENTS[text.lower()])
+        elif _OF_BYTES.search(token.value) and token.value[0] in "eE":
+            edits.replace(place, place + 1, literal(text))
+
+    def _is_compared_moment(self, place: int) -> bool:
+        """Whether a column of times and a comparison stand before."""
+        edits = self._edits
+        first = place - 1
+        while edits.is_symbol(first, *_COMPARISONS):
+            first -= 1
+        column = edits.at(first)
+        return first < place - 1 and column is not None and edits.is_name(first) and column.value in self._known.moments
+
+    def _type(self, place: int) -> tuple[list[str], int]:
+        """The words of a type, and what stands behind them."""
+        edits = self._edits
+        if edits.is_word(place, _CATALOG) and edits.is_symbol(place + 1, "."):
+            place += 2
+        if (token := edits.at(place)) is None or not edits.is_name(place):
+            return [], place
+        kind, end = [token.value], place + 1
+        while edits.is_word(end, "precision", "varying", "with", "without", "time", "zone"):
+            kind.append(edits.tokens[end].value)
+            end += 1
+        return kind, end
 
     def _instance(self, place: int) -> None:
         """A view set and an id in one quoted name: what tools that know only tables can say."""
-        view_set, _, instance = self._tokens[place].value.partition(INSTANCE_SEPARATOR)
-        if view_set not in self._view_sets or not _stands_for_table(self._tokens, place):
+        edits = self._edits
+        view_set, _, instance = edits.tokens[place].value.partition(INSTANCE_SEPARATOR)
+        if view_set not in self._known.view_sets or not _stands_for_table(edits.tokens, place):
             return
         first = place
-        if self._is(place - 1, ".") and place >= 2:
+        if edits.is_symbol(place - 1, ".") and place >= 2:
             first = place - 2
-        call = f"view_instance({_literal(view_set)}, {_literal(instance)})"
-        following = self._at(place + 1)
+        call = f"view_instance({literal(view_set)}, {literal(instance)})"
+        following = edits.at(place + 1)
         # a call has no name of its own to qualify columns by
-        named = following is not None and (following.kind is Kind.QUOTED_NAME or self._is_word(place + 1, "as"))
+        named = following is not None and (following.kind is Kind.QUOTED_NAME or edits.is_word(place + 1, "as"))
         alias = following is not None and following.kind is Kind.WORD and following.value not in _ENDS_OF_TABLE
-        self._replace(first, place + 1, call if named or alias else f"{call} AS {_quoted(view_set)}")
+        edits.replace(first, place + 1, call if named or alias else f"{call} AS {quoted(view_set)}")
 
     def _operator(self, place: int) -> None:
         """OPERATOR(pg_catalog.~)"""
+        edits = self._edits
         end = place + 4
-        while (token := self._at(end)) is not None and token.kind is Kind.SYMBOL and token.value != ")":
+        while (token := edits.at(end)) is not None and token.kind is Kind.SYMBOL and token.value != ")":
             end += 1
-        if self._is(place + 3, ".") and self._is(end, ")"):
-            operator = "".join(self._tokens[each].value for each in range(place + 4, end))
-            self._replace(place, end + 1, operator)
-            self._place = end
+        if edits.is_symbol(place + 3, ".") and edits.is_symbol(end, ")"):
+            operator = "".join(edits.tokens[each].value for each in range(place + 4, end))
+            edits.replace(place, end + 1, operator)
+            edits.place = end
 
     def _is_prefix(self, place: int) -> bool:
         """Whether this is the name of the database or of the catalogue's schema, which mean nothing here."""
-        name = self._tokens[place].value
-        return name == _CATALOG or (name == DATABASE and self._is(place + 3, "."))
+        name = self._edits.tokens[place].value
+        return name == _CATALOG or (name == DATABASE and self._edits.is_symbol(place + 3, "."))
 
     def _fetch(self, place: int) -> None:
         """FETCH FIRST 3 ROWS ONLY"""
-        count = self._at(place + 2)
+        edits = self._edits
+        count = edits.at(place + 2)
         is_counted = count is not None and count.kind in (Kind.NUMBER, Kind.PARAMETER)
         rows = place + 3 if is_counted else place + 2
-        if self._is_word(rows, "row", "rows") and self._is_word(rows + 1, "only"):
-            self._replace(place, rows + 2, f"LIMIT {count.value if count is not None and is_counted else '1'}")
-            self._place = rows + 1
+        if edits.is_word(rows, "row", "rows") and edits.is_word(rows + 1, "only"):
+            edits.replace(place, rows + 2, f"LIMIT {count.value if count is not None and is_counted else '1'}")
+            edits.place = rows + 1
+
+    def _similar(self, place: int) -> None:
+        """SIMILAR TO, which is no LIKE and no regular expression."""
+        edits = self._edits
+        pattern = text_of(edits.at(place + 2))
+        if pattern is None or edits.is_word(place + 3, "escape"):
+            raise not_offered("SIMILAR TO is offered with a text behind it", "say ~ and a regular expression")
+        is_negated = edits.is_word(place - 1, "not")
+        operator = "!~" if is_negated else "~"
+        edits.replace(place - int(is_negated), place + 3, f"{operator} {literal(similar_pattern(pattern))}")
+        edits.place = place + 2
+
+    def _exists(self, place: int) -> None:
+        """SELECT EXISTS (SELECT …), which the engine takes as a condition only."""
+        edits = self._edits
+        if not (edits.is_symbol(place + 1, "(") and edits.is_word(place + 2, "select", "with", "values", "table")):
+            return
+        close = edits.closing(place + 1)
+        if close is not None:
+            edits.replace(place, place + 1, "(SELECT count(*) > 0 FROM (SELECT 1 FROM")
+            edits.insert_behind(close, " LIMIT 1))")
 
     def _list(self, place: int) -> None:
         """= ANY ('{1,2}'::integer[]), as postgres_fdw writes IN."""
-        text = self._at(place + 2)
-        if text is None or text.kind is not Kind.TEXT or not text.value.startswith("'"):
+        edits = self._edits
+        text = text_of(edits.at(place + 2))
+        if text is None:
             return
         end = place + 3
         kind: list[str] = []
-        if self._is(end, ":") and self._is(end + 1, ":"):
-            end += 2
-            while (token := self._at(end)) is not None and token.kind in (Kind.WORD, Kind.QUOTED_NAME):
-                kind.append(token.value)
-                end += 1
-            if self._is(end, "[") and self._is(end + 1, "]"):
+        if edits.is_cast(end):
+            kind, end = self._type(end + 2)
+            if edits.is_symbol(end, "[") and edits.is_symbol(end + 1, "]"):
                 end += 2
-        if not self._is(end, ")"):
+        if not edits.is_symbol(end, ")"):
             return
-        is_all = self._is_word(place, "all")
-        negated = self._is(place - 1, ">") and self._is(place - 2, "<")
-        equal = self._is(place - 1, "=") and not self._is(place - 2, "<", ">", "!")
+        is_all = edits.is_word(place, "all")
+        negated = edits.is_symbol(place - 1, ">") and edits.is_symbol(place - 2, "<")
+        equal = edits.is_symbol(place - 1, "=") and not edits.is_symbol(place - 2, "<", ">", "!")
         if not ((equal and not is_all) or (negated and is_all)):
             return
-        try:
-            items = array_items(text.value[1:-1].replace("''", "'"))
-        except PostgresError:
-            return
+        items = array_items(text)
         if not items:
             return
-        values = ", ".join("NULL" if item is None else _value(item, kind) for item in items)
+        values = ", ".join(_value(item, kind) for item in items)
         start = place - 2 if negated else place - 1
-        self._replace(start, end + 1, f"{'NOT ' if negated else ''}IN ({values})")
-        self._place = end
+        edits.replace(start, end + 1, f"{'NOT ' if negated else ''}IN ({values})")
+        edits.place = end
 
     def _cast(self, place: int) -> None:
         """A type after `::`, behind its schema or not."""
-        if self._is_word(place, _CATALOG) and self._is(place + 1, "."):
-            self._replace(place, place + 2, "")
+        edits = self._edits
+        if edits.is_word(place, _CATALOG) and edits.is_symbol(place + 1, "."):
+            edits.replace(place, place + 2, "")
             place += 2
-        token = self._at(place)
+        token = edits.at(place)
         if token is not None and token.value in _TYPES:
-            self._replace(place, place + 1, _TYPES[token.value])
-        self._place = place
+            edits.replace(place, place + 1, _TYPES[token.value])
+        elif edits.is_word(place, "date") and self._moves(place + 1):
+            edits.replace(place, place + 1, "date::timestamp")
+        edits.place = place
 
-    def _member(self, place: int) -> None:
-        """properties ->> 'name'"""
-        as_text = self._is(place + 2, ">")
-        right = place + 3 if as_text else place + 2
-        value = self._at(right)
-        left = self._operand_before(place)
-        if left is None or value is None or value.kind not in (Kind.TEXT, Kind.PARAMETER):
+    def _moves(self, place: int) -> bool:
+        """Whether an interval is added or taken away here, which makes a time of a day."""
+        edits = self._edits
+        is_text = text_of(edits.at(place + 1)) is not None and edits.is_cast(place + 2)
+        is_interval = edits.is_word(place + 1, "interval") or (is_text and edits.is_word(place + 4, "interval"))
+        return edits.is_symbol(place, "+", "-") and is_interval
+
+    def _cast_call(self, place: int) -> None:
+        """CAST(… AS …) of an array in a text, or of JSON."""
+        edits = self._edits
+        close = edits.closing(place + 1)
+        if close is None:
             return
-        operand = self._sql[self._tokens[left].start : self._tokens[place - 1].end]
-        name = self._sql[value.start : value.end]
-        if self._last_edit >= self._tokens[left].start:
+        named = word_before(edits, "as", close)
+        if named is None:
             return
-        end = right + 1
-        if self._is(end, ":") and self._is(end + 1, ":") and self._is_word(end + 2, "text"):
-            end += 3
-        self._replace(left, end, f"property_get({operand}, {name})" if as_text else f"jsonb_get({operand}, {name})")
-        self._place = end - 1
-
-    def _operand_before(self, place: int) -> int | None:
-        """Where the column before an operator begins."""
-        first = place - 1
-        token = self._at(first)
-        if token is None or token.kind not in (Kind.WORD, Kind.QUOTED_NAME):
-            return None
-        while self._is(first - 1, ".") and first >= 2:
-            first -= 2
-        return first
-
-    def _at(self, place: int) -> Token | None:
-        return self._tokens[place] if 0 <= place < len(self._tokens) else None
-
-    def _is(self, place: int, *symbols: str) -> bool:
-        token = self._at(place)
-        return token is not None and token.kind is Kind.SYMBOL and token.value in symbols
-
-    def _is_word(self, place: int, *words: str) -> bool:
-        token = self._at(place)
-        return token is not None and token.kind is Kind.WORD and token.value in words
-
-    def _replace(self, first: int, end: int, text: str) -> None:
-        """Tokens [first, end) become `text`."""
-        stop = self._tokens[end].start if text == "" and end < len(self._tokens) else self._tokens[end - 1].end
-        self._edits.append((self._tokens[first].start, stop, text))
-        self._last_edit = max(self._last_edit, self._tokens[first].start)
+        kind, end = self._type(named + 1)
+        text = text_of(edits.at(place + 2))
+        if text is not None and named == place + 3 and edits.is_symbol(end, "["):
+            edits.replace(place, close + 1, _array(text, kind))
+            edits.place = close
+        elif edits.tokens[named - 1].value in self._known.json and kind and kind[0] in ("text", "varchar", "json"):
+            edits.replace(place, close + 1, f"jsonb_format_json({edits.source(place + 2, named)})")
+            edits.place = close
+        elif end == close and len(kind) == 1 and kind[0] in _TYPES:
+            edits.replace(close - 1, close, _TYPES[kind[0]])
 
 
 _ENDS_OF_TABLE = frozenset(
@@ -241,18 +384,18 @@ def _stands_for_table(all_tokens: list[Token], place: int) -> bool:
     return before.kind is Kind.SYMBOL and before.value in (".", ",", "(")
 
 
-def _value(item: str, kind: list[str]) -> str:
+def _array(text: str, kind: list[str]) -> str:
+    """'{1,2}'::int[]"""
+    items = array_items(text)
+    if not items:
+        return f"ARRAY[]::{' '.join(_TYPES.get(word, word) for word in kind)}[]"
+    return f"ARRAY[{', '.join(_value(item, kind) for item in items)}]"
+
+
+def _value(item: str | None, kind: list[str]) -> str:
+    if item is None:
+        return "NULL"
     name = " ".join(kind)
-    if name in _NUMBERS or name == "double precision":
-        return f"CAST({_literal(item)} AS {name})"
     if not kind or name in ("text", "character varying", "varchar", *_TYPES):
-        return _literal(item)
-    return f"CAST({_literal(item)} AS {name})"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+        return literal(item)
+    return f"CAST({literal(item)} AS {name})"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import ssl
 
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _SEQUENCE, _OBJECT_IDENTIFIER = 0x30, 0x06
 _RSA, _ECDSA = bytes.fromhex("2a864886f70d0101"), bytes.fromhex("2a8648ce3d04")
 # The digests by which certificates are signed, after the names of the signatures. The RFC takes the weak ones for
@@ -26,12 +23,8 @@ _DIGESTS = {
 }
 
 
-def endpoint_of(pem: str) -> bytes | None:
-    """Of the first certificate in a file, which is the server's own; None where there is nothing to bind to."""
-    found = _PEM.search(pem)
-    if found is None:
-        return None
-    certificate = ssl.PEM_cert_to_DER_cert(found[0])
+def endpoint_of(certificate: bytes) -> bytes | None:
+    """Of a server's own certificate, as DER; None where there is nothing to bind to."""
     digest = _DIGESTS.get(_signature(certificate))
     return None if digest is None else hashlib.new(digest, certificate).digest()
 

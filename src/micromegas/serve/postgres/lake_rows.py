@@ -15,9 +15,10 @@ from micromegas.query.errors import QueryError
 from micromegas.query.functions.sql_text import Kind, Token, tokens
 from micromegas.serve.audit import Caller, QueryAudit
 from micromegas.serve.postgres import types
-from micromegas.serve.postgres.dialect import engine_sql
+from micromegas.serve.postgres.dialect import Known, engine_sql
 from micromegas.serve.postgres.errors import PostgresError, from_query_error
 from micromegas.serve.postgres.parameters import UNKNOWN_OIDS, oid_of
+from micromegas.serve.postgres.result_names import Named, named
 from micromegas.serve.postgres.types import ResultColumn, result_column, scalar_type
 
 # So many rows are written at once: between two such pieces other sessions get their turn.
@@ -59,10 +60,11 @@ class LakeStatement:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks in a session, and about which event times (ns since the epoch; None is open). `assumed_begin` is for
-    statements that say nothing about time."""
+    """Who asks in a session, `user` by the name that rules know, and about which event times (ns since the epoch; None
+    is open). `assumed_begin` is for statements that say nothing about time."""
 
     caller: Caller
+    user: str
     administers: bool = False
     begin: int | None = None
     end: int | None = None
@@ -74,17 +76,22 @@ class LakeQuestions:
 
     def __init__(self, engine: Engine, view_sets: frozenset[str]) -> None:
         self._engine = engine
-        self._view_sets = view_sets
         self._instances_only = view_sets - {table.name for table in engine.tables()}
         columns = [field for table in engine.tables() for field in table.schema]
-        self._array_oids = {field.name: (scalar_type(field.type) or types.TEXT).array_oid for field in columns}
+        kinds = {field.name: scalar_type(field.type) or types.TEXT for field in columns}
+        self._array_oids = {name: kind.array_oid for name, kind in kinds.items()}
+        self._known = Known(
+            view_sets,
+            frozenset(name for name, kind in kinds.items() if kind is types.JSONB),
+            frozenset(name for name, kind in kinds.items() if kind is types.TIMESTAMPTZ),
+        )
 
     async def prepare(
         self, sql: str, given_oids: list[int], *, administers: bool, caller: Caller | None
     ) -> LakeStatement:
         """Plans a statement. `given_oids`: types that the client says its values have, 0 where it doesn't; `caller`:
         whose mistakes are told to the audit, as of one that would have been answered."""
-        statement, all_tokens = await aside(self._read, sql)
+        statement, result, all_tokens = await aside(self._read, sql)
         audit = None if caller is None else QueryAudit(caller, sql)
         try:
             description = await asyncio.to_thread(self._engine.describe, statement, administers=administers)
@@ -93,7 +100,9 @@ class LakeQuestions:
         explains = bool(all_tokens) and all_tokens[0].value == "explain"
         schema = _PLAN_SCHEMA if explains else description.schema
         oids = self._parameter_oids(all_tokens, description.parameter_schema, given_oids)
-        return LakeStatement(sql, statement, schema, tuple(result_column(field) for field in schema), oids, explains)
+        names = schema.names if explains else result.names(schema.names)
+        columns = tuple(result_column(field.with_name(name)) for field, name in zip(schema, names, strict=True))
+        return LakeStatement(sql, statement, schema, columns, oids, explains)
 
     async def start(self, statement: LakeStatement, parameters: Mapping[str, pa.Scalar], asker: Asker) -> LakeRows:
         """Runs a statement, and tells the audit of it."""
@@ -106,7 +115,7 @@ class LakeQuestions:
             None,
             parameters,
             asker.administers,
-            caller.service_account_name or "",
+            asker.user,
             caller.client,
             assumed_begin=asker.assumed_begin,
         )
@@ -120,14 +129,15 @@ class LakeQuestions:
         audit.planned()
         return LakeRows(statement, stream, audit)
 
-    def _read(self, sql: str) -> tuple[str, list[Token]]:
-        statement = engine_sql(sql, self._view_sets)
+    def _read(self, sql: str) -> tuple[str, Named, list[Token]]:
+        result = named(sql)
+        statement = engine_sql(result.sql, self._known)
         all_tokens = tokens(statement)
         for token in all_tokens:
             number = token.value[1:]
             if token.kind is Kind.PARAMETER and not (number.isdecimal() and 0 < int(number) <= MAX_PARAMETERS):
                 raise PostgresError("42P02", f"there is no parameter {token.value[:20]}: they are $1, $2 and so on")
-        return statement, all_tokens
+        return statement, result, all_tokens
 
     def _explained(self, error: QueryError) -> PostgresError:
         refusal = from_query_error(error)

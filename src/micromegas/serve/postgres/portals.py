@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from micromegas.serve.postgres.commands import Command
+from micromegas.serve.postgres.commands import Command, Question, Setting
 from micromegas.serve.postgres.errors import PostgresError
 from micromegas.serve.postgres.lake_rows import LakeRows, LakeStatement
 from micromegas.serve.postgres.messages import Column
@@ -93,10 +93,8 @@ class Portals:
         self._names += 1
         return f"m{self._names}"
 
-    def check_statement(self, name: str, size: int) -> None:
-        """`PostgresError` where no statement of this name and size may be added."""
-        if name and name in self._prepared:
-            raise PostgresError("42P05", f'prepared statement "{name}" already exists')
+    def check_room(self, size: int) -> None:
+        """`PostgresError` where no statement of this size may be added."""
         if len(self._prepared) >= MAX_PREPARED:
             raise PostgresError("53400", f"a session has at most {MAX_PREPARED} prepared statements")
         if self._prepared_bytes + size > MAX_PREPARED_BYTES:
@@ -104,15 +102,35 @@ class Portals:
                 "53400", f"the prepared statements of a session have at most {MAX_PREPARED_BYTES} bytes"
             )
 
-    def add_statement(self, name: str, prepared: Prepared) -> None:
+    async def add_statement(self, name: str, prepared: Prepared) -> None:
+        """`PostgresError` where its name is another's, told last, as PostgreSQL tells it."""
+        if name and name in self._prepared:
+            prepared.is_nameless = True
+            await self.forget_unused(prepared)
+            raise PostgresError("42P05", f'prepared statement "{name}" already exists')
         self._prepared_bytes += prepared.size
         self._prepared[name] = prepared
+
+    def may_run(self, name: str) -> bool:
+        """Whether there is a statement of this name that EXECUTE can run."""
+        prepared = self._prepared.get(name)
+        return prepared is not None and isinstance(prepared.command, Question | Setting)
 
     def statement(self, name: str) -> Prepared:
         prepared = self._prepared.get(name)
         if prepared is None:
             raise PostgresError("26000", f'prepared statement "{name}" does not exist')
         return prepared
+
+    def columns_of_statement(self, name: str) -> tuple[Column, ...] | None:
+        """None for one that shows nothing, or isn't there."""
+        prepared = self._prepared.get(name)
+        return None if prepared is None else prepared.columns
+
+    def columns_of_cursor(self, name: str) -> tuple[Column, ...] | None:
+        """None for one that isn't there."""
+        portal = self._portals.get(name)
+        return None if portal is None else portal.prepared.columns
 
     async def forget(self, name: str, *, is_relayed: bool = True) -> None:
         """A statement; at the catalogue, too, unless that has forgotten it by itself or a portal needs it."""

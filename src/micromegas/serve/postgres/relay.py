@@ -21,6 +21,8 @@ _ANSWER_TIMEOUT_S = 35.0
 _CANCEL_TIMEOUT_S = 5.0
 # savepoints of ours, by names that nobody else gives to theirs
 _ATTEMPT, _NOWHERE = "micromegas_attempt_4f1c", "micromegas_nowhere_4f1c"
+# of a portal: no formats, no values, and rows as texts
+_NO_VALUES = bytes(6)
 MAX_MESSAGE = 16 * 1024 * 1024
 IDLE, IN_TRANSACTION, FAILED = b"I", b"T", b"E"
 _LOST = "the catalogue's session was lost"
@@ -35,7 +37,8 @@ class Relay:
         self._writer = writer
         self._path = path
         self._key = b""
-        self._is_extended = False
+        self.is_extended = False
+        """Whether a run of the extended protocol is open, which is one transaction."""
         self.state = IDLE
         """Of the transaction, as PostgreSQL told it last: what ReadyForQuery says."""
         self.runs = 0
@@ -112,7 +115,7 @@ class Relay:
     async def row(self, sql: str) -> list[bytes | None]:
         """The values of the one row of a query, in text form."""
         values: list[bytes | None] = []
-        async for answer in self.run(sql):
+        async for answer in self._beside(sql) if self.is_extended and self.state == IDLE else self.run(sql):
             if answer.kind == b"D":
                 values = Body(answer.body).values()
         return values
@@ -121,12 +124,20 @@ class Relay:
         """As `row`, as texts; NULL is the empty one."""
         return [(value or b"").decode("utf-8", "replace") for value in await self.row(sql)]
 
+    async def _beside(self, sql: str) -> AsyncGenerator[Message, None]:
+        """As `run`, within the run of the extended protocol, which that would end."""
+        await self.parse("", sql, [])
+        await self.bind("", "", _NO_VALUES)
+        async for answer in self.execute(""):
+            yield answer
+
     async def fail(self) -> None:
         """Fails the transaction that is open, because of something that went wrong elsewhere."""
-        if self.state != IN_TRANSACTION:
-            return
         try:
-            await self.row(f"ROLLBACK TO SAVEPOINT {_NOWHERE}")
+            if self.is_extended:
+                await self.parse("", _NOWHERE, [])
+            elif self.state == IN_TRANSACTION:
+                await self.row(f"ROLLBACK TO SAVEPOINT {_NOWHERE}")
         except RelayedError as refusal:
             if refusal.severity == "FATAL":
                 raise
@@ -156,7 +167,7 @@ class Relay:
                 + messages.message(b"D", b"S", messages.text(name))
                 + messages.message(b"H")
             )
-            self._is_extended = True
+            self.is_extended = True
             await self._expect(b"1")
             parameters = tuple(Body((await self._expect(b"t")).body).uint32s())
             described = await self._expect(b"T", b"n")
@@ -168,7 +179,7 @@ class Relay:
             await self._send(
                 messages.message(b"B", messages.text(portal), messages.text(statement), rest) + messages.message(b"H")
             )
-            self._is_extended = True
+            self.is_extended = True
             await self._expect(b"2")
 
     async def execute(self, portal: str) -> AsyncGenerator[Message, None]:
@@ -202,14 +213,14 @@ class Relay:
         """Closes a prepared statement."""
         with self._exchange():
             await self._send(messages.message(b"C", b"S", messages.text(statement)) + messages.message(b"H"))
-            self._is_extended = True
+            self.is_extended = True
             await self._expect(b"3")
 
     async def sync(self) -> None:
         """Ends a run of the extended protocol, where one is open."""
-        if not self._is_extended:
+        if not self.is_extended:
             return
-        self._is_extended = False
+        self.is_extended = False
         self.runs += 1
         with self._exchange():
             await self._send(messages.message(b"S"))

@@ -42,6 +42,10 @@ class ScramKeys:
     def __bool__(self) -> bool:
         return bool(self._verifiers)
 
+    def has(self, user: str) -> bool:
+        """Whether a key has this name."""
+        return user in self._verifiers
+
     def verifier(self, user: str) -> _Verifier:
         """Of an unknown user one that nobody's password fits, the same each time."""
         known = self._verifiers.get(user)

@@ -7,11 +7,9 @@ import asyncio
 import hmac
 import logging
 import secrets
-import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,20 +17,20 @@ import pyarrow as pa
 from micromegas.config import PostgresSettings
 from micromegas.query import QueryEngine
 from micromegas.serve.audit import Caller
-from micromegas.serve.postgres import messages, scram
-from micromegas.serve.postgres.endpoint import endpoint_of
+from micromegas.serve.ports import keep_alive
+from micromegas.serve.postgres import messages
 from micromegas.serve.postgres.errors import PostgresError, RelayedError, protocol_violation
 from micromegas.serve.postgres.lake_rows import LakeQuestions
+from micromegas.serve.postgres.login import Logins
 from micromegas.serve.postgres.messages import Body, Message
 from micromegas.serve.postgres.relay import Relay
 from micromegas.serve.postgres.routing import Routing
 from micromegas.serve.postgres.session import Answering, Session
 from micromegas.serve.postgres.shadow import ShadowError, ShadowPostgres
-from micromegas.serve.tls import tls_context
+from micromegas.serve.tls import Certificate, Pair
 from micromegas.views.catalogue import VIEW_SETS
 
 _MAX_STARTUP = 10_000
-_MAX_LOGIN_MESSAGE = 10_000
 _MAX_STATEMENT_MESSAGE = 2 * 1024 * 1024
 # Longer ones than these are no messages of PostgreSQL.
 _MAX_SKIPPED = 2**30 - 1
@@ -72,9 +70,9 @@ class PostgresServer:
     def __init__(self, engine: QueryEngine, settings: PostgresSettings) -> None:
         self._engine = engine
         self._settings = settings
-        self._keys = scram.ScramKeys(settings.api_keys)
-        self._tls = tls_context(settings)
-        self._endpoint = None if self._tls is None else _endpoint(settings)
+        self._logins = Logins(settings)
+        self._certificate = Certificate.of(settings)
+        self._watching: asyncio.Task[None] | None = None
         self._shadow = ShadowPostgres(settings.max_sessions)
         self._answering: Answering | None = None
         self._server: asyncio.Server | None = None
@@ -97,13 +95,21 @@ class PostgresServer:
         routing = Routing(relations, functions, self._shadow.function_names)
         self._answering = Answering(LakeQuestions(self._engine, view_sets), routing)
         try:
-            self._server = await asyncio.start_server(self._accept, settings.host, settings.port)
+            self._server = await asyncio.start_server(
+                self._accept, settings.host, settings.port, reuse_port=settings.share_port
+            )
         except BaseException:
             await asyncio.to_thread(self._shadow.stop)
             raise
         self.port = self._server.sockets[0].getsockname()[1]
+        for listening in self._server.sockets:
+            keep_alive(listening)
+        if self._certificate is not None:
+            self._watching = asyncio.create_task(self._certificate.watch())
 
     async def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         if self._server is not None:
             self._server.close()
         for connection in self._connections.values():
@@ -121,7 +127,6 @@ class PostgresServer:
         if task is None:
             raise AssertionError("a connection is served in a task")
         self._clients.add(task)
-        _keep_alive(writer)
         try:
             await self._serve(reader, writer)
         except PostgresError as error:
@@ -138,20 +143,19 @@ class PostgresServer:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with asyncio.timeout(self._settings.login_timeout_s):
-            parameters = await self._startup(reader, writer)
-            if parameters is None:
-                return
-            name = await self._login(reader, writer, parameters["user"])
-            # those that are about to have a session of the catalogue take a place each, too
-            if len(self._connections) + self._arriving >= self._settings.max_sessions:
-                raise PostgresError(_TOO_MANY, "sorry, too many clients already", severity="FATAL")
-            self._arriving += 1
-            try:
-                relay = await self._relay(parameters)
-            finally:
-                self._arriving -= 1
-        administers = not self._settings.admins or name in self._settings.admins
+        deadline = asyncio.get_running_loop().time() + self._settings.login_timeout_s
+        # who has not said yet which protocol it speaks is told nothing
+        async with asyncio.timeout_at(deadline):
+            begun = await self._startup(reader, writer)
+        if begun is None:
+            return
+        parameters, shown = begun
+        try:
+            async with asyncio.timeout_at(deadline):
+                identity = await self._logins.identity(reader, writer, parameters["user"], shown)
+                relay = await self._admitted(parameters)
+        except TimeoutError:
+            raise PostgresError("57014", "canceling authentication due to timeout", severity="FATAL") from None
         if self._answering is None:
             raise AssertionError("a server that listens has started")
         output = _Output(writer, self._settings.write_timeout_s)
@@ -159,8 +163,11 @@ class PostgresServer:
             self._answering,
             output.write,
             relay,
-            administers=administers,
-            caller=Caller(_address(writer), user=parameters["user"], service_account_name=name),
+            user=identity.user,
+            administers=self._logins.sign_in.administers(identity),
+            caller=identity.vouched(
+                Caller(_address(writer), user=parameters["user"], service_account_name=identity.key_name)
+            ),
             application=parameters.get("application_name", ""),
         )
         connection = _Connection(self._new_process(), secrets.randbits(32), session)
@@ -178,42 +185,46 @@ class PostgresServer:
             del self._connections[connection.process]
             await session.close()
 
-    async def _startup(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> dict[str, str] | None:
-        """What the client begins with; None where it only wanted something cancelled."""
-        is_secure = False
+    async def _startup(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[dict[str, str], Pair | None] | None:
+        """What the client begins with, and the certificate that it was shown, if it wanted TLS; None where it only
+        wanted something cancelled."""
+        shown: Pair | None = None
         while True:
             length = int.from_bytes(await reader.readexactly(4), "big")
             if not 8 <= length <= _MAX_STARTUP:
                 raise _fatal("invalid length of startup packet")
             body = Body(await reader.readexactly(length - 4))
             code = body.uint32()
-            if code == messages.SSL_REQUEST and not is_secure:
-                is_secure = await self._start_tls(reader, writer)
+            if code == messages.SSL_REQUEST and shown is None:
+                shown = await self._start_tls(reader, writer)
             elif code == messages.GSSENC_REQUEST:
                 writer.write(b"N")
             elif code == messages.CANCEL_REQUEST:
                 await self._cancel(body.int32(), body.uint32())
                 return None
             elif code >> 16 == 3:
-                if self._settings.require_tls and not is_secure:
+                if self._settings.require_tls and shown is None:
                     raise PostgresError("28000", "this server takes sessions with TLS only", severity="FATAL")
-                return self._parameters(body, writer, code & 0xFFFF)
+                return self._parameters(body, writer, code & 0xFFFF), shown
             else:
                 raise PostgresError(
                     "0A000", f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}", severity="FATAL"
                 )
 
-    async def _start_tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        if self._tls is None:
+    async def _start_tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Pair | None:
+        if self._certificate is None:
             writer.write(b"N")
-            return False
+            return None
         writer.write(b"S")
         await writer.drain()
         # Bytes that came before the answer could be somebody's between us: nothing that was sent in clear counts.
         if reader._buffer:  # type: ignore[attr-defined]
             raise _fatal("received unencrypted data after SSL request")
-        await writer.start_tls(self._tls)
-        return True
+        shown = self._certificate.pair
+        await writer.start_tls(shown.context)
+        return shown
 
     def _parameters(self, body: Body, writer: asyncio.StreamWriter, minor: int) -> dict[str, str]:
         parameters: dict[str, str] = {}
@@ -232,21 +243,16 @@ class PostgresServer:
             raise PostgresError("0A000", "only client_encoding UTF8 is offered", severity="FATAL")
         return parameters
 
-    async def _login(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, user: str) -> str | None:
-        """The name of the key that the client has; None where none is asked for."""
-        if not self._keys:
-            writer.write(messages.AUTHENTICATION_OK)
-            return None
-        is_secure = writer.get_extra_info("ssl_object") is not None
-        exchange = scram.ScramExchange(self._keys, user, self._endpoint if is_secure else None)
-        offered = b"".join(map(messages.text, exchange.mechanisms))
-        writer.write(messages.message(b"R", struct.pack("!i", 10), offered, b"\0"))
-        body = await _login_message(reader)
-        first = exchange.first(body.text(), messages.decoded(body.take(max(0, body.int32()))))
-        writer.write(messages.message(b"R", struct.pack("!i", 11), first.encode()))
-        final = exchange.final(messages.decoded((await _login_message(reader)).rest()))
-        writer.write(messages.message(b"R", struct.pack("!i", 12), final.encode()) + messages.AUTHENTICATION_OK)
-        return user
+    async def _admitted(self, parameters: Mapping[str, str]) -> Relay:
+        """A session of the catalogue, where there is room for one more."""
+        # those that are about to have one take a place each, too
+        if len(self._connections) + self._arriving >= self._settings.max_sessions:
+            raise PostgresError(_TOO_MANY, "sorry, too many clients already", severity="FATAL")
+        self._arriving += 1
+        try:
+            return await self._relay(parameters)
+        finally:
+            self._arriving -= 1
 
     async def _relay(self, parameters: Mapping[str, str]) -> Relay:
         wanted = {
@@ -339,16 +345,6 @@ def _address(writer: asyncio.StreamWriter) -> str:
     return str(peer[0]) if peer else "unknown"
 
 
-def _keep_alive(writer: asyncio.StreamWriter) -> None:
-    """A client whose machine is gone is noticed after two minutes, and gives its place to another."""
-    accepted: socket.socket = writer.get_extra_info("socket")
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-        # not every system names them so
-        if (option := getattr(socket, name, None)) is not None:
-            accepted.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
 class _Output:
     """Writes to a client, which must take it within a time."""
 
@@ -436,14 +432,6 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.wait(tasks)
 
 
-async def _login_message(reader: asyncio.StreamReader) -> Body:
-    kind = await reader.readexactly(1)
-    length = int.from_bytes(await reader.readexactly(4), "big") - 4
-    if kind != b"p" or not 0 <= length <= _MAX_LOGIN_MESSAGE:
-        raise _fatal("expected SASL response")
-    return Body(await reader.readexactly(length))
-
-
 async def _farewell(writer: asyncio.StreamWriter, error: PostgresError) -> None:
     error.severity = "FATAL"
     try:
@@ -462,13 +450,6 @@ def _fatal(message: str) -> PostgresError:
 
 def _shutting_down() -> PostgresError:
     return PostgresError("57P01", "terminating connection due to administrator command", severity="FATAL")
-
-
-def _endpoint(settings: PostgresSettings) -> bytes | None:
-    """What clients bind their logins to, of the file that was just loaded."""
-    if settings.tls_certificate is None:
-        return None
-    return endpoint_of(Path(settings.tls_certificate).read_text("latin-1"))
 
 
 def _instance_shapes() -> dict[str, pa.Schema]:

@@ -45,7 +45,8 @@ from micromegas.serve.postgres.parameters import bound_scalars
 from micromegas.serve.postgres.portals import Portal, Portals, Prepared
 from micromegas.serve.postgres.relay import FAILED, IDLE, Relay
 from micromegas.serve.postgres.routing import UNKNOWN_TO_POSTGRES, Routing
-from micromegas.serve.postgres.session_range import RESET_ALL_OF_OURS, SETTINGS_QUERY, SessionRange
+from micromegas.serve.postgres.session_range import RESETS, SETTINGS_QUERY, SessionRange
+from micromegas.serve.postgres.transactions import Transactions
 from micromegas.serve.postgres.types import RowEncoder, column_forms
 
 MAX_STATEMENT = 1024 * 1024
@@ -69,6 +70,7 @@ class Session:
         write: Callable[[bytes], Awaitable[None]],
         relay: Relay,
         *,
+        user: str,
         administers: bool,
         caller: Caller,
         application: str,
@@ -88,9 +90,11 @@ class Session:
             portals=self._portals,
             settings=self._range,
             caller=caller,
+            user=user,
             administers=administers,
         )
         self._cursors = Cursors(self._portals, self._answers)
+        self._transactions = Transactions(relay, self._answers, self._portals)
         self.is_cancellable = False
         """Whether what runs now may be cancelled: not once its end is being told."""
 
@@ -183,9 +187,12 @@ class Session:
     # The simple protocol.
 
     async def _simple(self, sql: str) -> None:
-        for part in await self._parts(sql):
+        parts = await self._parts(sql)
+        for part in parts:
             command = await aside(command_of, part)
             self._check_state(command)
+            if len(parts) > 1:
+                await self._transactions.share()
             await self._run(command)
             # a text may have very many commands that wait for nothing
             await asyncio.sleep(0)
@@ -209,8 +216,6 @@ class Session:
                 self._answers.put(messages.EMPTY_QUERY)
             case Question() | Setting():
                 await self._answer(command)
-            case Execute():
-                await self._execute_prepared(command)
             case _:
                 await self._do(command, None)
 
@@ -262,7 +267,7 @@ class Session:
 
     async def _parse(self, body: Body) -> None:
         name, sql, oids = body.text(), body.text(), body.uint32s()
-        self._portals.check_statement(name, len(body))
+        self._portals.check_room(len(body))
         parts = await self._parts(sql)
         if len(parts) > 1:
             raise PostgresError("42601", "cannot insert multiple commands into a prepared statement")
@@ -272,23 +277,17 @@ class Session:
             await self._portals.forget("")
         prepared = await self._prepare(command, oids)
         prepared.size = len(body)
-        self._portals.add_statement(name, prepared)
+        await self._portals.add_statement(name, prepared)
         self._answers.put(messages.PARSE_COMPLETE)
 
     async def _prepare(self, command: Command, oids: list[int]) -> Prepared:
         match command:
-            case Execute():
-                named = self._portals.statement(command.name)
-                return Prepared(command, (), named.columns)
             case Question():
                 return await self._prepare_question(command, command.sql, oids)
             case Declare():
                 return await self._prepare_question(command, command.question, oids)
             case Setting():
                 return await self._prepare_relayed(command, command.sql, oids)
-            case Fetch():
-                cursor = self._portals.portal(command.cursor, "34000", "cursor")
-                return Prepared(command, (), None if command.moves else cursor.prepared.columns)
         return Prepared(command)
 
     async def _prepare_question(self, command: Command, sql: str, oids: list[int]) -> Prepared:
@@ -325,7 +324,7 @@ class Session:
         if not body.is_at_end:
             raise protocol_violation("a bind message that goes on after its end")
         self._portals.check_portal(name, size)
-        if isinstance(prepared.command, Execute):
+        if isinstance(prepared.command, Execute) and self._portals.may_run(prepared.command.name):
             bound_scalars((), formats, values)
             portal = await self._portal_of(prepared.command, forms)
         else:
@@ -362,9 +361,15 @@ class Session:
         self._answers.put(messages.row_description(columns, column_forms(forms, len(columns))))
 
     def _columns_of(self, prepared: Prepared, *, is_cursor: bool = False) -> tuple[Column, ...] | None:
-        """What a statement shows: DECLARE itself shows nothing, the cursor that it makes does."""
-        if isinstance(prepared.command, Declare) and not is_cursor:
-            return None
+        """What a statement shows: DECLARE itself shows nothing, the cursor that it makes does; FETCH and EXECUTE what
+        their names stand for when they are asked, or nothing."""
+        match prepared.command:
+            case Declare() if not is_cursor:
+                return None
+            case Fetch(cursor=name, moves=False):
+                return self._portals.columns_of_cursor(name)
+            case Execute(name=name):
+                return self._portals.columns_of_statement(name)
         return prepared.columns
 
     async def _execute(self, body: Body) -> None:
@@ -375,8 +380,8 @@ class Session:
         match command:
             case Empty():
                 self._answers.put(messages.EMPTY_QUERY)
-            case Question() | Setting():
-                is_limited = limit > 0 and isinstance(command, Question)
+            case Question() | Setting() | Declare() if portal.is_cursor or not isinstance(command, Declare):
+                is_limited = limit > 0 and not isinstance(command, Setting)
                 count, is_done = await self._answers.send_portal(portal, limit if is_limited else None)
                 if not is_done:
                     self._answers.put(messages.PORTAL_SUSPENDED)
@@ -421,19 +426,15 @@ class Session:
                 await self._deallocate(command)
             case Nothing():
                 self._answers.put(messages.command_complete(command.tag))
+            case Execute():
+                await self._execute_prepared(command)
             case _:
                 raise AssertionError(f"{type(command).__name__} is done elsewhere")
 
     async def _transact(self, command: Transaction) -> None:
-        """Transactions are the catalogue's: what is set within them is forgotten as PostgreSQL forgets it."""
-        tag = b""
-        async for answer in self._answers.relayed(self._relay.run(command.sql)):
-            tag = answer.body
-            self._answers.put(answer.encoded())
-        if command.returns:
-            await self._reread_settings()
-        elif tag in (b"COMMIT\0", b"ROLLBACK\0"):
-            await self._portals.end(is_committed=tag == b"COMMIT\0")
+        """What is set within transactions is forgotten as PostgreSQL forgets it."""
+        await self._transactions.run(command)
+        if command.returns or self._relay.state == IDLE:
             await self._reread_settings()
 
     async def _reread_settings(self) -> None:
@@ -461,11 +462,11 @@ class Session:
 
     async def _prepare_named(self, command: Prepare) -> None:
         size = len(command.question.encode())
-        self._portals.check_statement(command.name, size)
+        self._portals.check_room(size)
         oids = await self._oids_of(command.types) if command.types else []
         prepared = await self._prepare_question(Question(command.question), command.question, oids)
         prepared.size = size
-        self._portals.add_statement(command.name, prepared)
+        await self._portals.add_statement(command.name, prepared)
         self._answers.put(messages.command_complete("PREPARE"))
 
     async def _oids_of(self, types: tuple[str, ...]) -> list[int]:
@@ -562,13 +563,14 @@ class Session:
 
     async def _read_settings(self) -> None:
         # the end of the transaction may change them back
-        self._range_moves = self._relay.state != IDLE
+        self._range_moves = self._relay.state != IDLE or self._relay.is_extended
         values = await self._relay.value(SETTINGS_QUERY)
         try:
             self._range.read(values)
         except PostgresError:
             # What PostgreSQL took is nothing here: as if it had never been said.
-            await self._relay.value(RESET_ALL_OF_OURS)
+            for reset in RESETS:
+                await self._relay.row(reset)
             self._range.read(await self._relay.value(SETTINGS_QUERY))
             raise
 
@@ -582,8 +584,10 @@ class Session:
 
     async def _ready(self) -> None:
         self.is_cancellable = False
+        await self._transactions.leave()
         if self._relay.state == IDLE:
             await self._portals.end()
+            await self._reread_settings()
         self._answers.hear()
         self._answers.put(messages.ready_for_query(self._relay.state))
         await self._answers.flush()

@@ -30,7 +30,7 @@ SETTINGS_QUERY = (
     + ", ".join(f"'{name}'" for name in _MEMORY)
     + ") AND source IN ('session', 'client', 'user', 'database'))"
 )
-RESET_ALL_OF_OURS = "; ".join(f"RESET {name}" for name in (*_NAMES, *_MEMORY))
+RESETS = [f"RESET {name}" for name in (*_NAMES, *_MEMORY)]
 
 _RELATIVE = re.compile(r"-\s*(\d{1,9})\s*(s|m|h|d|w)")
 _UNIT_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9, "w": 7 * 86_400 * 10**9}
