@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,10 +25,12 @@ class Answer:
 
 
 class Sender:
-    """One keep-alive connection to the ingestion service, opened again whenever it was lost."""
+    """One keep-alive connection to the ingestion service, opened again whenever it was lost; over TLS where a `ca_file`
+    vouches for it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, ca_file: str | None = None) -> None:
         self._port = port
+        self._ca_file = ca_file
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, path: str, body: bytes) -> Answer:
@@ -36,7 +39,7 @@ class Sender:
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
+            self._connection = self._opened()
         try:
             self._connection.request(method, path, body)
             response = self._connection.getresponse()
@@ -45,20 +48,26 @@ class Sender:
             self.close()
             raise
 
+    def _opened(self) -> http.client.HTTPConnection:
+        if self._ca_file is None:
+            return http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT_S)
+        trusting = ssl.create_default_context(cafile=self._ca_file)
+        return http.client.HTTPSConnection("localhost", self._port, timeout=TIMEOUT_S, context=trusting)
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
-def post_all(port: int, requests: Sequence[Request], connections: int = 1) -> list[Answer]:
+def post_all(port: int, requests: Sequence[Request], connections: int = 1, ca_file: str | None = None) -> list[Answer]:
     """Post requests, the answers in their order; with several connections they overtake each other."""
     local = threading.local()
     senders: list[Sender] = []
 
     def post(request: Request) -> Answer:
         if not hasattr(local, "sender"):
-            local.sender = Sender(port)
+            local.sender = Sender(port, ca_file)
             senders.append(local.sender)
         sender: Sender = local.sender
         while True:

@@ -92,7 +92,7 @@ class Service:
 
     def _answers_http(self) -> bool:
         self.assert_running()
-        sender = Sender(self.http_port)
+        sender = Sender(self.http_port, self._ca_file)
         try:
             return sender.request("GET", "/ready").status == 200
         except (OSError, http.client.HTTPException):

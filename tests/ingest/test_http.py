@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 import cbor2
 import pytest
+from e2e.posting import wait_until
 from senders import block_body, new_id, process_body, stream_body
+from servers.identity_provider import IdentityProviderServer
 from servers.ingest import RunningIngest, post, request, running_ingest
 
-from micromegas.config import ApiKey, IngestSettings, LakeSettings, parse_api_keys
+from micromegas.config import ApiKey, IngestSettings, LakeSettings, OidcIssuer, OidcSettings, parse_api_keys
 from micromegas.lake import Lake
 
 LIMIT = 300_000
@@ -287,3 +289,27 @@ def test_authentication(lake: Lake) -> None:
         assert lake.metadata.watermark() == 0
         assert post(service.port, "process", body, authorization="Bearer key-one") == 200
         assert request(service.port, "GET", "/health")[0] == request(service.port, "GET", "/ready")[0] == 200
+
+
+def test_tokens_of_identity_providers(folder_lake: Lake) -> None:
+    provider = IdentityProviderServer()
+    oidc = OidcSettings((OidcIssuer(provider.issuer, provider.client_id),))
+    try:
+        with running_ingest(folder_lake, IngestSettings(port=0, oidc=oidc, api_keys=(ApiKey("a", "key"),))) as service:
+
+            def sent(presented: str | None) -> tuple[int, bytes]:
+                headers = {} if presented is None else {"authorization": presented}
+                return request(service.port, "POST", "/ingestion/insert_process", process_body(new_id()), headers)[:2]
+
+            provider.is_up = False
+            status, text = sent(f"Bearer {provider.id_token()}")
+            assert (status, text) == (503, b"Auth provider unavailable")
+            assert sent("Bearer key") == (200, b"")
+            provider.is_up = True
+            wait_until(lambda: sent(f"Bearer {provider.id_token()}") == (200, b""), "the provider answers again")
+            good = provider.id_token()
+            others = (provider.id_token(aud="another"), provider.id_token(exp=1000), "a.b.c", f"{good}x", "")
+            for refused in (None, good, f"Basic {good}", *(f"Bearer {other}" for other in others)):
+                assert sent(refused) == (401, b"Invalid token"), refused
+    finally:
+        provider.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import csv
+import gzip
 import http.client
 import io
 import json
@@ -21,7 +22,9 @@ from serve.conftest import RunningApi, StartApi, wait_until
 from serve.http_calls import call, post
 
 from micromegas.config import ApiKey, HttpSettings
+from micromegas.serve.http.answer_formats import format_for
 from micromegas.serve.http.listener import Listener
+from micromegas.serve.http.problem import Problem
 
 ARROW = "application/vnd.apache.arrow.stream"
 MANY = "SELECT n, pad FROM wide"
@@ -112,6 +115,7 @@ def test_what_a_request_says_reaches_the_engine(api: RunningApi) -> None:
         ({"sql": "  "}, "sql"),
         ({"sql": 7}, "sql"),
         ({"sql": "SELECT '\ud800'"}, "surrogate"),
+        (b'{"sql": "SELECT 1", "limit": 1, "limit": 2}', "'limit' is given more than once"),
         ({"sql": "SELECT 1", "lmit": 3}, "unknown 'lmit'"),
         ({"sql": "SELECT 1", "limit": -1}, "limit"),
         ({"sql": "SELECT 1", "limit": True}, "limit"),
@@ -155,9 +159,55 @@ def test_what_is_not_offered(api: RunningApi) -> None:
     assert call(api, "OPTIONS", "/api/query").problem == (405, "method")
     assert call(api, "GET", "/nothing").problem == (404, "not_found")
     assert post(api, {"sql": "SELECT 1"}, content_type="text/plain").problem == (415, "media_type")
+    packed = post(api, gzip.compress(b'{"sql": "SELECT 1"}'), content_encoding="gzip")
+    assert packed.problem == (415, "media_type")
+    assert packed.headers["accept-encoding"] == "identity"
     assert post(api, {"sql": "SELECT 1"}, accept="image/png").problem == (406, "not_acceptable")
     assert call(api, "GET", "/health").status == 200
     assert call(api, "HEAD", "/health").status == 200
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        (None, "application/json"),
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("text/*", "text/csv"),
+        ("TEXT/CSV; header=present", "text/csv"),
+        ("text/html, application/xhtml+xml, */*;q=0.8", "application/json"),
+        # of equals the more exact, then the earlier
+        ("*/*, text/csv", "text/csv"),
+        (f"{ARROW}, text/csv", ARROW),
+        # what is named exactly is not meant by what is vaguer
+        ("application/json;q=0, */*", "application/x-ndjson"),
+        ("text/*;q=0.3, text/csv;q=0.1, application/json;q=0.2", "application/json"),
+        ("text/csv;q=0.5, application/json;q=7", "application/json"),
+        ("text/csv;q=nan, application/json;q=0.001", "application/json"),
+    ],
+)
+def test_which_form_is_chosen(accept: str | None, media_type: str) -> None:
+    assert format_for(accept).media_type == media_type
+
+
+@pytest.mark.parametrize("accept", ["*/*;q=0", "text/html", "*", "text/csv;q=0", "application/json;q=many"])
+def test_which_forms_are_not_offered(accept: str) -> None:
+    with pytest.raises(Problem, match="application/x-ndjson"):
+        format_for(accept)
+
+
+def test_a_list_may_stand_in_several_headers(api: RunningApi) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
+    connection.putrequest("POST", "/api/query")
+    for name, value in (("content-type", "application/json"), ("accept", "text/csv"), ("accept", "image/png;q=0.5")):
+        connection.putheader(name, value)
+    body = json.dumps({"sql": "SELECT 1 AS one"}).encode()
+    connection.putheader("content-length", str(len(body)))
+    connection.endheaders(body)
+    response = connection.getresponse()
+    assert (response.status, response.headers["content-type"]) == (200, "text/csv")
+    response.read()
+    connection.close()
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson", "text/csv", ARROW])

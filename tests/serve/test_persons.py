@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,13 +17,6 @@ from micromegas.config import ApiKey, FlightSettings, OidcIssuer, OidcSettings, 
 from micromegas.serve.id_tokens import ProviderUnreachable, TokenRefused, TokenVerifier
 
 QUERY = {"sql": "SELECT 1 AS one"}
-
-
-@pytest.fixture
-def provider() -> Iterator[IdentityProviderServer]:
-    running = IdentityProviderServer()
-    yield running
-    running.close()
 
 
 @pytest.fixture
@@ -186,6 +178,31 @@ def test_who_administers(
     assert api.engine.requests[-1].administers == administers
 
 
+def test_subjects_are_told_apart_by_their_issuers(start_api: StartApi, provider: IdentityProviderServer) -> None:
+    other = IdentityProviderServer()
+    try:
+        issuers = tuple(OidcIssuer(each.issuer, each.client_id) for each in (provider, other))
+        nobody = {"email": None}
+        named = start_api(oidc=OidcSettings(issuers), admins=frozenset({f"{provider.issuer}#boss"}))
+        bare = start_api(oidc=OidcSettings(issuers), admins=frozenset({"boss"}))
+        alone = start_api(oidc=OidcSettings(issuers[:1]), admins=frozenset({f"{provider.issuer}#boss"}))
+        for api, asks, administers in (
+            (named, provider, True),
+            (named, other, False),
+            (bare, provider, False),
+            (bare, other, False),
+            (alone, provider, True),
+        ):
+            assert asked(api, asks.id_token(sub="boss", **nobody)).status == 200
+            assert api.engine.requests[-1].administers == administers
+        assert alone.engine.requests[-1].user == "boss"
+        assert {request.user for request in named.engine.requests} == {
+            f"{each.issuer}#boss" for each in (provider, other)
+        }
+    finally:
+        other.close()
+
+
 def test_rules_know_persons_by_no_name_of_their_choice(guarded: RunningApi, provider: IdentityProviderServer) -> None:
     chosen = {"email": None, "preferred_username": "ann@example.com"}
     for claims, user in (({}, "ann@example.com"), (chosen, "u-1"), (chosen | {"sub": "u-2"}, "u-2")):
@@ -240,5 +257,5 @@ def test_settings() -> None:
     oidc = parse_oidc_settings(text)
     assert oidc == OidcSettings((OidcIssuer("https://i", "a"),))
     assert FlightSettings(oidc=oidc, admins=frozenset({"ann"})).admins
-    with pytest.raises(ValueError, match="by api keys only"):
+    with pytest.raises(ValueError, match="over TLS only"):
         PostgresSettings(oidc=oidc)

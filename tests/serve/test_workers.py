@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pyarrow as pa
 import pytest
 from e2e.posting import wait_until
 from pyarrow import flight
 
-from micromegas.config import FlightSettings, HttpSettings, LakeSettings, QuerySettings
+from micromegas.config import FlightSettings, HttpSettings, LakeSettings, PostgresSettings, QuerySettings
 from micromegas.serve.flight import messages
 from micromegas.serve.node import Node
 from micromegas.serve.node_settings import NodeSettings
 from micromegas.serve.ports import ListenError, SharedPort, require_free
+from micromegas.serve.workers import process
+from micromegas.serve.workers.process import WorkerFailed
 
 TIMEOUT_S = 4.0
 ONE = "SELECT 1 AS one"
@@ -43,7 +46,7 @@ class Workers:
         self._thread.start()
         self.node = Node(settings, "test")
         self.addresses = self._call(self.node.start())
-        self.uri = self.addresses["queries"]
+        self.uri = self.addresses.get("queries", "")
 
     def _call(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
@@ -353,6 +356,42 @@ def test_workers_that_cant_start_say_why(workers: Workers, tmp_path: Path) -> No
     nothing.write_text("")
     with pytest.raises(ListenError, match=r"nothing\.pem or its key can't be used"):
         asyncio.run(start(FlightSettings(port=0, tls_certificate=nothing, tls_key=nothing)))
+
+
+def test_what_cant_be_cancelled_ends_with_the_gateway_at_the_time_limit(tmp_path: Path) -> None:
+    settings = NodeSettings(
+        lake=LakeSettings(lake_dir=tmp_path),
+        query=QuerySettings(statement_timeout_s=TIMEOUT_S),
+        postgres=PostgresSettings(port=0, drain_timeout_s=0.2),
+        workers=1,
+    )
+    # of the lake, so that the gateway doesn't leave it to its catalogue
+    cross_join = CROSS_JOIN.replace("count(*)", "count(*) + (SELECT count(*) FROM blocks)", 1)
+    with running(settings) as gateway:
+        (held,) = gateway.pids
+        port = gateway.addresses["postgresql"].rpartition(":")[2]
+        address = f"host=127.0.0.1 port={port} user=anybody dbname=micromegas"
+        with psycopg.connect(address, autocommit=True) as session, pytest.raises(psycopg.errors.QueryCanceled):
+            session.execute(cross_join.encode())
+        wait_until(lambda: not is_alive(held) and len(gateway.pids) == 1, "a successor")
+        with psycopg.connect(address, autocommit=True) as session:
+            assert session.execute("SELECT count(*) FROM blocks").fetchone() == (0,)
+
+
+def test_a_worker_that_does_not_start_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = worker_pids()
+    # an interpreter alone takes longer
+    monkeypatch.setattr(process, "START_S", 0.001)
+    settings = NodeSettings(lake=LakeSettings(lake_dir=tmp_path), flight=FlightSettings(port=0), workers=2)
+    with pytest.raises(WorkerFailed, match="did not start within"):
+        asyncio.run(Node(settings, "test").start())
+    assert worker_pids() <= before
+
+
+def worker_pids() -> set[str]:
+    """Of all workers that this process has started."""
+    pids = {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    return {pid for pid in pids if "micromegas.serve.workers" in Path(f"/proc/{pid}/cmdline").read_text()}
 
 
 def test_memory_is_parted() -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from micromegas.config import IngestSettings, LakeSettings
 from micromegas.ingest import IngestServer
 from micromegas.lake import Lake
+from micromegas.serve.sign_in import TokenAdmission
+from micromegas.serve.tls import Certificate
 from micromegas.wire import BatchSink
 
 
@@ -27,8 +29,13 @@ class RunningIngest:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = IngestServer(sink, settings, readiness)
-        self._run(self._server.start())
+        tokens = None if settings.oidc is None else TokenAdmission(settings.oidc).admits
+        self._server = IngestServer(sink, settings, readiness, Certificate.of(settings), tokens)
+        try:
+            self._run(self._server.start())
+        except BaseException:
+            self._end()
+            raise
         self.port = self._server.port
 
     def _run(self, work: object) -> None:
@@ -36,6 +43,9 @@ class RunningIngest:
 
     def stop(self) -> None:
         self._run(self._server.stop())
+        self._end()
+
+    def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

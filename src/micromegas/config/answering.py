@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from micromegas.config.ingest import ApiKey
 from micromegas.config.oidc import OidcSettings
+from micromegas.config.tls import TlsSettings
 
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnsweringSettings:
+class AnsweringSettings(TlsSettings):
     """Where a server listens, who may ask, and how long it waits for readers.
 
     * `port` 0 takes a free port.
@@ -20,7 +20,6 @@ class AnsweringSettings:
     * `oidc`: whose users may ask, too, with their tokens; then every caller must present a key or a token.
     * `admins`: names of the keys, e-mails or subjects of the persons who administer, with functions that change
       partitions; without any, all do.
-    * `tls_certificate`, `tls_key`: files in PEM form; without them there is no TLS.
     * `write_timeout_s`: a reader that takes nothing for so long is disconnected and its query ended.
     * `drain_timeout_s`: what runs when the server stops may take so long to end.
     """
@@ -30,17 +29,14 @@ class AnsweringSettings:
     api_keys: tuple[ApiKey, ...] = ()
     admins: frozenset[str] = frozenset()
     oidc: OidcSettings | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
     write_timeout_s: float = 60.0
     drain_timeout_s: float = 25.0
 
     def __post_init__(self) -> None:
+        TlsSettings.__post_init__(self)
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is not between 0 and 65535")
         if self.write_timeout_s <= 0 or self.drain_timeout_s < 0:
             raise ValueError("timeouts of a server must be positive")
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("TLS needs both a certificate and its key")
         if self.admins and not self.api_keys and self.oidc is None:
             raise ValueError("admins are named, but nobody can be told apart without api keys")

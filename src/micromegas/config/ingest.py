@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from micromegas.config.oidc import OidcSettings
+from micromegas.config.tls import TlsSettings
+
 MIB = 1024 * 1024
 
 
@@ -45,10 +48,11 @@ def parse_admins(text: str) -> frozenset[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestSettings:
+class IngestSettings(TlsSettings):
     """How the ingestion service listens and how much it holds in memory.
 
-    * `port` 0 takes a free port.
+    * `port` 0 takes a free port; with a certificate it speaks HTTPS only.
+    * with `api_keys` or `oidc` every sender must present a key, or a token of one of these providers.
     * `queue_rows`, `queue_bytes` bound everything received and not yet committed; beyond, senders get 503.
     * `lanes`: commits in flight at once; None = the sink's own advice.
     * `batch_rows`, `batch_bytes`: the most that one commit takes.
@@ -75,8 +79,10 @@ class IngestSettings:
     ready_timeout_s: float = 2.0
     ready_cache_s: float = 1.0
     api_keys: tuple[ApiKey, ...] = ()
+    oidc: OidcSettings | None = None
 
     def __post_init__(self) -> None:
+        TlsSettings.__post_init__(self)
         if self.queue_bytes < self.max_body_bytes:
             raise ValueError(f"queue of {self.queue_bytes} bytes can never hold a body of {self.max_body_bytes} bytes")
         if min(self.queue_rows, self.batch_rows, self.batch_bytes, self.max_connections) < 1:

@@ -11,12 +11,15 @@ from micromegas.config.answering import MIB, AnsweringSettings
 class PostgresSettings(AnsweringSettings):
     """How the PostgreSQL gateway listens and what one session may cost.
 
-    * with API keys a session must log in: the user is the name of a key, the password is the key.
+    * with API keys a session must log in: the user is the name of a key, the password is the key. With `oidc`, others
+      log in by their e-mail or subject, with their token as password, over TLS only.
     * with a certificate TLS is offered; `require_tls` refuses sessions without.
+    * `share_port`: as of `FlightSettings`; a session lives in one process.
     * `max_message_bytes`: largest message of bound values that a client may send.
     """
 
     port: int = 5432
+    share_port: bool = False
     require_tls: bool = False
     max_sessions: int = 200
     login_timeout_s: float = 30.0
@@ -25,8 +28,8 @@ class PostgresSettings(AnsweringSettings):
 
     def __post_init__(self) -> None:
         AnsweringSettings.__post_init__(self)
-        if self.oidc is not None and not self.api_keys:
-            raise ValueError("the PostgreSQL gateway lets in by api keys only: with an issuer, there must be some, too")
+        if self.oidc is not None and not self.api_keys and self.tls_certificate is None:
+            raise ValueError("the PostgreSQL gateway takes tokens over TLS only: with an issuer, name a certificate")
         if min(self.max_sessions, self.max_message_bytes) < 1 or self.login_timeout_s <= 0:
             raise ValueError("limits of the postgresql gateway must be positive")
         if self.require_tls and self.tls_certificate is None:

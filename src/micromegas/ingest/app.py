@@ -16,7 +16,7 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from micromegas.config import IngestSettings
 from micromegas.ingest.answers import Answer, AnswerWriter, PlainAnswers
-from micromegas.ingest.authentication import KeyRing
+from micromegas.ingest.authentication import AdmissionUnknown, KeyRing, TokenCheck
 from micromegas.ingest.group_commit import GroupCommit, Item, ItemRefused, QueueFull
 from micromegas.ingest.otlp_endpoint import ROUTES, OtlpBodies, OtlpEncoding, answers_to
 from micromegas.ingest.readiness import Readiness
@@ -112,15 +112,22 @@ DECODERS: dict[str, Callable[[bytes], Item]] = {
 class IngestApp:
     """RSGI application of the ingestion service.
 
-    `sink` takes the batches, `readiness` is a blocking check that raises while a store does not answer. Answers:
+    `sink` takes the batches, `readiness` is a blocking check that raises while a store does not answer, `tokens` checks
+    tokens of identity providers. Answers:
     200 durable · 400 a body that can never be good · 401 · 404 · 405 · 413 · 500 the sink failed on this item ·
-    503 (with `Retry-After`) everything that passes: full queue, store away, shutting down. For OTLP also 415, an
-    encoding that is not read.
+    503 (with `Retry-After`) everything that passes: full queue, store or identity provider away, shutting down. For
+    OTLP also 415, an encoding that is not read.
     """
 
-    def __init__(self, sink: BatchSink, settings: IngestSettings, readiness: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sink: BatchSink,
+        settings: IngestSettings,
+        readiness: Callable[[], None],
+        tokens: TokenCheck | None = None,
+    ) -> None:
         self._settings = settings
-        self._keys = KeyRing(settings.api_keys)
+        self._keys = KeyRing(settings.api_keys, tokens)
         self._group_commit = GroupCommit(sink, settings)
         self._readiness = Readiness(readiness, settings.ready_timeout_s, settings.ready_cache_s)
         self._otlp_bodies = OtlpBodies(settings)
@@ -176,7 +183,7 @@ class IngestApp:
             raise self._busy("not ready")
 
     async def _insert(self, scope: Scope, exchange: Exchange, decode: Callable[[bytes], Item]) -> None:
-        self._admit(scope)
+        await self._admit(scope)
         with _Held(self._group_commit) as held:
             body = await self._body(scope, exchange, self._settings.max_body_bytes, held)
             try:
@@ -187,7 +194,7 @@ class IngestApp:
             await self._commit(item, held, self._settings.retry_after_s)
 
     async def _insert_otlp(self, scope: Scope, exchange: Exchange, signal: Signal) -> None:
-        self._admit(scope)
+        await self._admit(scope)
         encoding = OtlpEncoding.of(scope.headers)
         limit = min(self._settings.otlp_max_body_bytes, self._settings.max_body_bytes)
         with _Held(self._group_commit) as held:
@@ -201,11 +208,15 @@ class IngestApp:
             except QueueFull:
                 raise self._busy("the queue is full") from None
 
-    def _admit(self, scope: Scope) -> None:
+    async def _admit(self, scope: Scope) -> None:
         """Raises `Answer` unless the request may send something now."""
         if scope.method != "POST":
             raise Answer(405, "only POST is allowed here", ("allow", "POST"))
-        if not self._keys.accepts(scope.headers.get("authorization")):
+        try:
+            is_known = await self._keys.accepts(scope.headers.get("authorization"))
+        except AdmissionUnknown:
+            raise self._busy("Auth provider unavailable") from None
+        if not is_known:
             raise Answer(401, "Invalid token", ("www-authenticate", "Bearer"))
         if self._is_draining:
             raise self._busy("shutting down")

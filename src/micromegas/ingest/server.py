@@ -7,17 +7,15 @@ import logging
 import socket
 from collections.abc import Callable
 
-from granian.constants import Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
-
 from micromegas.config import IngestSettings
 from micromegas.ingest.app import IngestApp
+from micromegas.ingest.authentication import TokenCheck
+from micromegas.ingest.certificate import Certificate, Pair, usable_files
+from micromegas.ingest.door import Door
 from micromegas.wire import BatchSink
 
-BACKLOG = 1024
+LOOPBACK = "127.0.0.1"
 logger = logging.getLogger(__name__)
-START_POLL_S = 0.01
 
 
 class IngestServer:
@@ -26,35 +24,47 @@ class IngestServer:
     All methods must be called in one and the same event loop.
     """
 
-    def __init__(self, sink: BatchSink, settings: IngestSettings, readiness: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sink: BatchSink,
+        settings: IngestSettings,
+        readiness: Callable[[], None],
+        certificate: Certificate | None = None,
+        tokens: TokenCheck | None = None,
+    ) -> None:
+        """With a `certificate` there is TLS only; `tokens` checks those of identity providers."""
         self._settings = settings
-        self._app = IngestApp(sink, settings, readiness)
-        self._server: Server | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._app = IngestApp(sink, settings, readiness, tokens)
+        self._certificate = certificate
+        self._doors: list[Door] = []
+        self._secure: Door | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.port = settings.port
 
     async def start(self) -> None:
-        """Listen; returns when connections are accepted. Raises `OSError` when the address is taken."""
+        """Listen; returns when connections are accepted. Raises `OSError` when the address is taken, or the certificate
+        can't be used."""
         with _claimed_address(self._settings.host, self._settings.port) as claim:
             self.port = claim.getsockname()[1]
-            self._server = Server(
-                self._app,
-                address=self._settings.host,
-                port=self.port,
-                interface=Interfaces.RSGI,
-                websockets=False,
-                backlog=BACKLOG,
-                # granian counts connections here, not requests: real back-pressure is the bounded queue.
-                backpressure=self._settings.max_connections,
-                http1_settings=HTTP1Settings(header_read_timeout=30_000),
-                log_enabled=False,
-            )
-            self._task = asyncio.get_running_loop().create_task(self._server.serve())
-            await self._until_accepting(self._task)
+            if self._certificate is None:
+                await self._open_plain(self._settings.host, self.port)
+            else:
+                self._secure = await self._open(self._certificate.pair)
+                self._watching = asyncio.get_running_loop().create_task(self._certificate.watch(self._renew))
+
+    async def plain_port(self) -> int:
+        """A port of this machine without TLS, for what need not be told who answers: this very process."""
+        with _claimed_address(LOOPBACK, 0) as claim:
+            port: int = claim.getsockname()[1]
+            await self._open_plain(LOOPBACK, port)
+        return port
 
     async def stop(self) -> None:
         """Refuse new requests, wait until all accepted ones are durable and answered, then close."""
-        if self._server is None or self._task is None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        if not self._doors:
             return
         try:
             async with asyncio.timeout(self._settings.drain_timeout_s):
@@ -62,25 +72,40 @@ class IngestServer:
         except TimeoutError:
             # What waits was not acknowledged: its senders will come again.
             logger.warning("closing although commits did not end within %g s", self._settings.drain_timeout_s)
-        self._server.stop()  # type: ignore[no-untyped-call]
-        await asyncio.wait([self._task], timeout=self._settings.drain_timeout_s)
+        for door in self._doors:
+            door.stop()
+        for door in self._doors:
+            await door.ended(self._settings.drain_timeout_s)
         # A request whose body was still coming in when the drain began may have been taken since.
         if not self._app.is_idle:
             await asyncio.wait([asyncio.ensure_future(self._app.drain())], timeout=self._settings.drain_timeout_s)
         self._app.close()
 
-    async def _until_accepting(self, task: asyncio.Task[None]) -> None:
-        while True:
-            if task.done():
-                task.result()
-                raise OSError(f"the http server ended at its start on port {self.port}")
+    async def _open_plain(self, host: str, port: int) -> None:
+        door = Door(self._app, host, port, self._settings.max_connections)
+        self._doors.append(door)
+        await door.open()
+
+    async def _open(self, pair: Pair) -> Door:
+        """A door that shows this certificate, beside another that there may be."""
+        async with usable_files(pair) as files:
+            door = Door(self._app, self._settings.host, self.port, self._settings.max_connections, files)
+            self._doors.append(door)
             try:
-                _, writer = await asyncio.open_connection(self._settings.host, self.port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(START_POLL_S)
-            else:
-                writer.close()
-                return
+                await door.open()
+            except OSError:
+                door.stop()
+                raise
+        return door
+
+    async def _renew(self, pair: Pair) -> None:
+        """Connections that there are keep the door by which they came, until they end. `OSError` where nothing came of
+        it."""
+        self._doors = [each for each in self._doors if not each.has_ended]
+        door = await self._open(pair)
+        before, self._secure = self._secure, door
+        if before is not None:
+            before.stop()
 
 
 def _claimed_address(host: str, port: int) -> socket.socket:

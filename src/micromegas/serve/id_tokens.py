@@ -19,7 +19,7 @@ from micromegas.config import OidcIssuer, OidcSettings
 
 _TIMEOUT_S = 10.0
 _LARGEST_ANSWER = 1 << 20
-_LARGEST_TOKEN = 16 * 1024
+MAX_TOKEN = 16 * 1024
 _CLOCK_SKEW_S = 60.0
 # an unknown key may be new; strangers must not make us ask for it at will
 _LEAST_REFRESH_S = 30.0
@@ -43,9 +43,12 @@ class ProviderUnreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who a token is of. `email` is what the provider calls them by, `proven_email` one that nobody else can have."""
+    """Who a token is of. `email` is what the provider calls them by, `proven_email` one that nobody else can have.
+    `unique_subject`: the subject, together with its issuer where there are several, who number their users apart."""
 
+    issuer: str
     subject: str
+    unique_subject: str
     email: str | None
     name: str | None
     proven_email: str | None
@@ -72,7 +75,7 @@ class TokenVerifier:
         return person
 
     async def _checked(self, token: str) -> tuple[Person, float]:
-        if len(token) > _LARGEST_TOKEN or token.count(".") != 2:
+        if len(token) > MAX_TOKEN or token.count(".") != 2:
             raise TokenRefused("it is no token")
         signed, _, signature_text = token.rpartition(".")
         header_text, _, claims_text = signed.partition(".")
@@ -85,7 +88,7 @@ class TokenVerifier:
         key = await keys.key(header.get("kid"))
         if key is None or not key.has_signed(signed.encode("ascii", "replace"), signature):
             raise TokenRefused("its signature is not its issuer's")
-        return _person(claims, keys.issuer)
+        return _person(claims, keys.issuer, is_only_issuer=len(self._keys) == 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class _IssuerKeys:
         return self._keys.get(key_id) if isinstance(key_id, str) else None
 
 
-def _person(claims: Mapping[str, Any], issuer: OidcIssuer) -> tuple[Person, float]:
+def _person(claims: Mapping[str, Any], issuer: OidcIssuer, *, is_only_issuer: bool) -> tuple[Person, float]:
     """Who it is, and until when (s since the epoch)."""
     audience = claims.get("aud")
     if issuer.audience not in (audience if isinstance(audience, list) else [audience]):
@@ -161,7 +164,14 @@ def _person(claims: Mapping[str, Any], issuer: OidcIssuer) -> tuple[Person, floa
     is_verified = claims.get("email_verified", True) not in (False, "false")
     proven = _first(claims, _PROVEN_EMAIL_CLAIMS[: 1 + is_verified])
     email = proven or _first(claims, _OTHER_EMAIL_CLAIMS)
-    return Person(subject, email, _first(claims, ("name",)), proven), ends + _CLOCK_SKEW_S
+    unique = subject if is_only_issuer else qualified(issuer.issuer, subject)
+    person = Person(issuer.issuer, subject, unique, email, _first(claims, ("name",)), proven)
+    return person, ends + _CLOCK_SKEW_S
+
+
+def qualified(issuer: str, subject: str) -> str:
+    """A subject as settings name it among those of several issuers."""
+    return f"{issuer}#{subject}"
 
 
 def _first(claims: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

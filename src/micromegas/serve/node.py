@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
-from micromegas.config import FlightSettings, HttpSettings, IngestSettings, PostgresSettings
+from micromegas.config import ApiKey, FlightSettings, HttpSettings, IngestSettings, PostgresSettings
 from micromegas.daemon import Daemon
 from micromegas.daemon.selection import Selection
 from micromegas.ingest import IngestServer
+from micromegas.ingest.server import LOOPBACK
 from micromegas.lake import Lake, Replication
 from micromegas.query import QueryEngine
 from micromegas.serve.flight.running import CancelStatus
@@ -24,6 +27,9 @@ from micromegas.serve.node_settings import NodeSettings
 from micromegas.serve.ports import ListenError
 from micromegas.serve.postgres.server import PostgresServer
 from micromegas.serve.query_engine import query_engine
+from micromegas.serve.self_telemetry import SelfTelemetry
+from micromegas.serve.sign_in import TokenAdmission
+from micromegas.serve.tls import Certificate
 from micromegas.serve.workers.process import WorkerFailed
 from micromegas.serve.workers.supervisor import Supervisor
 
@@ -47,6 +53,7 @@ class Node:
         self._flight: FlightServer | None = None
         self._engine: QueryEngine | None = None
         self._supervisor: Supervisor | None = None
+        self._telemetry = SelfTelemetry()
 
     async def start(self) -> dict[str, str]:
         """Addresses by role. Raises `LakeError`, `ListenError`, `PolicyError`, `ShadowError` or `WorkerFailed`; what
@@ -80,6 +87,11 @@ class Node:
         assert self._engine is not None
         return self._engine
 
+    @property
+    def telemetry(self) -> SelfTelemetry | None:
+        """What its processes tell of themselves, if they do; of a started node."""
+        return self._telemetry if self._settings.self_telemetry else None
+
     def cancel(self, query_id: str, owner: str | None, *, anyones: bool) -> CancelStatus:
         """Ends a query that came to this process by Flight SQL."""
         if self._flight is None:
@@ -96,16 +108,34 @@ class Node:
             self._stack.push_async_callback(asyncio.to_thread, engine.close)
             addresses |= await self._start_with(engine, lake)
         if settings.ingest is not None:
-            ingest = IngestServer(lake, settings.ingest, lake.check)
-            await self._listen("ingestion", settings.ingest, ingest)
-            addresses["ingestion"] = f"http://{settings.ingest.host}:{ingest.port}"
+            addresses["ingestion"] = await self._start_ingestion(lake, settings.ingest)
         if self._workers_settings:
-            addresses |= await self._start_workers(addresses.get("ingestion"))
+            addresses |= await self._start_workers()
         return addresses
 
-    async def _start_workers(self, ingestion: str | None) -> dict[str, str]:
-        telemetry = self._settings.telemetry(ingestion)
-        self._supervisor = Supervisor(self._workers_settings, self._version, telemetry)
+    async def _start_ingestion(self, lake: Lake, settings: IngestSettings) -> str:
+        """Its address."""
+        try:
+            certificate = Certificate.of(settings)
+        except OSError as error:
+            raise ListenError.because("ingestion", settings.host, settings.port, error) from None
+        tokens = None if settings.oidc is None else TokenAdmission(settings.oidc).admits
+        own_key: ApiKey | None = None
+        if self._settings.self_telemetry and (settings.api_keys or settings.oidc is not None):
+            own_key = ApiKey("micromegas", secrets.token_urlsafe())
+            settings = replace(settings, api_keys=(*settings.api_keys, own_key))
+        ingest = IngestServer(lake, settings, lake.check, certificate, tokens)
+        await self._listen("ingestion", settings, ingest)
+        address = f"{'http' if certificate is None else 'https'}://{settings.host}:{ingest.port}"
+        if self._settings.self_telemetry:
+            # its own certificate is for another name, and what vouches for it may not be known here
+            port = ingest.port if certificate is None else await ingest.plain_port()
+            own = f"http://{settings.host if certificate is None else LOOPBACK}:{port}"
+            self._telemetry = SelfTelemetry(own, None if own_key is None else own_key.key)
+        return address
+
+    async def _start_workers(self) -> dict[str, str]:
+        self._supervisor = Supervisor(self._workers_settings, self._version, self.telemetry)
         self._stack.push_async_callback(self._supervisor.stop)
         try:
             return await self._supervisor.start()

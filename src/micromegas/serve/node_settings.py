@@ -14,7 +14,6 @@ from micromegas.config import (
     PostgresSettings,
     QuerySettings,
 )
-from micromegas.serve.self_telemetry import SelfTelemetry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +38,6 @@ class NodeSettings:
     def __post_init__(self) -> None:
         if self.workers < 0:
             raise ValueError(f"{self.workers} workers: there can't be fewer than none")
-
-    def telemetry(self, ingestion: str | None) -> SelfTelemetry | None:
-        """Where its processes send what they tell of themselves, if they do; `ingestion`: its own address for that."""
-        if not self.self_telemetry:
-            return None
-        keys = () if self.ingest is None else self.ingest.api_keys
-        return SelfTelemetry(ingestion, keys[0].key if keys else None)
 
     def parted(self) -> tuple[NodeSettings, Sequence[NodeSettings]]:
         """What stays in this process, and what each of the others does. They part the memory of queries."""

@@ -18,7 +18,9 @@ def _quality(parameters: list[str]) -> float:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
             try:
-                return float(value)
+                quality = float(value)
             except ValueError:
                 return 0.0
+            # what is no number fails each comparison
+            return min(quality, 1.0) if quality > 0 else 0.0
     return 1.0

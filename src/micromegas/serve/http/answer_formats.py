@@ -31,18 +31,24 @@ FORMATS = (
 
 
 def format_for(accept: str | None) -> AnswerFormat:
-    """What the header `accept` likes best; a `Problem` when it takes none of ours."""
-    best: tuple[float, AnswerFormat] | None = None
-    for kind, quality in accepted(accept or "*/*"):
-        for form in FORMATS:
-            group = form.media_type.partition("/")[0]
-            if kind in (form.media_type, f"{group}/*", "*/*") and quality > 0 and (best is None or quality > best[0]):
-                best = (quality, form)
-                break
-    if best is None:
+    """What the header `accept` likes best, of equals what it says more exactly, or earlier; a `Problem` when it takes
+    none of ours."""
+    ranges = dict(accepted(accept or "")) or {"*/*": 1.0}
+    places = {kind: place for place, kind in enumerate(ranges)}
+
+    def liking(form: AnswerFormat) -> tuple[float, int, int]:
+        """Quality, how exactly, how early. A more exact entry counts instead of a vaguer one, to the worse, too."""
+        group = form.media_type.partition("/")[0]
+        for exactness, kind in enumerate((form.media_type, f"{group}/*", "*/*")):
+            if kind in ranges:
+                return ranges[kind], -exactness, -places[kind]
+        return 0.0, 0, 0
+
+    best = max(FORMATS, key=liking)
+    if liking(best)[0] <= 0:
         offered = ", ".join(form.media_type for form in FORMATS)
         raise Problem(406, "not_acceptable", f"accept: answers are offered as {offered}")
-    return best[1]
+    return best
 
 
 class Buffer:

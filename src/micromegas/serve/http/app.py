@@ -101,7 +101,7 @@ class QueryApi:
         elif path == "/api/query":
             exchange.require("POST")
             asking = await self._signed_in(exchange)
-            form = format_for(exchange.header("accept"))
+            form = format_for(exchange.listed("accept"))
             request = read_query(await exchange.json_body(), self._clock())
             await self._send_rows(exchange, asking, request, form)
         elif path == "/gateway/query":
@@ -218,6 +218,11 @@ class _Exchange:
         value = self._headers.get(name.encode())
         return None if value is None else value.decode("latin-1")
 
+    def listed(self, name: str) -> str | None:
+        """A header that is a list, which may be told in several."""
+        values = [value.decode("latin-1") for key, value in self._scope["headers"] if key == name.encode()]
+        return ", ".join(values) if values else None
+
     def parameters(self) -> dict[str, str]:
         """Parameters of the query string; a `Problem` for one that is given twice."""
         given = parse_qs(self._scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -245,6 +250,9 @@ class _Exchange:
         kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Problem(415, "media_type", "the body must be JSON: content-type: application/json")
+        if (self.header("content-encoding") or "identity").strip().lower() != "identity":
+            plain = (b"accept-encoding", b"identity")
+            raise Problem(415, "media_type", "the body must not be compressed: leave content-encoding out", plain)
         limit = self._settings.max_body_bytes
         body = bytearray()
         try:
@@ -302,7 +310,7 @@ class _Exchange:
 
     async def _send_pieces(self, pieces: AsyncGenerator[bytes, None], media_type: str, *headers: Header) -> None:
         held = bytearray()
-        encoding = encoding_for(self.header("accept-encoding"))
+        encoding = encoding_for(self.listed("accept-encoding"))
         encoder = encoding.encoder()
         async with aclosing(pieces):
             async for piece in pieces:

@@ -13,7 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from micromegas.config import HttpSettings
-from micromegas.serve.tls import tls_context
+from micromegas.serve.ports import keep_alive
+from micromegas.serve.tls import Certificate
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
@@ -28,6 +29,7 @@ class Listener:
         self._settings = settings
         self._state = ServerState()
         self._server: asyncio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.port = settings.port
         self._config = uvicorn.Config(
             app,
@@ -46,7 +48,7 @@ class Listener:
     async def start(self) -> None:
         """Raises `OSError` when the address can't be had, or the certificate can't be used."""
         self._config.load()
-        settings, tls = self._settings, tls_context(self._settings)
+        settings, certificate = self._settings, Certificate.of(self._settings)
         loop = asyncio.get_running_loop()
 
         def connection() -> _Connection:
@@ -58,10 +60,14 @@ class Listener:
             settings.port,
             backlog=BACKLOG,
             reuse_port=settings.share_port,
-            ssl=tls,
-            ssl_handshake_timeout=None if tls is None else settings.header_timeout_s,
+            ssl=None if certificate is None else certificate.listening(),
+            ssl_handshake_timeout=None if certificate is None else settings.header_timeout_s,
         )
         self.port = self._server.sockets[0].getsockname()[1]
+        for listening in self._server.sockets:
+            keep_alive(listening)
+        if certificate is not None:
+            self._watching = loop.create_task(certificate.watch())
 
     async def stop(self) -> None:
         """Takes no more requests, waits until the running ones are answered and their answers read, for
@@ -70,6 +76,8 @@ class Listener:
             return
         loop = asyncio.get_running_loop()
         end = loop.time() + self._settings.drain_timeout_s
+        if self._watching is not None:
+            self._watching.cancel()
         self._server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
@@ -84,7 +92,7 @@ class Listener:
             await asyncio.sleep(_CLOSING_STEP_S)
         for connection in list(self._state.connections):
             connection.transport.abort()
-        await self._server.wait_closed()
+        # not waited for: from Python 3.12 on that lasts until the last handshake has ended, or been given up
         self._server = None
 
 

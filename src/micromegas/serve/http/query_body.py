@@ -54,7 +54,7 @@ def read_gateway_query(body: bytes) -> QueryRequest:
 
 def _object(body: bytes, known: set[str]) -> dict[str, Any]:
     try:
-        document = json.loads(body)
+        document = json.loads(body, object_pairs_hook=_pairs)
     except (ValueError, RecursionError) as error:
         raise invalid(f"the body is no JSON: {error}") from None
     if not isinstance(document, dict):
@@ -63,6 +63,15 @@ def _object(body: bytes, known: set[str]) -> dict[str, Any]:
     if unknown:
         raise invalid(f"unknown {unknown[0][:100]!r}; known are {', '.join(sorted(known))}")
     return document
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:100]!r} is given more than once")
+        found[name] = value
+    return found
 
 
 def _sql(document: Mapping[str, Any]) -> str:
@@ -109,6 +118,6 @@ def _scalar(name: str, value: object) -> pa.Scalar:
     if isinstance(value, dict):
         raise invalid(f"parameter {name}: an object has no type in SQL")
     try:
-        return pa.scalar(value)
+        return pa.scalar(value, pa.uint64()) if isinstance(value, int) and value >= 2**63 else pa.scalar(value)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise invalid(f"parameter {name}: {error}") from None

@@ -26,6 +26,8 @@ from micromegas.serve.workers.channel import (
 )
 
 BEAT_S = 1.0
+START_S = 120.0
+"""Within which a worker answers, or is given up: its stores may be slow, but not dead."""
 _CANCEL_S = 3.0
 
 CancelOfOthers = Callable[["WorkerProcess", Cancel], Awaitable[CancelStatus]]
@@ -124,7 +126,11 @@ class WorkerProcess:
 
     async def _begin(self, order: Order) -> None:
         self._channel.send(order)
-        match await self._channel.receive():
+        try:
+            said = await asyncio.wait_for(self._channel.receive(), START_S)
+        except TimeoutError:
+            raise WorkerFailed("TimeoutError", f"a worker did not start within {START_S:g} s") from None
+        match said:
             case Ready(addresses):
                 self.addresses = addresses
             case Failed(kind, text):

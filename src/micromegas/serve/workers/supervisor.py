@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from micromegas.config import FlightSettings, HttpSettings
+from micromegas.config import FlightSettings, HttpSettings, PostgresSettings
 from micromegas.serve.flight.running import CancelStatus
 from micromegas.serve.node_settings import NodeSettings
 from micromegas.serve.ports import ListenError, SharedPort
@@ -22,7 +22,7 @@ from micromegas.serve.workers.process import BEAT_S, WorkerFailed, WorkerProcess
 
 _logger = logging.getLogger(__name__)
 
-Listening = TypeVar("Listening", FlightSettings, HttpSettings)
+Listening = TypeVar("Listening", FlightSettings, HttpSettings, PostgresSettings)
 
 STALL_S = 30.0
 _MIN_STALL_S = 5.0
@@ -157,6 +157,9 @@ class Supervisor:
         """The same on ports that all workers share. Raises `ListenError`."""
         if settings.flight is not None:
             settings = replace(settings, flight=self._on_shared_port("flight sql", settings.flight))
+        if settings.postgres is not None:
+            # a single one, but for the time in which its successor is there already
+            settings = replace(settings, postgres=self._on_shared_port("postgresql gateway", settings.postgres))
         http = settings.http
         if http is not None:
             try:
