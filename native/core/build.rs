@@ -30,6 +30,7 @@ const SOURCES: &[&str] = &[
     "monitoring.c",
     "pages.c",
     "property_set.c",
+    "running_thread.c",
     "signals.c",
     "site.c",
     "span.c",

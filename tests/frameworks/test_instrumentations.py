@@ -116,3 +116,9 @@ def test_celery(run_app: Callable[..., Captured]) -> None:
     assert details_of(captured, ran)["celery.state"] == "SUCCESS"
     failed = details_of(captured, spans["run/shop.fail"])
     assert (failed["span.status"], failed["exception.type"]) == ("error", "LookupError")
+
+
+def test_logging(run_app: Callable[..., Captured]) -> None:
+    captured = run_app("logging_app")
+    [paid] = [event for event in captured.events("log") if event.get("msg") == "paid 12"]
+    assert dict(paid["properties"])["span_id"] == str(spans_of(captured)["checkout"]["span_id"])

@@ -52,3 +52,18 @@ def test_flask(run_app: Callable[..., Captured]) -> None:
         ("GET", "", "404"): 1,
     }
     assert remote_parents(captured) == 1
+
+
+def test_gevent(run_app: Callable[..., Captured]) -> None:
+    """Threads and idents that were replaced; requests that wait for each other in one thread."""
+    captured = run_app("gevent_wsgi")
+    events = captured.events("cpu")
+    begins = [event for event in events if event["$type"] == "BeginAsyncNamedSpanEvent"]
+    names = {event["span_id"]: event["name"] for event in begins}
+    parents = {event["name"]: names.get(event["parent_span_id"]) for event in begins}
+    assert parents == {"GET": None} | {f"outer {n}": "GET" for n in "abc"} | {f"inner {n}": f"outer {n}" for n in "abc"}
+    logs = [event for event in captured.events("log") if event.get("msg", "").startswith("in ")]
+    assert sorted((event["msg"], dict(event["properties"])["request"]) for event in logs) == [
+        (f"in {name}", name) for name in "abc"
+    ]
+    assert "MainThread" in captured.threads()

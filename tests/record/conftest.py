@@ -167,7 +167,7 @@ class CaptureServer(ThreadedHttpServer):
                 if status is None:
                     self.close_connection = True
                     return
-                self.send_response(status)
+                self.send_response_only(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("content-length", "0")

@@ -208,6 +208,23 @@ def test_the_level():
         pass
 
 
+def test_the_levels_of_the_program():
+    """Whatever their targets are called."""
+    before = levels.log_levels()
+    try:
+        mm.set_log_level("warn")
+        mm.set_log_level("debug", "odd, name=x")
+        for level, expected in ((None, ["other", "odd"]), ("trace", ["trace", "other", "odd"])):
+            with capture(level=level) as events:
+                mm.logger("other").trace("trace")
+                mm.logger("other").warn("other")
+                mm.logger("odd, name=x").debug("odd")
+            assert [log.message for log in events.logs] == expected
+            assert levels.log_levels() == (3, {"odd, name=x": 5})
+    finally:
+        levels.restore_log_levels(before)
+
+
 def test_an_exception_passes_and_leaves_nothing_behind():
     def fail():
         with capture() as events:

@@ -70,8 +70,9 @@ def test_counters(run, server):
         for i in range(5_000):
             counter = mm.counter(f"c{i}", "bytes", properties={"k": "v"})
             counter.add(i); counter.add(0.5)
-        for bad in (math.nan, math.inf, 10**30, "1", None):
+        for bad in (math.nan, math.inf, 10**400, "1", None):
             counter.add(bad)
+        counter.add(2**64)
         assert mm.flush(60)
         assert mm.status()["limits_reached"] == ["counters"], mm.status()
         assert mm.status()["refused_values"] == 5
@@ -82,7 +83,7 @@ def test_counters(run, server):
         if name.startswith("c"):
             assert (unit, target, properties) == ("bytes", "__main__", {"k": "v"})
             sums[name] = sums.get(name, 0) + value
-    assert sums == {f"c{i}": i + 0.5 for i in range(5_000)}
+    assert sums == {f"c{i}": i + 0.5 for i in range(4_999)} | {"c4999": 4999.5 + 2.0**64}
     assert len(told(server)) == 1
 
 

@@ -82,7 +82,9 @@ def test_is_enabled_tells_what_would_be_recorded(run):
     )
 
 
-@pytest.mark.parametrize("wrong", ["loud", "info,x=loud", "a=b=c"])
+@pytest.mark.parametrize(
+    "wrong", ["loud", "info,x=loud", "a=b=c", "a==info", "info;x=debug", "warn x=info", "x.*=debug", 20]
+)
 def test_a_level_that_does_not_exist_is_refused(run, wrong):
     done = run(
         f"""

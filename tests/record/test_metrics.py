@@ -78,9 +78,15 @@ def test_counters_add_up(run, server):
         real = mm.counter("real"); real.add(0.5); real.add(0.25)
         mixed = mm.counter("mixed"); mixed.add(2); mixed.add(0.5); mixed.add(True)
         idle = mm.counter("idle")
-        for bad in (math.nan, math.inf, 10**30, "1", None, 1e308):
+        for bad in (math.nan, math.inf, 10**400, "1", None, 1e308):
             real.add(bad)
         real.add(1e308)
+        large = mm.counter("large")
+        for _ in range(5):
+            large.add(2**63 - 1); large.add(2**64)
+        large.add(-(2**62)); large.add(7)
+        often = mm.counter("often")
+        for _ in range(3000): often.add(2**53)
         """
     )
     captured = server.captured
@@ -91,6 +97,8 @@ def test_counters_add_up(run, server):
     assert sum(captured.measures("mixed")) == 3.5
     assert captured.measures("idle") == []
     assert sum(captured.measures("real")) == 0.75 + 1e308
+    assert sum(captured.measures("large")) == 5 * (2.0**63 + 2**64) - 2**62 + 7
+    assert sum(captured.measures("often")) == 3000 * 2.0**53
 
 
 def test_a_million_events_from_one_thread_without_loss(run, server):

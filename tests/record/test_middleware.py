@@ -267,3 +267,23 @@ def test_wsgi_a_route_function_that_fails():
     with capture() as events:
         serve(mm.WsgiMiddleware(app, route=route), {"REQUEST_METHOD": ""})
     assert measures(events) == [("OTHER", "", "none")]
+
+
+@pytest.mark.parametrize(("status", "measured"), [(200, "200"), ("²00 OK", "none"), ("", "none"), (None, "none")])
+def test_wsgi_a_status_that_is_none_is_the_servers_to_refuse(status, measured):
+    def app(environ, start_response):
+        start_response(status, [])
+        return ()
+
+    with capture() as events:
+        assert serve(mm.WsgiMiddleware(app)) == ([status], [])
+    assert measures(events) == [("GET", "", measured)]
+
+
+def test_asgi_headers_that_are_none():
+    async def app(scope, receive, send):
+        await answer(send)
+
+    with capture() as events:
+        assert len(asyncio.run(call(mm.AsgiMiddleware(app), {"headers": None}))) == 3
+    assert measures(events) == [("GET", "", "200")]

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 import pytest
 
 import micromegas as mm
+from micromegas.record.stdlib_logging import Handler
 from micromegas.testing import capture
 
 pytest.importorskip("opentelemetry", reason="opentelemetry-api is not installed")
@@ -458,6 +460,62 @@ def test_logs(tracer):
         "exception.message": "'x'",
     }
     assert not [log for log in events.logs if log.message == "not recorded"]
+
+
+def test_what_goes_through_logging_names_its_span(tracer):
+    """Once, whoever passes it on to OpenTelemetry, too; and the program's handlers see nothing of it."""
+    seen = []
+
+    class Forwarding(logging.Handler):
+        """As that of opentelemetry-instrumentation-logging, which tests/frameworks runs."""
+
+        def emit(self, record):
+            seen.append(sorted(vars(record).keys() & {"span_id", "trace_id", "user"}))
+            get_logger(record.name).emit(LogRecord(severity_number=SeverityNumber.WARN, body=record.getMessage()))
+
+    handler = Forwarding()
+    log = logging.getLogger("forwarded")
+    log.addHandler(handler)
+    try:
+        with capture() as events:
+            mm.install_logging()
+            log.warning("outside")
+            with tracer.start_as_current_span("span") as span:
+                log.warning("inside", extra={"user": "ann"})
+                log.warning("its own", extra={"span_id": 7})
+                mm.uninstall_logging()
+                log.warning("only forwarded")
+    finally:
+        log.removeHandler(handler)
+    context = span.get_span_context()
+    ids = {"span_id": str(context.span_id), "trace_id": f"{context.trace_id:032x}"}
+    logs = [(event.message, event.properties) for event in events.logs if event.target == "forwarded"]
+    assert logs == [
+        ("outside", {}),
+        ("inside", {"user": "ann"} | ids),
+        ("its own", ids | {"span_id": "7"}),
+        ("only forwarded", ids),
+    ]
+    assert seen == [[], ["user"], ["span_id"], []]
+
+
+def test_what_goes_through_our_handler_names_its_span(tracer):
+    """Where the program chooses what is recorded."""
+    handler, log = Handler(), logging.getLogger("chosen")
+    log.addHandler(handler)
+    try:
+        with capture() as events:
+            mm.uninstall_logging()
+            log.warning("outside")
+            with tracer.start_as_current_span("span") as span:
+                log.warning("inside")
+    finally:
+        log.removeHandler(handler)
+    context = span.get_span_context()
+    assert [(event.message, event.properties) for event in events.logs if event.target == "chosen"] == [
+        ("outside", {}),
+        ("inside", {"span_id": str(context.span_id), "trace_id": f"{context.trace_id:032x}"}),
+    ]
 
 
 def test_installing_twice_is_an_error():

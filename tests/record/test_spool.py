@@ -123,6 +123,36 @@ def leave(run, count: int = 100) -> str:
     return str(run(program + "print(mm.status()['process_id'], flush=True)\n" + KILL, returncode=-9).stdout.strip())
 
 
+def test_a_segment_in_the_file_of_an_earlier_one(run, server, tmp_path):
+    """Longer or shorter than what stands there. What had arrived by the kill comes once, and so does the rest."""
+    server.answer = lambda route, number: 503 if number > 40 else 200
+    program = f"""
+        import os, random
+        mm.init(encoding="transit", flush_period=86400)
+        lengths, files, last = random.Random(7), set(), 0
+        for cut in range(60):
+            for last in range(last, last + lengths.choice([1, 30, 3000])):
+                mm.log.info("x %d %s", last, lengths.randbytes(20).hex())
+            last += 1
+            mm.flush(30 if cut < 30 else 0.1)
+            folder = "spool/" + mm.status()["process_id"]
+            found = [name for name in os.listdir(folder) if name.startswith(("segment-", "spare"))]
+            files |= {{os.stat(f"{{folder}}/{{name}}").st_ino for name in found}}
+        mm.log.info("x %d in a buffer", last)
+        print(mm.status()["process_id"], last + 1, len(files), flush=True)
+        {KILL}
+        """
+    dead, count, files = run(program, returncode=-9).stdout.split()
+    arrived = server.captured.messages(dead)
+    assert 0 < len(arrived) < int(count)
+    assert int(files) < 10
+    server.answer = lambda route, number: 200
+    run("mm.init()\n" + WAIT_RECOVERED)
+    numbers = [int(text.split()[1]) for text in server.captured.messages(dead) if text.startswith("x ")]
+    assert sorted(numbers) == list(range(int(count)))
+    assert sessions(tmp_path) == []
+
+
 def test_the_command_shows_and_sends(run, server, tmp_path):
     assert spool_command(tmp_path, "upload").stdout == "nothing was left\n"
     dead = leave(run)

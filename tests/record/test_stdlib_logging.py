@@ -346,3 +346,49 @@ def test_log_calls(run, server):
     assert [event["desc"]["level"] for event in events] == [6, 4, 6, 6, 6, 6, 4]
     assert events[0]["desc"]["line"] == 4
     assert events[0]["desc"]["target"] == "__main__"
+
+
+def test_log_calls_leaves_functions_of_the_kind_that_they_are(run, server):
+    """Frameworks ask: a coroutine function that is none any more is never awaited."""
+    run(
+        """
+        import asyncio, inspect
+        @mm.log_calls
+        async def work(): return 5
+        @mm.log_calls
+        def numbers(n):
+            "doc"
+            try:
+                sent = yield n
+                yield sent
+            except KeyError:
+                yield "thrown"
+            finally:
+                mm.log.info("numbers end")
+            return "end"
+        @mm.log_calls
+        async def letters():
+            try:
+                sent = yield "a"
+                yield sent
+            finally:
+                mm.log.info("letters end")
+        assert inspect.iscoroutinefunction(work)
+        assert inspect.isgeneratorfunction(numbers) and numbers.__doc__ == "doc"
+        assert inspect.isasyncgenfunction(letters)
+        mm.init(level="trace", capture_logging=False)
+        generator = numbers(1)
+        assert (next(generator), generator.send(2), generator.throw(KeyError)) == (1, 2, "thrown")
+        try: next(generator)
+        except StopIteration as end: assert end.value == "end"
+        async def main():
+            assert await work() == 5
+            generator = letters()
+            assert await anext(generator) == "a"
+            assert await generator.asend("b") == "b"
+            await generator.aclose()
+        asyncio.run(main())
+        assert mm.flush()
+        """
+    )
+    assert server.captured.messages() == ["numbers", "numbers end", "work", "letters", "letters end"]

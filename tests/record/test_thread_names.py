@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from record.conftest import WAIT_RECOVERED
 
 NATIVE = """
@@ -211,3 +213,23 @@ def test_a_killed_thread_comes_under_its_last_name(run, server):
     [block] = [block for block in server.captured.blocks if block.tag == "cpu" and block.process_id == dead]
     assert block.stream_properties["thread-name"] == "renamed"
     assert len(block.events) == 4
+
+
+def test_where_the_class_of_threads_has_been_replaced(run, server):
+    """As gevent does (tests/frameworks runs that), before or after `init()`."""
+    replace = "class Green(threading.Thread): pass\nthreading.Thread = Green"
+    for steps in (("mm.init()", replace), (replace, "mm.init()")):
+        run(
+            "\n".join(("import threading", *steps))
+            + textwrap.dedent(
+                """
+                with mm.span("s"): pass
+                mm.flush()
+                threading.main_thread().name = "renamed"
+                with mm.span("s"): pass
+                """
+            )
+        )
+        assert spans_by_name(server) == {"MainThread": ["s"], "renamed": ["s"]}
+        with server.lock:
+            server.requests.clear()

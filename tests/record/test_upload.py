@@ -275,13 +275,23 @@ def test_a_server_that_asks_for_patience_gets_it(run, server, status):
     assert len(server.captured.events("cpu")) == 2
 
 
-def test_retry_after_is_heeded(run, server):
+@pytest.mark.parametrize(
+    "patience",
+    [
+        {"retry-after": "1"},
+        # A second by the server's clock, whatever ours says.
+        {"date": "Sun, 06 Nov 1994 08:49:37 GMT", "retry-after": "Sun, 06 Nov 1994 08:49:38 GMT"},
+        {"date": "Fri, 31 Dec 2100 23:59:59 GMT", "retry-after": "Sat, 01 Jan 2101 00:00:00 GMT"},
+    ],
+    ids=["seconds", "date", "new year"],
+)
+def test_retry_after_is_heeded(run, server, patience):
     """Without it the second try would come after 10 ms."""
     seen: list[float] = []
 
     def answers(route: str, headers: dict[str, str], body: bytes) -> int | tuple[int, dict[str, str]]:
         seen.append(time.monotonic())
-        return (503, {"retry-after": "1"}) if len(seen) == 1 else 200
+        return (503, patience) if len(seen) == 1 else 200
 
     server.answer_request = answers
     run('mm.init()\nmm.log.info("x")\nassert mm.flush(30)\n')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -104,6 +105,8 @@ def test_a_key_that_is_refused_is_final(run, server):
         ("lambda: 5", "int is neither a token nor headers"),
         ("lambda: {}", "dict is neither a token nor headers"),
         ("lambda: ' '", "an empty token"),
+        (f"lambda: (_ for _ in ()).throw(SystemExit('{SECRET}'))", "auth function: SystemExit"),
+        (f"lambda: {{'x': type('Odd', (), {{'__str__': lambda _: open('/{SECRET}')}})()}}", "FileNotFoundError"),
         (
             f"lambda: chr(10).join(['{SECRET}', 'x'])",
             "the value of header authorization holds more than printable ascii",
@@ -204,6 +207,63 @@ def test_a_token_endpoint_that_fails_first(run, server, tokens, failure, told):
     assert SECRET not in done.stdout + done.stderr + "".join(messages)
 
 
+@pytest.mark.parametrize(
+    "lifetime", [10**400, math.nan, -math.inf, True, [], "soon", "9" * 5000], ids=lambda value: str(value)[:9]
+)
+def test_a_lifetime_that_is_none(run, server, tokens, lifetime):
+    """The token is used, whatever is said of it."""
+    tokens.answer = lambda number, form: (200, {"access_token": "abc", "expires_in": lifetime})
+    run("mm.init(flush_period=30)\nmm.log.info('x')\nassert mm.flush(20)", env=tokens.environment)
+    assert set(authorizations(server)) == {"Bearer abc"}
+
+
+def test_why_nothing_is_sent_stands_in_the_status(run, server):
+    """The log that tells it can't be sent, either."""
+    done = run(
+        """
+        import threading, time
+        may_be_let_in = threading.Event()
+        mm.init(auth=lambda: "abc" if may_be_let_in.is_set() else None)
+        while (error := mm.status()["last_error"]) is None:
+            time.sleep(0.01)
+        print(error)
+        may_be_let_in.set()
+        assert mm.flush(20)
+        print(mm.status()["last_error"])
+        """
+    )
+    assert done.stdout == "no credentials: auth function: NoneType is neither a token nor headers\nNone\n"
+
+
+def test_late_credentials_of_an_earlier_session(run, server):
+    """They may belong to another server, and are sent to none any more."""
+    run(
+        """
+        import threading
+        asked, may_answer = threading.Event(), threading.Event()
+
+        def late():
+            asked.set()
+            may_answer.wait()
+            return "of the first"
+
+        mm.init(auth=late)
+        asked.wait()
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "micromegas-auth"]
+        mm.shutdown(0)
+        mm.init(auth=lambda: "of the second")
+        mm.log.info("x")
+        assert mm.flush(20)
+        may_answer.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        mm.log.info("y")
+        assert mm.flush(20)
+        """
+    )
+    assert set(authorizations(server)) == {"Bearer of the second"}
+
+
 def test_client_credentials_that_are_not_complete(run, server):
     done = run(
         """
@@ -213,6 +273,18 @@ def test_client_credentials_that_are_not_complete(run, server):
         env={"MICROMEGAS_OIDC_CLIENT_ID": "x"},
     )
     assert "not set: MICROMEGAS_OIDC_CLIENT_SECRET, MICROMEGAS_OIDC_TOKEN_ENDPOINT (or _ISSUER)" in done.stdout
+
+
+@pytest.mark.parametrize("margin", ["soon", "nan", "inf", "-1"])
+def test_a_margin_that_is_none(run, server, tokens, margin):
+    done = run(
+        """
+        try: mm.init()
+        except ValueError as error: print(error)
+        """,
+        env=tokens.environment | {"MICROMEGAS_OIDC_TOKEN_BUFFER_SECONDS": margin},
+    )
+    assert done.stdout == f"MICROMEGAS_OIDC_TOKEN_BUFFER_SECONDS '{margin}': not a number of seconds\n"
 
 
 def test_forked_and_spawned_children_let_themselves_in(run, server, tokens):

@@ -41,11 +41,13 @@ static uint64_t next_serial = 1; /* under the GIL */
 /* A queue of free blocks, filled by the consumer only and emptied under the GIL only: so neither side needs a locked
  * instruction, which would wait until all that its thread has stored (events, a moment ago) has reached the caches. */
 #define MM_POOL_PLACES 64u
+#define MM_POOL_LEAST 4u
 static mm_block *pool[MM_POOL_PLACES] __attribute__((aligned(64)));
 static uint64_t pool_pushed __attribute__((aligned(64))); /* consumer */
 static uint64_t pool_pops_seen;                           /* consumer */
 static uint64_t pool_popped __attribute__((aligned(64))); /* producer */
 static uint64_t memory_in_use __attribute__((aligned(64)));
+static uint64_t whole_blocks; /* of MM_BLOCK_BYTES, wherever they are */
 static uint64_t memory_limit = 64u << 20;
 static pthread_key_t ending_key;
 static PyObject *thread_namer;
@@ -121,6 +123,7 @@ static mm_block *new_block(size_t bytes)
     }
     link_extent(extent);
     __atomic_fetch_add(&memory_in_use, bytes, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&whole_blocks, bytes == MM_BLOCK_BYTES, __ATOMIC_RELAXED);
     mm_block *block = extent->address;
     block->bytes = bytes;
     block->extent = extent;
@@ -134,6 +137,7 @@ static void destroy_block(mm_block *block)
     mm_extent *extent = block->extent;
     unlink_extent(extent);
     __atomic_fetch_sub(&memory_in_use, extent->bytes, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&whole_blocks, extent->bytes == MM_BLOCK_BYTES, __ATOMIC_RELAXED);
     if (extent->in_file) {
         mm_pages_unmap(extent->address, extent->bytes, extent->number);
     }
@@ -271,8 +275,20 @@ static mm_block *block_with_room(size_t size, mm_thread *thread, int is_first)
     return block;
 }
 
+/* Blocks that will come back to the pool: all but those in it, and but one that each thread goes on with. */
+static uint64_t blocks_away(void)
+{
+    uint64_t stay = pool_count();
+    for (mm_thread *thread = __atomic_load_n(&threads, __ATOMIC_ACQUIRE); thread; thread = thread->next) {
+        stay += __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == MM_LIVE;
+    }
+    uint64_t all = __atomic_load_n(&whole_blocks, __ATOMIC_RELAXED);
+    return all > stay ? all - stay : 0;
+}
+
 /* Keeps blocks ready, touched, so that a producer seldom has to ask the system for memory: twice as many as were taken
- * since the last time. Consumer only. */
+ * since the last time. What comes back with the next cut must find its place, or it would be destroyed, to be made again.
+ * Consumer only. */
 void mm_pool_prepare(void)
 {
     if (__atomic_load_n(&folder_wanted, __ATOMIC_ACQUIRE)) {
@@ -281,7 +297,10 @@ void mm_pool_prepare(void)
     uint64_t popped = __atomic_load_n(&pool_popped, __ATOMIC_RELAXED);
     uint64_t wanted = 2 * (popped - pool_pops_seen);
     pool_pops_seen = popped;
-    wanted = wanted < 4 ? 4 : wanted > MM_POOL_PLACES ? MM_POOL_PLACES : wanted;
+    uint64_t away = blocks_away();
+    uint64_t places = away < MM_POOL_PLACES ? MM_POOL_PLACES - away : 0;
+    wanted = wanted > places ? places : wanted;
+    wanted = wanted < MM_POOL_LEAST ? MM_POOL_LEAST : wanted;
     while (pool_count() < wanted) {
         mm_block *block = new_block(MM_BLOCK_BYTES);
         if (!block) {
@@ -632,7 +651,7 @@ static void forget_parent(void)
         free(extent);
     }
     let_go_of_locks();
-    pool_pushed = pool_popped = pool_pops_seen = 0;
+    pool_pushed = pool_popped = pool_pops_seen = whole_blocks = 0;
     memory_in_use = 0;
     memset(mm_the_control()->dropped, 0, sizeof mm_the_control()->dropped);
     if (mm_recording == MM_ON) {

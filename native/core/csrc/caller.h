@@ -18,23 +18,47 @@
 #if PY_VERSION_HEX < 0x030C0000
 #undef _PyGC_FINALIZED /* which the next header defines in its own way */
 #include "internal/pycore_runtime.h"
+#else
+#include "internal/pycore_gil.h"
 #endif
 #else
 #define MM_PUBLIC_FRAME_API 1
 #endif
 #endif
 
-/* The running thread's state; the GIL must be held. */
-static inline PyThreadState *mm_thread_state(void)
+#if !defined(MM_PUBLIC_FRAME_API) && PY_VERSION_HEX >= 0x030C0000
+/* Of the main interpreter, which alone records (running_thread.c); its `last_holder` is whoever holds it. */
+extern const struct _gil_runtime_state *mm_gil __attribute__((visibility("hidden")));
+/* Stands for the thread where that could not be found: has no frame. */
+extern PyThreadState mm_thread_not_known __attribute__((visibility("hidden")));
+#endif
+int mm_find_running_thread(void) __attribute__((visibility("hidden")));
+
+/* The running thread's state without a call, so that the shortest ways have none at all and save no registers; on 3.12 and
+ * later perhaps one that says nothing. The GIL must be held. */
+static inline PyThreadState *mm_thread_state_at_once(void)
 {
-#if PY_VERSION_HEX >= 0x030D0000
-    return PyThreadState_GetUnchecked();
-#elif PY_VERSION_HEX >= 0x030C0000 || defined(MM_PUBLIC_FRAME_API)
+#ifdef MM_PUBLIC_FRAME_API
     return _PyThreadState_UncheckedGet();
+#elif PY_VERSION_HEX >= 0x030D0000
+    return _Py_atomic_load_ptr_relaxed(&mm_gil->last_holder);
+#elif PY_VERSION_HEX >= 0x030C0000
+    return (PyThreadState *)_Py_atomic_load_relaxed(&mm_gil->last_holder);
 #else
-    /* The same without a call: the shortest ways then have none at all, and save no registers. */
     return (PyThreadState *)_Py_atomic_load_relaxed(&_PyRuntime.gilstate.tstate_current);
 #endif
+}
+
+/* The same, and it is the thread's. */
+static inline PyThreadState *mm_thread_state(void)
+{
+    PyThreadState *thread = mm_thread_state_at_once();
+#if !defined(MM_PUBLIC_FRAME_API) && PY_VERSION_HEX >= 0x030C0000
+    if (__builtin_expect(thread == &mm_thread_not_known, 0)) {
+        return PyThreadState_Get();
+    }
+#endif
+    return thread;
 }
 
 #ifndef MM_PUBLIC_FRAME_API
@@ -100,32 +124,45 @@ static inline int mm_inside_context_run(PyThreadState *thread)
 #endif
 }
 
-static inline uintptr_t mm_caller_address(void)
+/* Not 0 when the address was found: there is a frame, and the thread's state tells of it. */
+static inline int mm_find_caller(PyThreadState *thread, uintptr_t *address)
 {
 #ifdef MM_PUBLIC_FRAME_API
+    (void)thread;
     PyFrameObject *frame = PyEval_GetFrame();
     if (!frame) {
         return 0;
     }
     PyCodeObject *code = PyFrame_GetCode(frame);
     /* The bytecode lies inside the code object, so code address + offset can't meet another code's. */
-    uintptr_t address = (uintptr_t)code + (uintptr_t)PyFrame_GetLasti(frame);
+    *address = (uintptr_t)code + (uintptr_t)PyFrame_GetLasti(frame);
     Py_DECREF(code);
-    return address;
 #else
-    const struct _PyInterpreterFrame *frame = mm_caller_frame(mm_thread_state());
+    const struct _PyInterpreterFrame *frame = mm_caller_frame(thread);
+    if (__builtin_expect(!frame, 0)) {
+        return 0;
+    }
 #if PY_VERSION_HEX >= 0x030D0000
-    return frame ? (uintptr_t)frame->instr_ptr : 0;
+    *address = (uintptr_t)frame->instr_ptr;
 #else
-    return frame ? (uintptr_t)frame->prev_instr : 0;
+    *address = (uintptr_t)frame->prev_instr;
 #endif
 #endif
+    return 1;
 }
 
 /* One site per instruction and level; instructions are two bytes apart, addresses leave the upper bits free. */
+static inline uintptr_t mm_site_key_of(uintptr_t address, int level)
+{
+    return (address << 3) | (uintptr_t)level;
+}
+
+/* Calls without a frame share one per level. */
 static inline uintptr_t mm_site_key(int level)
 {
-    return (mm_caller_address() << 3) | (uintptr_t)level;
+    uintptr_t address = 0;
+    mm_find_caller(mm_thread_state(), &address);
+    return mm_site_key_of(address, level);
 }
 
 #endif

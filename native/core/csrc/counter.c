@@ -36,27 +36,30 @@ static __attribute__((noinline)) PyObject *refuse(void)
     Py_RETURN_NONE;
 }
 
+/* Larger integers are added as doubles, which is what readers see of sums anyway: what is added within a flush period must not
+ * wrap, and of these that takes 2^31 additions. */
+#define LARGEST_SUMMED (1LL << 32)
+
 static __attribute__((noinline)) PyObject *add_other(mm_sum *sum, PyObject *amount)
 {
-    if (PyIndex_Check(amount)) {
-        PyObject *integer = PyNumber_Index(amount);
-        if (!integer) {
-            return refuse();
-        }
-        int overflow;
-        long long number = PyLong_AsLongLongAndOverflow(integer, &overflow);
-        Py_DECREF(integer);
-        if (overflow || PyErr_Occurred()) {
-            return refuse();
-        }
-        add_integer(sum, number);
-        Py_RETURN_NONE;
+    mm_number number;
+    if (!mm_number_of(amount, &number)) {
+        return refuse();
     }
-    double real = PyUnicode_Check(amount) || PyBytes_Check(amount) ? NAN : PyFloat_AsDouble(amount);
-    if (PyErr_Occurred() || !isfinite(real) || !isfinite(sum->floats + real)) {
-        return refuse(); /* one nan would hide everything that is added later */
+    int64_t integer = (int64_t)number.bits;
+    double real;
+    if (number.kind == MM_METRIC_FLOAT) {
+        memcpy(&real, &number.bits, 8);
+    } else if (-LARGEST_SUMMED <= integer && integer <= LARGEST_SUMMED) {
+        add_integer(sum, integer);
+        Py_RETURN_NONE;
+    } else {
+        real = (double)integer;
     }
     double total = sum->floats + real;
+    if (!isfinite(real) || !isfinite(total)) {
+        return refuse(); /* one nan would hide everything that is added later */
+    }
     __atomic_store(&sum->floats, &total, __ATOMIC_RELAXED);
     Py_RETURN_NONE;
 }
@@ -69,7 +72,7 @@ static __attribute__((noinline)) PyObject *add_as_event(PyObject *metric, PyObje
     }
     double real;
     memcpy(&real, &number.bits, 8);
-    if (number.kind == MM_METRIC_FLOAT && (!isfinite(real) || PyIndex_Check(amount))) {
+    if (number.kind == MM_METRIC_FLOAT && !isfinite(real)) {
         return refuse(); /* as a sum would */
     }
     return mm_metric_record_number(metric, number);

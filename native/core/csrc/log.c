@@ -112,8 +112,16 @@ static inline __attribute__((always_inline)) uint8_t *write_few(mm_record *head,
     uint64_t properties = (uint64_t)name_count;
     uint64_t *words = (uint64_t *)(head + 1);
     uint8_t *to = (uint8_t *)(words + 1);
-    for (Py_ssize_t index = 1; to && index < count; index++) {
-        to = mm_write_plain(to, args[index], conversions[index - 1]);
+    /* Without a loop where the count is known (three at most): what a loop needs to know would take the place of registers. */
+    if (__builtin_constant_p(count)) {
+        to = count > 1 ? mm_write_plain(to, args[1], conversions[0]) : to;
+        to = count > 2 && to ? mm_write_plain(to, args[2], conversions[1]) : to;
+        to = count > 3 && to ? mm_write_plain(to, args[3], conversions[2]) : to;
+    }
+    else {
+        for (Py_ssize_t index = 1; to && index < count; index++) {
+            to = mm_write_plain(to, args[index], conversions[index - 1]);
+        }
     }
     for (size_t index = 0; to && index < set_count; index++) {
         memcpy(to, sets[index]->encoded, sets[index]->size);
@@ -187,24 +195,38 @@ static __attribute__((noinline)) PyObject *record_otherwise(const mm_log *self, 
     return record_long(self, args, count, names, level, NULL);
 }
 
+/* Of the call that runs; NULL when the shortest way does not know it. */
+static inline __attribute__((always_inline)) const mm_hot_site *hot_site_of_call(const mm_log *self, PyObject *text, int level)
+{
+    uintptr_t address;
+    if (!mm_find_caller(mm_thread_state_at_once(), &address)) {
+        return NULL;
+    }
+    uintptr_t key = mm_site_key_of(address, level) ^ self->salt;
+    const mm_hot_site *hot = hot_place(key);
+    return __builtin_expect(hot->key == key && hot->text == text, 1) ? hot : NULL;
+}
+
 /* A literal with few values, none of which needs Python code. */
 static inline __attribute__((always_inline)) PyObject *record_few(const mm_log *self, PyObject *const *args, Py_ssize_t count,
                                                                   PyObject *names, int level)
 {
-    uintptr_t key = mm_site_key(level) ^ self->salt;
-    const mm_hot_site *hot = hot_place(key);
+    const mm_hot_site *hot = hot_site_of_call(self, args[0], level);
     mm_block *block = mm_current;
-    if (__builtin_expect(hot->key == key && hot->value_count == count - 1 && hot->text == args[0], 1) &&
-        has_few_names(self, names) && mm_is_ready(block, MM_SHORT_RECORD)) {
-        mm_record *head = (mm_record *)block->cursor;
-        uint8_t *end = write_few(head, hot->conversions, args, count, names, NULL, 0);
-        if (__builtin_expect(end != NULL, 1)) {
-            mm_write_head_at_once(head, hot->tagged_literal | 1);
-            __atomic_store_n(&block->cursor, end, __ATOMIC_RELEASE);
-            Py_RETURN_NONE;
-        }
+    if (__builtin_expect(!hot || hot->value_count != count - 1 || !has_few_names(self, names) ||
+                         !mm_is_ready(block, MM_SHORT_RECORD), 0)) {
+        return record_otherwise(self, args, count, names, level);
     }
-    return record_otherwise(self, args, count, names, level);
+    mm_record *head = (mm_record *)block->cursor;
+    uint8_t *end = write_few(head, hot->conversions, args, count, names, NULL, 0);
+    if (__builtin_expect(!end, 0)) {
+        /* Read again, so that no register keeps the level while values are written. */
+        int same = __builtin_constant_p(level) ? level : (int)(*(volatile const uintptr_t *)&hot->key & 7);
+        return record_otherwise(self, args, count, names, same);
+    }
+    mm_write_head_at_once(head, hot->tagged_literal | 1);
+    __atomic_store_n(&block->cursor, end, __ATOMIC_RELEASE);
+    Py_RETURN_NONE;
 }
 
 /* The same where there is no room at once. */
@@ -216,30 +238,44 @@ static __attribute__((noinline)) PyObject *record_literal_slowly(uint64_t tagged
 
 static inline __attribute__((always_inline)) PyObject *record_literal(const mm_log *self, PyObject *const *args, int level)
 {
-    uintptr_t key = mm_site_key(level) ^ self->salt;
-    const mm_hot_site *hot = hot_place(key);
+    const mm_hot_site *hot = hot_site_of_call(self, args[0], level);
     mm_block *block = mm_current;
-    if (__builtin_expect(hot->key == key && hot->text == args[0], 1)) {
-        if (!mm_is_ready(block, sizeof(mm_record))) {
-            return record_literal_slowly(hot->tagged_literal);
-        }
-        mm_record *record = (mm_record *)block->cursor;
-        mm_write_head_at_once(record, hot->tagged_literal);
-        __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
-        Py_RETURN_NONE;
+    if (__builtin_expect(!hot, 0)) {
+        return record_otherwise(self, args, 1, NULL, level);
     }
-    return record_otherwise(self, args, 1, NULL, level);
+    if (!mm_is_ready(block, sizeof(mm_record))) {
+        return record_literal_slowly(hot->tagged_literal);
+    }
+    mm_record *record = (mm_record *)block->cursor;
+    mm_write_head_at_once(record, hot->tagged_literal);
+    __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
+    Py_RETURN_NONE;
 }
 
+/* Where the count is known, values are written without a loop, in few enough registers that none is saved. */
+static __attribute__((noinline)) PyObject *record_two_values(const mm_log *self, PyObject *const *args, int level)
+{
+    return record_few(self, args, 3, NULL, level);
+}
+
+static __attribute__((noinline)) PyObject *record_three_values(const mm_log *self, PyObject *const *args, int level)
+{
+    return record_few(self, args, 4, NULL, level);
+}
+
+/* Any count, also none. */
 static __attribute__((noinline)) PyObject *record_values(const mm_log *self, PyObject *const *args, Py_ssize_t count, int level)
 {
-    return record_few(self, args, count, NULL, level);
+    return count == 3   ? record_two_values(self, args, level)
+           : count == 4 ? record_three_values(self, args, level)
+           : count < 1  ? record_long(self, args, count, NULL, level, NULL)
+                        : record_few(self, args, count, NULL, level);
 }
 
 static __attribute__((noinline)) PyObject *record_properties(const mm_log *self, PyObject *const *args, Py_ssize_t count,
                                                              PyObject *names, int level)
 {
-    return record_few(self, args, count, names, level);
+    return count < 1 ? record_long(self, args, count, names, level, NULL) : record_few(self, args, count, names, level);
 }
 
 /* ---- methods -------------------------------------------------------------------------------------------------------------------- */
@@ -266,7 +302,11 @@ static __attribute__((noinline)) PyObject *record_properties(const mm_log *self,
         if (count == 2) {                                                                                    \
             return name##_value(self, args);                                                                 \
         }                                                                                                    \
-        return count == 1 ? name##_literal(self, args) : record_values(self, args, count, level);            \
+        if (count == 1) {                                                                                    \
+            return name##_literal(self, args);                                                               \
+        }                                                                                                    \
+        return count == 4 ? record_three_values(self, args, level)                                           \
+                          : record_values(self, args, count, level);                                         \
     }
 LEVEL_METHOD(fatal, MM_FATAL)
 LEVEL_METHOD(error, MM_ERROR)

@@ -25,7 +25,8 @@ static inline void copy_short(uint8_t *to, const uint8_t *from, size_t bytes)
         uint64_t words[2];
     } pair;
     if (bytes >= 16) {
-        for (size_t offset = 0; offset + 16 < bytes; offset += 16) {
+        memcpy(to, from, sizeof(pair));
+        for (size_t offset = 16; __builtin_expect(offset + 16 < bytes, 0); offset += 16) {
             memcpy(to + offset, from + offset, sizeof(pair));
         }
         memcpy(to + bytes - 16, from + bytes - 16, sizeof(pair));

@@ -111,7 +111,7 @@ static __attribute__((noinline)) PyObject *record_other(const mm_metric *metric,
 static PyObject *metric_record(PyObject *self, PyObject *value)
 {
     const mm_metric *metric = (const mm_metric *)self;
-    if (mm_is_small_int(value)) {
+    if (__builtin_expect(mm_is_small_int(value), 1)) {
         return record_number(metric, MM_METRIC_INT, (uint64_t)mm_small_int(value));
     }
     if (PyFloat_CheckExact(value)) {

@@ -1,6 +1,7 @@
 /* Adds the recorder's hot types and functions to the native module. Called from Rust, again when the module is imported anew. */
 #include "recorder.h"
 
+#include "caller.h"
 #include "mark.h"
 
 static PyMethodDef functions[] = {
@@ -57,6 +58,7 @@ int mm_module_add(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "micromegas: only the main interpreter can record, not a sub-interpreter");
         return -1;
     }
+    mm_find_running_thread();
     PyTypeObject *types[] = {&mm_LogType,  &mm_MetricType,    &mm_CounterType, &mm_FrameType,
                              &mm_SpanType, &mm_NamedSpanType,  &mm_AsyncSpanType, &mm_TracedType, &mm_PropertySetType};
     for (size_t index = 0; index < sizeof types / sizeof *types; index++) {

@@ -31,7 +31,7 @@ class AsgiMiddleware:
             await self._app(scope, receive, send)
             return
         method = str(scope.get("method", "WEBSOCKET"))
-        header = next((value for name, value in scope.get("headers", ()) if name == b"traceparent"), None)
+        header = next((value for name, value in scope.get("headers") or () if name == b"traceparent"), None)
         request = ServedRequest.begin(method, str(scope.get("path", "")), header, self._log_requests)
         if request is None:
             await self._app(scope, receive, send)

@@ -47,16 +47,33 @@ class FromFunction:
 
     def __call__(self) -> Credentials:
         try:
-            answer = self.function()
-        except Exception as error:  # the program's own, whatever it is; its text may hold what is secret
+            headers = _headers_of(self.function())
+        except Refusal:
+            raise
+        except BaseException as error:  # the program's own, whatever it is; its text may hold what is secret
             raise Refusal(f"auth function: {type(error).__name__}") from None
-        if isinstance(answer, str):
-            if not answer.strip():
-                raise Refusal("auth function: an empty token")
-            return Credentials({"authorization": f"Bearer {answer.strip()}"}, None)
-        if isinstance(answer, Mapping) and answer:
-            return Credentials({str(name): str(value) for name, value in answer.items()}, None)
-        raise Refusal(f"auth function: {type(answer).__name__} is neither a token nor headers")
+        return Credentials(headers, None)
+
+
+def _headers_of(answer: object) -> dict[str, str]:
+    if isinstance(answer, str):
+        if not answer.strip():
+            raise Refusal("auth function: an empty token")
+        return {"authorization": f"Bearer {answer.strip()}"}
+    if isinstance(answer, Mapping) and answer:
+        return {str(name): str(value) for name, value in answer.items()}
+    raise Refusal(f"auth function: {type(answer).__name__} is neither a token nor headers")
+
+
+def _seconds(lifetime: object) -> float | None:
+    """What a token endpoint says of how long its token lives; None when that is no length of time."""
+    if isinstance(lifetime, bool) or not isinstance(lifetime, int | float | str):
+        return None
+    try:
+        seconds = float(lifetime)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if seconds >= 0.0 else None  # nor nan, which some write into JSON
 
 
 class ClientCredentials:
@@ -104,14 +121,12 @@ class ClientCredentials:
             "audience": self.audience,
         }
         answer = self._ask(self.token_endpoint, {name: value for name, value in form.items() if value})
-        token, lifetime = answer.get("access_token"), answer.get("expires_in")
+        token = answer.get("access_token")
         if not isinstance(token, str) or not token:
             raise Refusal("token endpoint: no access_token in its answer")
-        good_for = None
-        if isinstance(lifetime, int | float) or (isinstance(lifetime, str) and lifetime.isdecimal()):
-            seconds = max(float(lifetime), 0.0)
-            # a token that lives no longer than the margin is renewed after half its life
-            good_for = max(seconds - self.margin, seconds / 2, 1.0)
+        seconds = _seconds(answer.get("expires_in"))
+        # a token that lives no longer than the margin is renewed after half its life
+        good_for = None if seconds is None else max(seconds - self.margin, seconds / 2, 1.0)
         return Credentials({"authorization": f"Bearer {token}"}, good_for)
 
     def _ask(self, url: str, form: Mapping[str, str] | None) -> dict[str, object]:
@@ -150,7 +165,7 @@ class ClientCredentials:
             raise Refusal(f"{place}: {_reason(error)}") from None
         try:
             answer = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise Refusal(f"{place}: its answer is no JSON object")
@@ -174,7 +189,7 @@ def _oauth_error(answer: "HTTPError") -> str:
 
     try:
         code = json.loads(answer.read(LARGEST_ANSWER))["error"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
     known = {
         "invalid_request",
@@ -211,7 +226,9 @@ def client_credentials_from(
     try:
         margin = float(text)
     except ValueError:
-        raise ValueError(f"MICROMEGAS_OIDC_TOKEN_BUFFER_SECONDS {text!r}: not a number of seconds") from None
+        margin = -1.0
+    if not 0.0 <= margin <= threading.TIMEOUT_MAX:
+        raise ValueError(f"MICROMEGAS_OIDC_TOKEN_BUFFER_SECONDS {text!r}: not a number of seconds")
     return ClientCredentials(
         token_endpoint=token_endpoint,
         issuer=issuer,
@@ -230,22 +247,26 @@ class Authentication:
 
     def __init__(self, obtain: Callable[[], Credentials]) -> None:
         self.obtain = obtain
-        self.failures = 0
-        self.last_error: str | None = None
+        self.error: str | None = None
+        """Why there are no credentials that would be let in, while that is so."""
         self.told = False
         self.current: Credentials | None = None
         self.renew_at: float | None = None
         self.ending = threading.Event()
+        self.handing_over = threading.RLock()
+        """Held while an ending is heeded: no session gets the credentials of an earlier one."""
 
     def begin(self) -> None:
         """Start the thread; in a forked child what the parent had obtained is handed over at once."""
         self.ending = threading.Event()
+        self.handing_over = threading.RLock()  # a forked child's may be held for ever
         if self.current is not None:
             self._hand_over(self.current)
         threading.Thread(target=self._run, args=(self.ending,), name="micromegas-auth", daemon=True).start()
 
     def end(self) -> None:
-        self.ending.set()
+        with self.handing_over:
+            self.ending.set()
 
     def _hand_over(self, credentials: Credentials) -> None:
         _core.recorder_set_headers(list(credentials.headers.items()))
@@ -268,13 +289,17 @@ class Authentication:
                 last_refusal = time.monotonic()
             try:
                 credentials = self.obtain()
-                self._hand_over(credentials)
+                with self.handing_over:
+                    if ending.is_set():
+                        return
+                    self._hand_over(credentials)
             except (Refusal, ValueError) as error:
                 failures_in_a_row += 1
                 self._failed(str(error))
                 wait = _delay(failures_in_a_row)
                 continue
             failures_in_a_row = 0
+            self.error = None
             self.current = credentials
             self.renew_at = None if credentials.good_for is None else time.monotonic() + credentials.good_for
 
@@ -282,8 +307,7 @@ class Authentication:
         return self.current is None or (self.renew_at is not None and time.monotonic() >= self.renew_at)
 
     def _failed(self, error: str) -> None:
-        self.failures += 1
-        self.last_error = error
+        self.error = error
         if not self.told:
             self.told = True
             _core.log.warn("no credentials for the telemetry server: %s", error)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 LEVELS = {"off": 0, "fatal": 1, "critical": 1, "error": 2, "warn": 3, "warning": 3, "info": 4, "debug": 5, "trace": 6}
 DEFAULT_LEVEL = "debug"
+_NOT_IN_TARGETS = frozenset("=;* ")
+"""In lists of levels: a target that nobody has would silently leave the levels as they are."""
 
 
 class _Levels:
@@ -24,17 +26,23 @@ _loggers: dict[str, "Log"] = {}
 
 def level_number(level: str) -> int:
     """0 (off) to 6 (trace). Raises ValueError for a level that does not exist."""
-    number = LEVELS.get(level.strip().lower())
+    number = LEVELS.get(level.strip().lower()) if isinstance(level, str) else None
     if number is None:
         raise ValueError(f"log level {level!r}: not one of {', '.join(LEVELS)}")
     return number
 
 
 def _parsed(levels: str) -> tuple[int | None, dict[str, int]]:
+    if not isinstance(levels, str):
+        return level_number(levels), {}  # refused
     default, of_targets = None, {}
     for part in levels.split(","):
         target, separator, level = part.rpartition("=")
         if separator and target.strip():
+            if not _NOT_IN_TARGETS.isdisjoint(target.strip()):
+                raise ValueError(
+                    f"log level {part.strip()!r}: not one target, as in 'info,myapp.db=debug,noisy.lib=off'"
+                )
             of_targets[target.strip()] = level_number(level)
         elif part.strip():
             default = level_number(part)
@@ -51,11 +59,14 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def log_levels() -> str:
-    """The levels that hold now, as `set_log_levels` takes them."""
-    names = {number: name for name, number in reversed(LEVELS.items())}
-    parts = [f"{target}={names[number]}" for target, number in _levels.of_targets.items()]
-    return ",".join([names[_levels.default], *parts])
+def log_levels() -> tuple[int, Mapping[str, int]]:
+    """The levels that hold now, by default and by target, for `restore_log_levels`."""
+    return _levels.default, _levels.of_targets
+
+
+def restore_log_levels(levels: tuple[int, Mapping[str, int]]) -> None:
+    """Let the levels hold again that `log_levels` gave."""
+    _apply(*levels)
 
 
 def set_log_levels(levels: str) -> None:

@@ -71,8 +71,8 @@ def counter(
 
     What was added is sent as one measure per flush period in which something was added, so `sum(value)` over any time
     is what was added in it. For the moment of each addition, use a metric. Integers and finite floats may be added,
-    also before `init()`; the rest is refused and counted. Parameters as for `metric`. After 4096
-    counters, each addition to a further one is an event of its own.
+    also before `init()`; the rest is refused and counted. Integers beyond 2**32 are summed as floats. Parameters as
+    for `metric`. After 4096 counters, each addition to a further one is an event of its own.
     """
     return declared_counter(name, unit, properties, target, sys._getframe(1))
 

@@ -329,13 +329,18 @@ def status() -> dict[str, object] | None:
     `limits_reached` (of what the program makes too many of, mostly names made of data: `log_sites`, `spans`, `metrics`,
     `counters`, `property_sets`, `loggers`), `mended_spans` (spans of threads that we had to balance: ends with
     `no_begin`, left out; begins with `no_end` before that of the span around; those `left_open` when their thread or
-    the recording ended), `last_error` (the last failure to send, or None), `server_formats` (the encodings of blocks
-    that the server reads; None before it has said), `spool` (the folder of this process, None: everything is in
-    memory), `spool_bytes` (of its segments), `spool_error` (what went wrong last, or None),
-    `private_buffers` (made that a crash would lose), `recovered_processes` and `recovered_events` (sent for processes
-    that had died).
+    the recording ended), `last_error` (the last failure to send or, while they are missing, to obtain credentials; or
+    None), `server_formats` (the encodings of blocks that the server reads; None before it has said), `spool` (the
+    folder of this process, None: everything is in memory), `spool_bytes` (of its segments), `spool_error` (what went
+    wrong last, or None), `private_buffers` (made that a crash would lose), `recovered_processes` and `recovered_events`
+    (sent for processes that had died).
     """
-    return _core.recorder_status()
+    found = _core.recorder_status()
+    authentication = _hooks.authentication
+    error = None if authentication is None else authentication.error  # once: another thread may end or mend it
+    if found is not None and error is not None:
+        found["last_error"] = f"no credentials: {error}"
+    return found
 
 
 def _trace_as_environment_says(value: str | None) -> None:
@@ -441,7 +446,8 @@ def restart_in_child() -> None:
         os.environ[PARENT_VARIABLE] = process_id
         if "micromegas.record.endings" in sys.modules:
             _core.catch_fatal_signals()  # another thread than the parent's main thread may go on here
-        _authenticate_by(_hooks.authentication)
+        if _hooks.authentication is not None:
+            _hooks.authentication.begin()  # whose thread is the parent's alone
         _tell_watchers("after_fork")
 
 

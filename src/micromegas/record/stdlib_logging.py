@@ -6,7 +6,7 @@ logger without handlers. Must never take a lock of `logging`, and never change w
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -36,6 +36,7 @@ class _State:
         self.silenced: set[str] = set()
         """Loggers that a configuration has disabled: recorded, and kept from the program's handlers."""
         self.watched = False
+        self.ids_of_span: Callable[[], Mapping[str, str]] | None = None
         self.rebound: dict[str, tuple[logging.Logger, Any]] = {}
 
 
@@ -52,7 +53,7 @@ class Handler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> Any:
         """Without the lock that handlers usually take: there is nothing to protect."""
         if _state.original is None and (not self.filters or self.filter(record)):
-            _core.record_logging(record)
+            _record_with({} if _state.ids_of_span is None else _state.ids_of_span(), record)
         return True
 
     emit = handle
@@ -82,7 +83,11 @@ def install_logging(levels: Mapping[int, str] | None = None) -> None:
 
     def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:
         if record.funcName != "default_exception_handler" or not is_catching() or record.name != "asyncio":
-            record_one(record)  # else it has been told already, with its task
+            # else it has been told already, with its task
+            if _state.ids_of_span is None:
+                record_one(record)
+            else:
+                _record_with(_state.ids_of_span(), record)
         if silenced and self.name in silenced:
             return
         original(self, record)
@@ -91,6 +96,29 @@ def install_logging(levels: Mapping[int, str] | None = None) -> None:
     if not _state.watched:
         _state.watched = True
         AfterImport("logging.config", _watch_configurations)
+
+
+def is_installed() -> bool:
+    """Whether all that goes through `logging` is recorded."""
+    return _state.original is not None
+
+
+def name_spans_by(ids_of_span: Callable[[], Mapping[str, str]]) -> None:
+    """From now on events get the properties that this function gives, none outside of spans."""
+    _state.ids_of_span = ids_of_span
+
+
+def _record_with(properties: Mapping[str, str], record: logging.LogRecord) -> None:
+    """As if they were `extra`, but for us alone: what the program's handlers print stays the same."""
+    fields = record.__dict__
+    added = [name for name in properties if name not in fields]
+    for name in added:
+        fields[name] = properties[name]
+    try:
+        _core.record_logging(record)
+    finally:
+        for name in added:
+            del fields[name]
 
 
 def _set_levels(levels: dict[int, int]) -> None:

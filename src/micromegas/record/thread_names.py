@@ -10,9 +10,14 @@ from micromegas import _core
 
 def thread_name() -> bytes:
     """Of the running thread; empty where the system knows better: for threads that `threading` did not start."""
-    ident = threading.get_ident()
-    for thread in threading.enumerate():
+    ident, native_id = threading.get_ident(), threading.get_native_id()
+    threads = threading.enumerate()
+    for thread in threads:
         if thread.ident == ident and not (isinstance(thread, threading._DummyThread) and _says_nothing(thread)):
+            return _utf8(thread.name)
+    for thread in threads:
+        # What replaces the idents of `threading` by those of its greenlets (gevent, eventlet) leaves this one alone.
+        if thread.native_id == native_id and not isinstance(thread, threading._DummyThread):
             return _utf8(thread.name)
     return b""
 
@@ -32,7 +37,9 @@ class _ToldName(property):
 
 def hear_renames() -> None:
     """From now on the recorder knows when a thread gets another name, for which `threading` has no hook."""
-    plain = vars(threading.Thread)["name"]
+    # `threading.Thread` may be a class of somebody's who lets threads be greenlets, with the true one among its bases.
+    owner = next(kind for kind in threading.Thread.__mro__ if "name" in vars(kind))
+    plain = vars(owner)["name"]
     if type(plain) is not property or plain.fset is None:
         return  # heard already, or another's attribute
     set_name = plain.fset
@@ -42,4 +49,4 @@ def hear_renames() -> None:
         if thread.native_id is not None:
             _core.rename_thread(thread.native_id, _utf8(thread.name))
 
-    threading.Thread.name = _ToldName(plain.fget, rename, plain.fdel, plain.__doc__)  # type: ignore[assignment]
+    owner.name = _ToldName(plain.fget, rename, plain.fdel, plain.__doc__)  # type: ignore[attr-defined]

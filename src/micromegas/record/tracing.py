@@ -57,7 +57,7 @@ def _traced(function: Any, name: str | None) -> Any:
         return function
     if not callable(function) or isinstance(function, type):
         raise TypeError(f"trace: {function!r} is no function, method or property (of a class, trace the methods)")
-    wrap = _wrapper_of_suspending(function)
+    wrap = wrapper_of_suspending(function)
     if wrap is None and isinstance(function, FunctionType) and tool.acquire():
         traced = _core.traced_code(function.__code__, _span_of(function, name))
         tool.watch(traced)
@@ -71,8 +71,8 @@ def _traced(function: Any, name: str | None) -> Any:
     return functools.update_wrapper(wrap(function, span), function)  # pyright: ignore[reportArgumentType]
 
 
-def _wrapper_of_suspending(function: Any) -> Callable[[Any, Span], Any] | None:
-    """How functions are wrapped whose calls may rest; None for the others."""
+def wrapper_of_suspending(function: Any) -> Callable[[Any, Any], Any] | None:
+    """How functions are wrapped whose calls may rest, with the span to open at each first step; None for the others."""
     import inspect  # here: `import micromegas` shall be quick
 
     if inspect.iscoroutinefunction(function):

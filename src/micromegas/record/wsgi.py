@@ -65,7 +65,8 @@ class _Answer:
         self._route: str | None = None
 
     def start(self, status: str) -> None:
-        self._status = int(status[:3]) if status[:3].isdigit() else None
+        code = str(status)[:3]  # what is no text is the server's to refuse
+        self._status = int(code) if code.isdecimal() and code.isascii() else None
         self._find_route()
 
     def _find_route(self) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from micromegas.testing.events import Events
 class _Found:
     """What a capture has to leave behind."""
 
-    levels: str
+    levels: tuple[int, Mapping[str, int]]
     parent_variable: str | None
 
 
@@ -50,6 +50,8 @@ def capture(*, level: str | None = "trace") -> Generator[Events]:
                 _core.capture_own_session()
         if level is not None:
             levels.set_log_levels(level)
+        else:
+            levels.restore_log_levels(found.levels)  # which `init()` has set
         yield events
     finally:
         events.close()
@@ -65,7 +67,7 @@ def _leave(found: _Found) -> None:
         later = _found[position]  # still open: it leaves what was there before both
         later.levels, later.parent_variable = found.levels, found.parent_variable
         return
-    levels.set_log_levels(found.levels)
+    levels.restore_log_levels(found.levels)
     if _core.recorder_status() is None:
         # Children shall not be told of a parent that no server knows.
         if found.parent_variable is None:

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::codec::columns::{Dictionary, Encoder, LogColumns};
 
 use super::announcement::{block_body, process_body, stream_body, BlockHead, Process};
-use super::capture::{CapturedBlock, Captures};
+use super::captures::{CapturedBlock, Captures};
 use super::clock::Clock;
 use super::descriptor::{Description, Descriptor};
 use super::identity::new_id;

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::blocks::Office;
 use super::clock::Clock;
-use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
+use super::cpu_stream::ThreadFacts;
+use super::descriptor::Descriptor;
+use super::descriptors::{log_descriptor, metric_descriptor};
 use super::hotpath::{self, ProgramThread};
 use super::last_words::{self, LastWords};
 use super::limits;
@@ -18,7 +20,7 @@ use super::sink_measures::SinkMeasures;
 use super::span_sampling::SpanSampling;
 use super::spool::segments::{CounterMark, Kept, Marks};
 use super::spool::SessionSpool;
-use super::streams::{Streams, ThreadFacts};
+use super::streams::Streams;
 use super::system_monitor::SystemMonitor;
 
 /// How long an idle collector sleeps; a busy one looks again at once, so that buffers come free.

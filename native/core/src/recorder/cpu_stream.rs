@@ -15,7 +15,6 @@ use super::record::{
 };
 use super::span_sampling::{SpanSampler, Verdict};
 use super::spool::segments::{OpenMark, StreamMark};
-use super::streams::ThreadFacts;
 
 const BLOCK_BYTES: usize = 1 << 20;
 /// What waits for the end of a frame is left out beyond this.
@@ -31,6 +30,13 @@ const BEGIN_NAMED_EVENT: u8 = 4;
 const END_NAMED_EVENT: u8 = 5;
 const BEGIN_ASYNC_NAMED_EVENT: u8 = 6;
 const END_ASYNC_NAMED_EVENT: u8 = 7;
+
+/// A thread whose records are read.
+pub struct ThreadFacts<'a> {
+    pub serial: u64,
+    pub native_id: u64,
+    pub name: &'a str,
+}
 
 /// A sync span that has begun.
 struct Open {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::descriptor::{metric_descriptor, Description, Descriptor};
+use super::descriptor::{Description, Descriptor};
+use super::descriptors::metric_descriptor;
 use super::metric_stream::{Measure, MetricStream};
 
 /// Deeper nesting is a frame object that begins and never ends.

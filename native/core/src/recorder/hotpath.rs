@@ -2,12 +2,10 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::fs::File;
-use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::descriptor::Descriptor;
-use super::spool::segments::Position;
 
 /// An opaque `mm_thread`.
 #[repr(C)]
@@ -43,8 +41,6 @@ extern "C" {
     static mm_clock_uses_counter: c_int;
     fn mm_clock_pair(ticks: *mut u64, monotonic_ns: *mut u64);
     fn mm_block_signals();
-    fn mm_hush(hushed: *mut RawHushed);
-    fn mm_unhush(hushed: *const RawHushed);
     fn mm_catch_fatal_signals();
     fn mm_leave_fatal_signals();
     fn mm_catch_termination(signal: c_int, replace_handler: c_int) -> c_int;
@@ -120,6 +116,14 @@ pub fn refused_values() -> u64 {
 pub fn descriptor_at(address: u64) -> Option<&'static Descriptor> {
     // SAFETY: the hot path writes only addresses of immortal descriptors, aligned to 16 bytes.
     unsafe { (address as usize as *const Descriptor).as_ref() }
+}
+
+/// How far a thread's chain of buffers was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    pub serial: u64,
+    pub sequence: u64,
+    pub offset: u64,
 }
 
 /// A thread of the program whose buffer can be read.
@@ -258,28 +262,6 @@ pub fn counter_totals() -> Vec<CounterTotal> {
 pub fn block_signals() {
     // SAFETY: changes the signal mask of the calling thread only.
     unsafe { mm_block_signals() }
-}
-
-/// At least `mm_hushed`.
-#[repr(C, align(16))]
-struct RawHushed([u64; 32]);
-
-/// As long as it lives, this thread gets no signal because a file may not grow further (RLIMIT_FSIZE), which would end a
-/// program that knows nothing of it: only the error.
-pub struct Hushed(RawHushed, PhantomData<*const ()>);
-
-pub fn hush() -> Hushed {
-    let mut hushed = RawHushed([0; 32]);
-    // SAFETY: writable, and large enough for a signal set of any platform and an int.
-    unsafe { mm_hush(&mut hushed) };
-    Hushed(hushed, PhantomData)
-}
-
-impl Drop for Hushed {
-    fn drop(&mut self) {
-        // SAFETY: as `mm_hush` left it; not `Send`, for the mask is that of the thread.
-        unsafe { mm_unhush(&self.0) }
-    }
 }
 
 /// Has crashes reported. With the GIL; gives the calling thread a stack for its signal handlers if it has none.

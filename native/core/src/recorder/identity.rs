@@ -1,6 +1,7 @@
-//! Fresh ids, and times as the wire writes them.
+//! Fresh ids, that of the machine's boot, and times as the wire writes them.
 
 use std::ffi::{c_int, c_void};
+use std::fs;
 
 use crate::codec::timestamp::date_of;
 
@@ -25,6 +26,12 @@ pub fn new_id() -> String {
         &hex[16..20],
         &hex[20..]
     )
+}
+
+/// Of this boot of the machine; empty when it does not tell.
+pub fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
 }
 
 /// RFC 3339 in UTC with nanoseconds.

@@ -62,9 +62,11 @@ impl KnownTexts {
     /// Asks for the index of a text that is UTF-8.
     #[inline(always)]
     pub fn ask<'r>(&self, text: &'r [u8], place: Place, questions: &mut Questions<'r>) {
+        let hash = self.texts.hash(text);
+        self.texts.expect(hash);
         questions.asked.push(Asked {
             text,
-            hash: self.texts.hash(text),
+            hash,
             guess: Guess::default(),
             place,
         });

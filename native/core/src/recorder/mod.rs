@@ -16,6 +16,8 @@ mod blocks;
 #[cfg(feature = "python")]
 mod capture;
 #[cfg(feature = "python")]
+mod captures;
+#[cfg(feature = "python")]
 mod clock;
 #[cfg(feature = "python")]
 mod collector;
@@ -26,6 +28,7 @@ mod cpu_stream;
 #[cfg(feature = "python")]
 mod credentials;
 mod descriptor;
+mod descriptors;
 #[cfg(feature = "python")]
 mod encoding;
 #[cfg(feature = "python")]
@@ -36,6 +39,8 @@ mod frames;
 mod hotpath;
 #[cfg(feature = "python")]
 mod http;
+#[cfg(feature = "python")]
+mod hushed;
 mod identity;
 #[cfg(feature = "python")]
 mod known_texts;

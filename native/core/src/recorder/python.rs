@@ -21,7 +21,7 @@ use super::session::{self, Delivering, Session, Settings};
 use super::span_sampling::SpanSampling;
 use super::spool::{self, SpoolFacts};
 use super::tls::Trust;
-use super::{capture, hotpath, outbox::Delivery};
+use super::{capture, captures::captures, hotpath, outbox::Delivery};
 use crate::codec::ids::parse_uuid;
 
 /// Adds the recorder to the native module.
@@ -142,7 +142,7 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
     }
     let [exe, username, realname, computer, distro, cpu_brand] = decisions.facts.map(|fact| clean(&fact));
     let settings = Settings {
-        sends: !capture::captures().any_open(),
+        sends: !captures().any_open(),
         endpoint: decisions.upload.endpoint()?,
         flush_period: seconds("flush period", decisions.flush_period)?.max(Duration::from_millis(10)),
         buffer_bytes: decisions.buffer_bytes,
@@ -166,7 +166,7 @@ fn recorder_start(py: Python<'_>, decisions: Decisions<'_>) -> PyResult<String> 
             (false, shares) => SpanSampling::Shares(shares),
         },
         spool: SpoolFacts {
-            folder: decisions.spool_folder.filter(|_| !capture::captures().any_open()),
+            folder: decisions.spool_folder.filter(|_| !captures().any_open()),
             bytes: decisions.spool_bytes,
         },
         exe,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::announcement::{process_body, Process};
 use super::blocks::Office;
-use super::capture;
+use super::captures;
 use super::clock::Clock;
 use super::collector::{Collector, Control, Habits};
 use super::credentials::Credentials;
@@ -17,7 +17,7 @@ use super::encoding::{Encoding, Negotiation};
 use super::endpoint::Endpoint;
 use super::hotpath;
 use super::http::Header;
-use super::identity::new_id;
+use super::identity::{boot_id, new_id};
 use super::last_words;
 use super::log_stream::LogOutput;
 use super::losses::Losses;
@@ -26,7 +26,7 @@ use super::outbox::{Delivery, Outbox};
 use super::span_sampling::SpanSampling;
 use super::spool::journal::{CounterStart, Opening};
 use super::spool::recovery;
-use super::spool::{boot_id, SessionSpool, SpoolFacts, RECORD_LAYOUT};
+use super::spool::{SessionSpool, SpoolFacts, RECORD_LAYOUT};
 use super::uploader::Uploader;
 
 /// What `init()` decided, kept for forked children.
@@ -132,7 +132,7 @@ pub fn restart_in_child() -> Option<Arc<Session>> {
     };
     // Its threads do not exist here and its locks may be held for ever: never touched again, never dropped.
     std::mem::forget(inherited);
-    capture::leave_to_parent();
+    captures::leave_to_parent();
     match begin(settings, true) {
         Ok(session) => Some(session),
         Err(_) => {
@@ -212,7 +212,7 @@ impl Session {
             Arc::clone(&credentials),
             Some(Arc::clone(&spool)),
         ));
-        let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), capture::captures(), &clock);
+        let office = Office::new(Arc::clone(&process), Arc::clone(&outbox), captures::captures(), &clock);
         let session = Self {
             process_id: Arc::clone(&process.id),
             control: Arc::default(),

@@ -1,6 +1,7 @@
 //! What the recorder measures of itself, by the names of the field: the queue to the server, requests, what was dropped.
 
-use super::descriptor::{metric_descriptor, Descriptor};
+use super::descriptor::Descriptor;
+use super::descriptors::metric_descriptor;
 use super::metric_stream::{Measure, MetricStream};
 use super::outbox::Outbox;
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::blocks::Office;
 use super::clock::Clock;
-use super::cpu_stream::CpuStream;
-use super::descriptor::{log_descriptor, metric_descriptor, Descriptor};
+use super::cpu_stream::{CpuStream, ThreadFacts};
+use super::descriptor::Descriptor;
+use super::descriptors::{log_descriptor, metric_descriptor};
 use super::frames::Frames;
 use super::known_texts::Questions;
 use super::layouts::StreamKind;
@@ -19,13 +20,6 @@ use super::spool::segments::StreamMark;
 use crate::codec::id_hash::IdHasher;
 
 const WARN: u32 = 3;
-
-/// A thread whose records are read.
-pub struct ThreadFacts<'a> {
-    pub serial: u64,
-    pub native_id: u64,
-    pub name: &'a str,
-}
 
 /// What became of a run of records.
 #[derive(Default)]

@@ -6,7 +6,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::descriptor::{metric_descriptor, Descriptor};
+use super::descriptor::Descriptor;
+use super::descriptors::metric_descriptor;
 use super::metric_stream::{Measure, MetricStream};
 
 const MACHINE_PERIOD: Duration = Duration::from_secs(1);

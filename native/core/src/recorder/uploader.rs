@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::codec::Format;
+use crate::codec::{timestamp::parse_rfc3339, Format};
 
 use super::credentials::{Credentials, Pass};
 use super::encoding::Negotiation;
@@ -25,6 +25,9 @@ const LAST_CHANCE: Duration = Duration::from_millis(10);
 const MOST_UNDER_WAY: usize = 3;
 /// The longest that a server's `Retry-After` is heeded.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 /// How long a thread beside the first one waits for something to do.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -118,10 +121,27 @@ fn formats(answer: &Answer) -> Vec<String> {
     names.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
-/// What the server asked for, as far as it is heeded.
+/// What the server asked for, in seconds or as a date, as far as it is heeded.
 fn patience(answer: &Answer) -> Option<Duration> {
-    let seconds = answer.header("retry-after")?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_PATIENCE))
+    let wanted = answer.header("retry-after")?.trim();
+    let asked = if !wanted.is_empty() && wanted.bytes().all(|byte| byte.is_ascii_digit()) {
+        Duration::from_secs(wanted.parse().unwrap_or(u64::MAX))
+    } else {
+        // By the server's clock: it doesn't matter what ours says.
+        let said_ns = answer.header("date").and_then(http_date_ns)?;
+        Duration::from_nanos(http_date_ns(wanted)?.saturating_sub(said_ns).max(0) as u64)
+    };
+    Some(asked.min(LONGEST_PATIENCE))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7, the form that is sent nowadays).
+fn http_date_ns(text: &str) -> Option<i64> {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let &[_, day, month, year, time, "GMT"] = words.as_slice() else {
+        return None;
+    };
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
 }
 
 fn refusal(route: &str, answer: &Answer) -> String {

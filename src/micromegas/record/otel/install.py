@@ -2,8 +2,9 @@
 
 from opentelemetry import _logs, metrics, trace
 
+from micromegas.record import stdlib_logging
 from micromegas.record.otel import runtime_context
-from micromegas.record.otel.logger_provider import LoggerProvider
+from micromegas.record.otel.logger_provider import LoggerProvider, ids_of_span
 from micromegas.record.otel.meter_provider import MeterProvider
 from micromegas.record.otel.tracer_provider import TracerProvider
 
@@ -27,3 +28,4 @@ def install(*, follow_sampling: bool) -> None:
                 f"{type(active).__qualname__}; call install_otel() before whatever sets it, and only once"
             )
     runtime_context.install()
+    stdlib_logging.name_spans_by(ids_of_span)

@@ -1,6 +1,9 @@
 """Loggers of the OpenTelemetry API: each record is a log event whose target is the scope."""
 
+import logging
+import sys
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 from opentelemetry import trace
@@ -10,6 +13,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context.context import Context
 
 from micromegas import _core
+from micromegas.record import stdlib_logging
 from micromegas.record.otel.attributes import properties_of, text_of
 from micromegas.record.otel.scope import Scope
 
@@ -33,6 +37,17 @@ def level_of(severity: SeverityNumber | None) -> str:
     if not number:
         return "info"
     return ("trace", "debug", "info", "warn", "error", "fatal")[min((number - 1) // 4, 5)]
+
+
+def ids_of_span(context: Context | None = None) -> dict[str, str]:
+    """Of the span that is current: its id as in SQL, and that of its trace; nothing where there is none."""
+    current = trace.get_current_span(context).get_span_context()
+    return {"span_id": str(current.span_id), "trace_id": f"{current.trace_id:032x}"} if current.is_valid else {}
+
+
+def _is_recorded_already(caller: FrameType) -> bool:
+    """Whether a handler of `logging`, such as that of opentelemetry-instrumentation-logging, says what we heard."""
+    return stdlib_logging.is_installed() and isinstance(caller.f_locals.get("self"), logging.Handler)
 
 
 class Logger(ApiLogger):
@@ -64,17 +79,14 @@ class Logger(ApiLogger):
             event_name = getattr(record, "event_name", None)
             exception = getattr(record, "exception", None)
         level = level_of(severity_number)
-        if not self._scope.log.is_enabled(level):
+        if not self._scope.log.is_enabled(level) or _is_recorded_already(sys._getframe(1)):
             return
         properties = properties_of(attributes) | self._scope.properties
         if event_name:
             properties["event_name"] = str(event_name)
         if timestamp is not None:
             properties["timestamp"] = str(timestamp)
-        current = trace.get_current_span(context).get_span_context()
-        if current.is_valid:
-            properties["span_id"] = str(current.span_id)
-            properties["trace_id"] = f"{current.trace_id:032x}"
+        properties |= ids_of_span(context)
         message = text_of(body) if body is not None else str(event_name or "")
         record_event = getattr(self._scope.log, level)
         record_event("%s", message, exc_info=exception, properties=_core.make_properties(properties, False))

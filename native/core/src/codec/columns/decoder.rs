@@ -1,7 +1,7 @@
 //! From columns to the records of a block, as untrusted input: what is made is counted against a cap while it is made.
 
 use super::super::dependencies::Dependencies;
-use super::super::error::{wire_error, Result, WireError};
+use super::super::error::{wire_error, Result};
 use super::super::layout::{RecordTypes, StreamLayout};
 use super::super::payload::BlockBuffers;
 use super::super::place::PlaceKind;
@@ -9,6 +9,7 @@ use super::body::BodyReader;
 use super::decimals::{read_floats, Floats};
 use super::encoder::MAX_DISTANCE;
 use super::integers::{read_groups, read_integers, Integers};
+use super::record_writer::RecordWriter;
 use super::references::References;
 use super::segments::read_segments;
 use super::shape::{shapes, Buffer, Part, Shape, TEMPLATE_EVENT};
@@ -130,11 +131,7 @@ impl<'a> BufferReader<'a> {
 
     /// All records, one behind the other.
     fn records(mut self, cap: usize, mut templates: Option<&mut TemplateEvents<'_, '_>>) -> Result<Vec<u8>> {
-        let mut records = Records {
-            bytes: Vec::new(),
-            cap,
-            running: 0,
-        };
+        let mut records = RecordWriter::new(cap);
         for index in 0..self.count {
             let kind = self.kinds.next_size()?;
             self.record(kind, &mut records, templates.as_deref_mut())
@@ -146,7 +143,7 @@ impl<'a> BufferReader<'a> {
     fn record(
         &mut self,
         kind: usize,
-        records: &mut Records,
+        records: &mut RecordWriter,
         templates: Option<&mut TemplateEvents<'_, '_>>,
     ) -> Result<()> {
         let start = records.bytes.len();
@@ -298,7 +295,7 @@ impl<'a> TypeReader<'a> {
         parts: &[(usize, Part)],
         begins: Option<&mut TypeReader<'_>>,
         body: usize,
-        records: &mut Records,
+        records: &mut RecordWriter,
     ) -> Result<()> {
         let TypeColumns::Parts { columns, distances } = &mut self.columns else {
             return Err(wire_error!("bytes of what has members"));
@@ -364,7 +361,7 @@ fn of_site<T>(groups: &mut [T], site: usize) -> Result<&mut T> {
         .ok_or_else(|| wire_error!("a value of reference {index}, which has none"))
 }
 
-fn varying(parts: &[Part], columns: &mut [Column<'_>], records: &mut Records) -> Result<()> {
+fn varying(parts: &[Part], columns: &mut [Column<'_>], records: &mut RecordWriter) -> Result<()> {
     let mut site = None;
     for (part, column) in parts.iter().zip(columns) {
         match (part, column) {
@@ -414,89 +411,4 @@ fn varying(parts: &[Part], columns: &mut [Column<'_>], records: &mut Records) ->
         }
     }
     Ok(())
-}
-
-/// Records being made, of at most `cap` bytes.
-pub struct Records {
-    pub bytes: Vec<u8>,
-    cap: usize,
-    /// What the running parts have come to.
-    running: u64,
-}
-
-impl Records {
-    fn too_large(&self) -> WireError {
-        wire_error!("records of more than {} bytes", self.cap)
-    }
-
-    fn check(&self) -> Result<()> {
-        match self.bytes.len() <= self.cap {
-            true => Ok(()),
-            false => Err(self.too_large()),
-        }
-    }
-
-    /// Bytes that may still come.
-    fn room(&self) -> usize {
-        self.cap.saturating_sub(self.bytes.len())
-    }
-
-    #[inline]
-    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        if bytes.len() > self.room() {
-            return Err(self.too_large());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    pub fn append_with_length(&mut self, bytes: &[u8]) -> Result<()> {
-        let length = u32::try_from(bytes.len()).map_err(|_| self.too_large())?;
-        self.append(&length.to_le_bytes())?;
-        self.append(bytes)
-    }
-
-    /// Appends zeros; gives where they begin.
-    #[inline]
-    fn zeros(&mut self, length: usize) -> Result<usize> {
-        if length > self.room() {
-            return Err(self.too_large());
-        }
-        let start = self.bytes.len();
-        self.bytes.resize(start + length, 0);
-        Ok(start)
-    }
-
-    #[inline]
-    fn put(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
-        match self.bytes.get_mut(at..at + bytes.len()) {
-            Some(place) => {
-                place.copy_from_slice(bytes);
-                Ok(())
-            }
-            None => Err(wire_error!("a member outside of its record")),
-        }
-    }
-
-    #[inline]
-    fn put_number(&mut self, at: usize, value: u64, kind: PlaceKind) -> Result<()> {
-        let size = kind.size() as usize;
-        if size < 8 && value >> (8 * size) != 0 {
-            return Err(wire_error!("{value} in {size} bytes"));
-        }
-        self.put(at, &value.to_le_bytes()[..size])
-    }
-
-    #[inline]
-    fn step(&mut self, steps: &mut Integers<'_>) -> Result<u64> {
-        self.running = self.running.wrapping_add(steps.next()?);
-        Ok(self.running)
-    }
-
-    /// Writes the length of the record's body, which begins behind it, at `at`.
-    pub fn finish_length(&mut self, at: usize) -> Result<()> {
-        let length = self.bytes.len().saturating_sub(at + 4);
-        let length = u32::try_from(length).map_err(|_| self.too_large())?;
-        self.put(at, &length.to_le_bytes())
-    }
 }

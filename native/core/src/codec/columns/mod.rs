@@ -12,6 +12,7 @@ mod decoder;
 mod encoder;
 mod integers;
 mod log_columns;
+mod record_writer;
 mod references;
 mod segments;
 mod shape;

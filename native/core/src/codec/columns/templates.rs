@@ -6,7 +6,7 @@ use super::super::bytes::ByteReader;
 use super::super::dependencies::Dependencies;
 use super::super::error::{wire_error, Result};
 use super::super::layout::RecordTypes;
-use super::decoder::Records;
+use super::record_writer::RecordWriter;
 use super::shape::TEMPLATE_EVENT;
 use super::values::read_values;
 use crate::message::finish_message;
@@ -50,7 +50,7 @@ impl<'d, 'a> TemplateEvents<'d, 'a> {
     }
 
     /// Replaces the last record, which begins at `start`, by one with the message.
-    pub fn put_text(&mut self, records: &mut Records, start: usize) -> Result<()> {
+    pub fn put_text(&mut self, records: &mut RecordWriter, start: usize) -> Result<()> {
         let mut record = std::mem::take(&mut self.record);
         record.clear();
         record.extend_from_slice(&records.bytes[start + RECORD_HEAD..]);
@@ -60,7 +60,7 @@ impl<'d, 'a> TemplateEvents<'d, 'a> {
         put
     }
 
-    fn put_text_of(&mut self, record: &[u8], records: &mut Records) -> Result<()> {
+    fn put_text_of(&mut self, record: &[u8], records: &mut RecordWriter) -> Result<()> {
         let start = records.bytes.len();
         let mut body = ByteReader::new(record);
         let (description, properties, time) = (body.u64()?, body.u64()?, body.i64()?);

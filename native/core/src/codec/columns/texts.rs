@@ -30,6 +30,19 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
+/// Has the processor fetch an element that is looked at soon. Nothing waits for it, so it may be any.
+#[inline(always)]
+fn prefetch<T>(all: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint reads nothing, so its address needs to be no valid one.
+    unsafe {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        _mm_prefetch::<_MM_HINT_T0>(all.as_ptr().wrapping_add(index).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (all, index);
+}
+
 /// Of a text, for one dictionary.
 #[derive(Clone, Copy)]
 pub struct TextHash(u64);
@@ -118,6 +131,13 @@ impl Dictionary {
         TextHash(self.hasher.hash_one(text) & HALF)
     }
 
+    /// Has the processor fetch what `guess` looks at, without waiting for it.
+    #[inline(always)]
+    pub fn expect(&self, hash: TextHash) {
+        let mask = self.places.len().wrapping_sub(1);
+        prefetch(&self.places, (hash.0 >> 32) as usize & mask);
+    }
+
     /// Which text may have the hash: the first of three steps, each of which waits for other memory.
     #[inline]
     pub fn guess(&self, hash: TextHash) -> Guess {
@@ -127,6 +147,7 @@ impl Dictionary {
         while let Some(&place) = self.places.get(at).filter(|&&place| place != 0) {
             if place & HALF == hash.0 {
                 guess.after = place as u32;
+                prefetch(&self.ranges, guess.after as usize - 1);
                 break;
             }
             at = (at + 1) & mask;
@@ -138,6 +159,7 @@ impl Dictionary {
     pub fn look_closer(&self, guess: &mut Guess) {
         if let Some(&(start, length)) = self.ranges.get((guess.after as usize).wrapping_sub(1)) {
             (guess.start, guess.length) = (start, length);
+            prefetch(&self.bytes, start);
         }
     }
 

@@ -1,14 +1,15 @@
 //! What the outbox holds: a request to send, and how its tries went.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::queue::OWN_RANKS;
-use super::remains::Remains;
 use super::subject::Subject;
 use crate::recorder::layouts::StreamKind;
 use crate::recorder::spool::segments::{Kept, Stored};
+
+/// Of this process's own items. Behind them comes what other processes left.
+pub const OWN_RANKS: usize = 4;
 
 /// What the blocks of a stream need.
 pub struct Announcement {
@@ -49,6 +50,14 @@ impl Block {
             body: &self.body,
         }
     }
+}
+
+/// What a process that died left, and what became of it.
+#[derive(Default)]
+pub struct Remains {
+    pub waiting: AtomicU64,
+    pub sent_events: AtomicU64,
+    pub lost_events: AtomicU64,
 }
 
 /// A request to send.

@@ -19,8 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 pub use delivery::{Delivery, Traffic};
-pub use item::{Announcement, Block, Item, Outcome};
-pub use remains::Remains;
+pub use item::{Announcement, Block, Item, Outcome, Remains};
 pub use sending::Task;
 pub use subject::Subject;
 

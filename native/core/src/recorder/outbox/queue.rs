@@ -5,10 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::item::{Announcement, Item};
+use super::item::{Announcement, Item, OWN_RANKS};
 
-/// Of this process's own items. Behind them comes what other processes left.
-pub const OWN_RANKS: usize = 4;
 const RANKS: usize = OWN_RANKS + 1;
 /// The serial of what other processes left: nobody waits for it.
 pub const NO_SERIAL: u64 = u64::MAX;

@@ -1,20 +1,12 @@
 //! What processes that died left in the spool: sent behind everything of our own, and counted by itself.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use super::item::Item;
+use super::item::{Item, Remains};
 use super::subject::Subject;
 use super::Outbox;
 use crate::recorder::spool::segments::Stored;
-
-/// What a process that died left, and what became of it.
-#[derive(Default)]
-pub struct Remains {
-    pub waiting: AtomicU64,
-    pub sent_events: AtomicU64,
-    pub lost_events: AtomicU64,
-}
 
 impl Outbox {
     /// Takes what a dead process left: its announcements, then its blocks. It is sent when nothing else is.

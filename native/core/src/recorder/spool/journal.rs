@@ -17,7 +17,7 @@ use crate::codec::bytes::ByteReader;
 use crate::codec::error::{wire_error, Result};
 use crate::message::template::Template;
 use crate::recorder::descriptor::{Description, Descriptor};
-use crate::recorder::hotpath;
+use crate::recorder::hushed::hush;
 
 const OPENING: u8 = 1;
 const LOG: u8 = 2;
@@ -207,7 +207,7 @@ pub fn append(entry: &[u8]) {
     unwritten.extend_from_slice(entry);
     // SAFETY: the descriptor is open as long as it is `CURRENT`, and is not closed by this.
     let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
-    let _hushed = hotpath::hush();
+    let _hushed = hush();
     let mut written = 0;
     while written < unwritten.len() {
         match file.write(&unwritten[written..]) {

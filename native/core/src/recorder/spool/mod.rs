@@ -7,6 +7,7 @@
 //! <spool>/<process id>/lock        held by flock: whoever gets it knows that the process has died
 //!                      journal     the session, then each description when it is first used
 //!                      segment-N   batches: the blocks of one cut, and how far the buffers were read for them
+//!                      spare       the file of an earlier segment, for the next one
 //! <pages>/<process id>/buffer-N    a block of a thread's chain
 //!                      control     counters' sums, dropped counts, clock readings
 //! ```
@@ -23,7 +24,7 @@ pub mod recovery;
 pub mod segments;
 mod session_spool;
 
-pub use session_spool::{boot_id, SessionSpool, SpoolFacts};
+pub use session_spool::{SessionSpool, SpoolFacts};
 
 /// Says how records, and what describes them, are laid out: another number is another layout.
 pub const RECORD_LAYOUT: u64 = match u64::from_str_radix(env!("MICROMEGAS_RECORD_LAYOUT"), 16) {

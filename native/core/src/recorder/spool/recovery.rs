@@ -16,21 +16,23 @@ use super::claim::Claim;
 use super::folder;
 use super::journal::{self, Journal, Opening};
 use super::pages::{self, Pages};
-use super::segments::{Batches, Marks, Position, Segments, Stored, StreamMark};
-use super::session_spool::boot_id;
+use super::segments::{Batches, Marks, Segments, Stored, StreamMark};
 use super::RECORD_LAYOUT;
 use crate::codec::error::{wire_error, Result, WireError};
 use crate::recorder::announcement::Process;
 use crate::recorder::blocks::Office;
 use crate::recorder::clock::Clock;
+use crate::recorder::cpu_stream::ThreadFacts;
 use crate::recorder::credentials::Credentials;
-use crate::recorder::descriptor::{log_descriptor, Descriptor};
-use crate::recorder::hotpath;
+use crate::recorder::descriptor::Descriptor;
+use crate::recorder::descriptors::log_descriptor;
+use crate::recorder::hotpath::{self, Position};
+use crate::recorder::identity::boot_id;
 use crate::recorder::log_stream::LogOutput;
 use crate::recorder::outbox::{Block, Outbox, Remains, Subject};
 use crate::recorder::scrubber::Scrubber;
 use crate::recorder::span_sampling::SpanSampling;
-use crate::recorder::streams::{Streams, ThreadFacts};
+use crate::recorder::streams::Streams;
 
 const WARN: u32 = 3;
 /// Bytes of buffers of which blocks are made at a time.

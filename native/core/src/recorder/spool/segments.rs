@@ -15,22 +15,15 @@ use super::folder::{create_file, open_file, options};
 use super::journal::{bytes, checksum, text, Writer};
 use crate::codec::bytes::ByteReader;
 use crate::codec::error::Result as WireResult;
+use crate::recorder::hotpath::Position;
 use crate::recorder::layouts::StreamKind;
 
-/// A new segment is begun beyond.
+/// A new segment is begun beyond; files of no more are used again.
 const SEGMENT_BYTES: u64 = 4 << 20;
 const MAGIC: u64 = 0x3148_4354_4142_4d4d; // "MMBATCH1"
 const PREFIX: usize = 32;
 const MOST_HEAD_BYTES: u64 = 64 << 20;
 const SEALED: u64 = 1;
-
-/// How far a thread's chain of buffers was read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Position {
-    pub serial: u64,
-    pub sequence: u64,
-    pub offset: u64,
-}
 
 /// A stream as it stands after a batch. The streams of logs and measures have the serial 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,6 +115,7 @@ struct State {
     files: BTreeMap<u64, Segment>,
     next: u64,
     batches: u64,
+    has_spare: bool,
 }
 
 pub struct Segments {
@@ -304,6 +298,11 @@ impl Segments {
         self.folder.join(format!("segment-{segment}"))
     }
 
+    /// A file that was a segment. Nobody takes what is in it for one.
+    fn spare(&self) -> PathBuf {
+        self.folder.join("spare")
+    }
+
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.lock().files.values().map(|file| file.bytes).sum()
@@ -323,23 +322,20 @@ impl Segments {
             None => (state.next, 0),
         };
         let path = self.path(segment);
-        let mut file = if open.is_some() {
-            options().append(true).open(&path)?
-        } else {
-            create_file(&path)?
-        };
-        if let Err(error) = file.write_all(&batch) {
-            // What was written is no whole batch; take it out again, or let nothing follow it.
-            if start == 0 {
-                let _left = fs::remove_file(&path);
-                state.next = segment + 1;
-            } else if file.set_len(start).is_err() {
-                state.files.entry(segment).or_default().is_closed = true;
+        if open.is_some() {
+            let mut file = options().append(true).open(&path)?;
+            if let Err(error) = file.write_all(&batch) {
+                // What was written is no whole batch; take it out again, or let nothing follow it.
+                if file.set_len(start).is_err() {
+                    state.files.entry(segment).or_default().is_closed = true;
+                }
+                return Err(error);
             }
-            return Err(error);
+        } else {
+            state.next = segment + 1;
+            self.begin(&mut state, &path, &batch)?;
         }
         state.batches += 1;
-        state.next = segment + 1;
         let entry = state.files.entry(segment).or_default();
         entry.bytes = start + batch.len() as u64;
         entry.waiting += blocks.len();
@@ -351,7 +347,7 @@ impl Segments {
             .map(|(&number, _)| number)
             .collect();
         for number in done {
-            self.remove(&mut state, number);
+            self.retire(&mut state, number);
         }
         Ok(places
             .into_iter()
@@ -363,6 +359,40 @@ impl Segments {
                 checksum,
             })
             .collect())
+    }
+
+    /// A segment with its first batch, in the file of an earlier one if there is a spare: to make one and to remove one
+    /// with each cut costs a file system more than what is written to it.
+    fn begin(&self, state: &mut State, path: &Path, batch: &[u8]) -> Result<()> {
+        if std::mem::take(&mut state.has_spare) {
+            let spare = self.spare();
+            let file = options().write(true).open(&spare);
+            let written = file.and_then(|file| {
+                file.write_all_at(batch, 0)?;
+                file.set_len(batch.len() as u64)
+            });
+            if written.and_then(|()| fs::rename(&spare, path)).is_ok() {
+                return Ok(());
+            }
+            let _gone_already = fs::remove_file(&spare);
+        }
+        create_file(path)?.write_all(batch).inspect_err(|_| {
+            let _left = fs::remove_file(path);
+        })
+    }
+
+    /// Removes a segment of this session, or keeps its file for another.
+    fn retire(&self, state: &mut State, segment: u64) {
+        let is_small = state
+            .files
+            .get(&segment)
+            .is_some_and(|file| file.bytes <= SEGMENT_BYTES);
+        if !state.has_spare && is_small && fs::rename(self.path(segment), self.spare()).is_ok() {
+            state.files.remove(&segment);
+            state.has_spare = true;
+        } else {
+            self.remove(state, segment);
+        }
     }
 
     fn remove(&self, state: &mut State, segment: u64) {
@@ -510,7 +540,7 @@ impl Stored {
         if file.waiting == 0 && !is_last {
             self.segments.remove(&mut state, self.segment);
         } else if frees {
-            drop(state);
+            // Under the lock: else the file may be another segment's by now.
             if let Ok(file) = options().write(true).open(self.segments.path(self.segment)) {
                 free_pages(&file, self.offset, self.length);
             }

@@ -13,7 +13,7 @@ use super::folder::{self, create_file, keeps_pages, pages_in_memory, private_fol
 use super::journal::{self, CounterStart, Opening};
 use super::recovery::Recovered;
 use super::segments::{Kept, Marks, Segments, Stored};
-use crate::recorder::{descriptor, hotpath};
+use crate::recorder::{descriptors, hotpath, hushed::hush};
 
 /// How often a folder is made that somebody takes away in the making.
 const MOST_TRIES: u32 = 3;
@@ -62,12 +62,6 @@ pub struct SessionSpool {
     changed: Condvar,
 }
 
-/// Of this boot of the machine; empty when it does not tell.
-pub fn boot_id() -> String {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
-}
-
 fn within(path: &Path, error: &Error) -> Error {
     Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -106,7 +100,7 @@ impl SessionSpool {
             return;
         }
         let Some(folder) = &self.facts.folder else { return };
-        let _hushed = hotpath::hush();
+        let _hushed = hush();
         match self.make(folder) {
             Ok(home) => {
                 if home.pages.is_none() {
@@ -155,7 +149,7 @@ impl SessionSpool {
         for counter in &self.counters {
             entries.extend(journal::counter_entry(counter));
         }
-        descriptor::with_all(|descriptors| {
+        descriptors::with_all(|descriptors| {
             for descriptor in descriptors {
                 entries.extend(journal::descriptor_entry(descriptor));
             }
@@ -200,7 +194,7 @@ impl SessionSpool {
             _ => return None,
         };
         if journal::is_behind() {
-            descriptor::with_all(|_| journal::append(&[]));
+            descriptors::with_all(|_| journal::append(&[]));
             if journal::is_behind() {
                 self.lock()
                     .tell("journal: no room for the descriptions of events".to_owned());
