@@ -16,11 +16,15 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pytest
-from cli.example import START_NS, example_lake, example_server
+from cli.example import START_NS, example_lake
 from cli.example import grafana_dashboards as tool
+from e2e.serving import serving
 from postgres_gateway.gateway import RunningGateway
+from servers.postgres import PostgresServer
 
 from micromegas.client import Client
+from micromegas.config import LakeSettings
+from micromegas.lake import Lake
 from micromegas.wire import rfc3339_text
 
 ROOT = tool.FOLDER.parents[2]
@@ -82,10 +86,27 @@ class Answer:
 Ask = Callable[[str, bool], Answer]
 
 
+@pytest.fixture(scope="module", params=["sqlite+folder", "postgres+s3"])
+def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LakeSettings:
+    """The lake of the documentation's examples, on each back end."""
+    if request.param == "sqlite+folder":
+        settings = LakeSettings(lake_dir=tmp_path_factory.mktemp("grafana") / "lake")
+    else:
+        database: PostgresServer = request.getfixturevalue("postgres_server")
+        bucket = request.getfixturevalue("s3_server").create_bucket()
+        settings = LakeSettings(
+            database_url=database.url(database.create_database()),
+            object_store=bucket.url,
+            object_store_options=bucket.options,
+        )
+    with example_lake(settings):
+        return settings
+
+
 @pytest.fixture(scope="module")
-def ask_flight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+def ask_flight(example: LakeSettings) -> Iterator[Ask]:
     with (
-        example_server(tmp_path_factory.mktemp("grafana") / "lake") as service,
+        serving(example) as service,
         Client(f"grpc://127.0.0.1:{service.flight_port}") as client,
     ):
 
@@ -97,9 +118,9 @@ def ask_flight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
 
 
 @pytest.fixture(scope="module")
-def ask_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+def ask_postgres(example: LakeSettings) -> Iterator[Ask]:
     with (
-        example_lake(tmp_path_factory.mktemp("grafana") / "lake") as lake,
+        Lake.open(example) as lake,
         RunningGateway(lake) as gateway,
         psycopg.connect(gateway.dsn(), autocommit=True) as connection,
     ):
@@ -114,7 +135,7 @@ def ask_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
 
 
 @pytest.fixture(params=PAGES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def page(request: pytest.FixtureRequest) -> Page:
+def page(request: pytest.FixtureRequest, example: LakeSettings) -> Page:
     source = request.param.parent.name
     return Page(request.param, request.getfixturevalue(f"ask_{source}"))
 

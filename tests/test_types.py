@@ -38,7 +38,7 @@ def test_a_users_program_and_misuse_in_mypy(tmp_path: Path) -> None:
     run("mypy", "--strict", "--config-file=", "--python-version=3.11", *cache, *files, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("module", ["micromegas._core", "micromegas._engine"])
+@pytest.mark.parametrize("module", ["micromegas._core", "micromegas._engine", "micromegas._transport"])
 def test_stubs_hold_what_the_native_modules_hold(module: str, tmp_path: Path) -> None:
     lines = (TYPES / "stubtest_allowlist.txt").read_text(encoding="utf-8").splitlines()
     mine = tmp_path / "allowlist"

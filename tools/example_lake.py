@@ -82,9 +82,10 @@ def with_ids(sql: str) -> str:
 
 
 @contextmanager
-def example_lake(folder: Path) -> Iterator[Lake]:
-    """An open lake below an empty folder that holds what the module's description says."""
-    with Lake.open(LakeSettings(lake_dir=folder)) as lake:
+def example_lake(place: Path | LakeSettings) -> Iterator[Lake]:
+    """An open lake, empty before, or below an empty folder, that holds what the module's description says."""
+    settings = place if isinstance(place, LakeSettings) else LakeSettings(lake_dir=place)
+    with Lake.open(settings) as lake:
         lake.commit(_shop())
         lake.commit(_traced())
         materialize(lake, LOG_ENTRIES)

@@ -133,7 +133,8 @@ def test_a_sender_gets_its_variables(tmp_path: Path) -> None:
     assert url == "https://lake/x y"
     (key,) = json.loads((tmp_path / "keys.json").read_text())
     assert urllib.parse.unquote(headers) == f"authorization=Bearer {key['key']}"
-    assert_one_line_error(call(*arguments[:2], "x", *arguments[3:], "--shell", "fish"), "--shell fish", "dotenv")
+    fish = call(*arguments[:2], "x", *arguments[3:], "--shell", "fish")
+    assert_one_line_error(fish, "--shell fish", "dotenv", code=2)
 
 
 def test_a_file_that_holds_no_keys_is_one_line(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from servers.json_http import JsonHandler
 from servers.threaded_http import ThreadedHttpServer
 
-from micromegas.cli.ports import http_queries
+from micromegas.cli.ports import http_queries, postgresql
 from micromegas.client import StaticTokenAuthProvider
 
 KEY = StaticTokenAuthProvider("secret-key")
@@ -52,3 +54,14 @@ def test_one_of_ours_there_is_asked_with_the_key(neighbour: Neighbour) -> None:
     assert neighbour.told == [None, "Bearer secret-key"]
     assert http_queries(neighbour.url, "grpc://127.0.0.1:50051", KEY).found.endswith("answers queries")
     assert neighbour.told[2:] == ["Bearer secret-key"]
+
+
+@pytest.mark.parametrize("scheme", ["", "postgresql://", "postgres://"])
+def test_the_gateway_may_be_named_as_serve_tells_it(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as asker:
+        asked = asker.submit(postgresql, f"{scheme}127.0.0.1:{listening.getsockname()[1]}")
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(8)
+            connection.sendall(b"N")
+            assert asked.result(timeout=60).found.endswith("answers, without TLS")

@@ -132,22 +132,22 @@ def test_colours_are_for_terminals_or_on_demand(server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "parts"),
+    ("arguments", "parts", "code"),
     [
-        (["shop"], ["shop is not the id of a process", "micromegas processes"]),
-        (["2222"], ["unknown process 2222", "micromegas processes"]),
-        (["--level", "loud"], ["--level loud", "warn"]),
-        (["--level", "7"], ["--level 7"]),
-        (["--color", "blue"], ["--color blue", "auto"]),
-        (["--first", "1", "--last", "1"], ["--first", "leave one out"]),
-        (["-f", "--first", "1"], ["--first", "leave one out"]),
-        (["-f", "--end", "now"], ["--follow has no --end"]),
-        (["-f", "--format", "csv"], ["--format csv", "jsonl"]),
-        (["--begin", "soon"], ["--begin soon"]),
+        (["shop"], ["shop is not the id of a process", "micromegas processes"], 1),
+        (["2222"], ["unknown process 2222", "micromegas processes"], 1),
+        (["--level", "loud"], ["--level loud", "warn"], 2),
+        (["--level", "7"], ["--level 7"], 2),
+        (["--color", "blue"], ["--color blue", "auto"], 2),
+        (["--first", "1", "--last", "1"], ["--first", "leave one out"], 2),
+        (["-f", "--first", "1"], ["--first", "leave one out"], 2),
+        (["-f", "--end", "now"], ["--follow has no --end"], 2),
+        (["-f", "--format", "csv"], ["--format csv", "jsonl"], 2),
+        (["--begin", "soon"], ["--begin soon"], 2),
     ],
 )
-def test_wrong_flags_of_logs_are_one_line(server: str, arguments: list[str], parts: list[str]) -> None:
-    assert_one_line_error(call("logs", *arguments, "--server", server), *parts)
+def test_wrong_flags_of_logs_are_one_line(server: str, arguments: list[str], parts: list[str], code: int) -> None:
+    assert_one_line_error(call("logs", *arguments, "--server", server), *parts, code=code)
 
 
 def test_views_and_their_columns(server: str) -> None:
@@ -214,7 +214,8 @@ def test_spans_by_name_and_one_by_one(server: str) -> None:
     longest = rows(server, "spans", PROCESS, "--types", "thread", "--thread", "MAIN", "--longest", "--min-ms", "38")
     assert [row["name"] for row in longest] == ["main-1", "frame", "render", "draw"]
     assert [row["count"] for row in rows(server, "spans", PROCESS, "--name", "DRAW")] == [3]
-    assert_one_line_error(call("spans", PROCESS, "--types", "all", "--server", server), "--types all", "both")
+    wrong = call("spans", PROCESS, "--types", "all", "--server", server)
+    assert_one_line_error(wrong, "--types all", "both", code=2)
 
 
 def test_what_a_server_says_does_not_steer_a_terminal(server: str) -> None:

@@ -68,20 +68,22 @@ def test_times_cut(server: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "parts"),
+    ("arguments", "parts", "code"),
     [
-        (["nonsense"], ["nonsense is not the id of a process", "micromegas processes"]),
-        (["00000000-0000-0000-0000-000000000001"], ["unknown process 00000000", "micromegas processes"]),
-        ([PROCESS, "--types", "every'thing"], ["types", "every'thing", "none of thread"]),
-        ([PROCESS, "--begin", "1h", "--end", "2h"], ["--begin lies after --end"]),
-        ([PROCESS, "--begin", "yesterday"], ["--begin yesterday", "write an age"]),
-        ([PROCESS, "-o", "/no/such/folder/file"], ["--output /no/such/folder/file", "No such file"]),
+        (["nonsense"], ["nonsense is not the id of a process", "micromegas processes"], 1),
+        (["00000000-0000-0000-0000-000000000001"], ["unknown process 00000000", "micromegas processes"], 1),
+        ([PROCESS, "--types", "every'thing"], ["types", "every'thing", "none of thread"], 1),
+        ([PROCESS, "--begin", "1h", "--end", "2h"], ["--begin lies after --end"], 2),
+        ([PROCESS, "--begin", "yesterday"], ["--begin yesterday", "write an age"], 2),
+        ([PROCESS, "-o", "/no/such/folder/file"], ["--output /no/such/folder/file", "No such file"], 1),
     ],
 )
-def test_what_can_not_be_is_one_line(server: str, tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+def test_what_can_not_be_is_one_line(
+    server: str, tmp_path: Path, arguments: list[str], parts: list[str], code: int
+) -> None:
     where = [] if "-o" in arguments else ["-o", str(tmp_path / "kept")]
     (tmp_path / "kept").write_bytes(b"older")
-    assert_one_line_error(run("trace", *arguments, *where, "--server", server), *parts)
+    assert_one_line_error(run("trace", *arguments, *where, "--server", server), *parts, code=code)
     assert (tmp_path / "kept").read_bytes() == b"older"
     assert [each.name for each in tmp_path.iterdir()] == ["kept"]
 

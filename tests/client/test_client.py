@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pandas
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pytest
 from e2e.serving import Service
 from servers.ports import free_port
 
-from micromegas.client import Client, QueryFailed, ServerUnreachable
+from micromegas.client import AddressInvalid, Client, QueryFailed, ServerUnreachable, StatementRefused
 from micromegas.client.messages import statement_ticket
 from micromegas.client.times import rfc3339
 from micromegas.serve.flight.commands import unpack_ticket
@@ -92,5 +92,32 @@ def test_errors_are_typed_and_free_of_chatter(client: Client) -> None:
 def test_nobody_there() -> None:
     with Client(f"grpc://127.0.0.1:{free_port()}", retries=0) as client, pytest.raises(ServerUnreachable):
         client.query("SELECT 1")
-    with pytest.raises(ServerUnreachable):
-        Client("nonsense://x")
+
+
+@pytest.mark.parametrize("address", ["nonsense://x", "localhost:50051", "127.0.0.1:50051", "grpc://127.0.0.1:99999"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(AddressInvalid, match="write it as grpc://host:port") as caught:
+        Client(address)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_values_keep_their_digits(client: Client) -> None:
+    def sent(value: object) -> object:
+        return client.query("SELECT CAST($1 AS TEXT) AS value", parameters=[value])["value"][0].as_py()
+
+    assert sent(pandas.Timestamp("2026-01-02T03:04:05.123456789Z")) == "2026-01-02T03:04:05.123456789Z"
+    assert sent(2**64 - 1) == str(2**64 - 1)
+    with pytest.raises(TypeError, match="parameter 1"):
+        sent(2**64)
+
+
+def test_parameters_that_cannot_be(client: Client) -> None:
+    assert client.query("SELECT 1 AS one", parameters=[])["one"].to_pylist() == [1]
+    with pytest.raises(TypeError, match="a list or a mapping"):
+        client.query("SELECT $1", parameters="a")
+    for moment in (date(2026, 1, 1), 1.5, timedelta(hours=1)):
+        with pytest.raises(TypeError, match=f"not a {type(moment).__name__}"):
+            client.query("SELECT 1", begin=moment)  # type: ignore[arg-type]
+    # a year is written with all of its digits
+    with pytest.raises(StatementRefused, match=r"'0001-01-01T00:00:00Z'.*64 bits"):
+        client.query("SELECT 1", begin=datetime(1, 1, 1, tzinfo=UTC))

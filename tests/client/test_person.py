@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlencode
@@ -34,13 +33,6 @@ person = oidc_connection.load_or_login(sys.argv[1], sys.argv[2], token_file=sys.
 print(person.get_token())
 """
 COMMAND = (sys.executable, "-m", "micromegas")
-
-
-@pytest.fixture
-def provider() -> Iterator[IdentityProviderServer]:
-    running = IdentityProviderServer()
-    yield running
-    running.close()
 
 
 @pytest.fixture

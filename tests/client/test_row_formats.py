@@ -99,6 +99,50 @@ def test_csv(batch: pa.RecordBatch) -> None:
                 assert cell == (as_text(value) or "")
 
 
+def test_durations_and_intervals() -> None:
+    intervals = [(14, 3, 4_500_000_000), (0, 0, 0), (0, -1, -1), (-1, 0, 0), None]
+    batch = pa.record_batch(
+        {
+            "duration": pa.array([1, 0, -1, 2, None], pa.duration("s")),
+            "interval": pa.array(intervals, pa.month_day_nano_interval()),
+        }
+    )
+    texts = ["P14M3DT4.5S", "PT0S", "P-1DT-0.000000001S", "P-1M", None]
+    lengths = [1_000_000_000, 0, -1_000_000_000, 2_000_000_000, None]
+    sink = io.BytesIO()
+    writer = JsonWriter(sink)
+    writer.write(batch)
+    writer.close()
+    assert [tuple(row.values()) for row in json.loads(sink.getvalue())] == list(zip(lengths, texts, strict=True))
+
+
+@pytest.mark.parametrize("writer_of", [JsonWriter, CsvWriter])
+def test_what_nanoseconds_can_not_hold(writer_of) -> None:
+    """Times behind 2262 and durations of more than 292 years."""
+    batch = pa.record_batch(
+        {
+            "s": pa.array([253402300799], pa.timestamp("s")),
+            "ms": pa.array([253402300799_001], pa.timestamp("ms", "UTC")),
+            "us": pa.array([-62135596800_000_000], pa.timestamp("us", "Europe/Paris")),
+            "listed": pa.array([[253402300799]], pa.list_(pa.timestamp("s", "UTC"))),
+            "duration": pa.array([10_000_000_000], pa.duration("s")),
+        }
+    )
+    sink = io.BytesIO()
+    writer = writer_of(sink) if writer_of is JsonWriter else writer_of(sink, batch.schema)
+    writer.write(batch)
+    writer.close()
+    written = sink.getvalue().decode()
+    for text in (
+        "9999-12-31T23:59:59.000000000",
+        "9999-12-31T23:59:59.001000000Z",
+        "0001-01-01T00:00:00.000000000Z",
+        "9999-12-31T23:59:59.000000000Z",
+        "10000000000000000000",
+    ):
+        assert text in written
+
+
 @pytest.mark.parametrize("rows", [8191, 8192, 8193, 20_000])
 def test_long_batches(rows: int) -> None:
     sink = io.BytesIO()

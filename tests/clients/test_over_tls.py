@@ -60,7 +60,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, authority: Authority, pg_p
     flags = ("--tls-certificate", pem, "--tls-key", pem, "--pg-port", str(pg_port))
     with serving(lake, "serve", *flags, ca_file=authority.file) as running:
         requests = recording("logs").requests
-        assert_all_accepted(requests, post_all(running.http_port, requests))
+        assert_all_accepted(requests, post_all(running.http_port, requests, ca_file=authority.file))
         yield running
 
 

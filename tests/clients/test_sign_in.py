@@ -31,17 +31,10 @@ print(client.query("SELECT 1 AS one")["one"][0])
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[IdentityProviderServer]:
-    running = IdentityProviderServer()
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, provider: IdentityProviderServer) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, module_provider: IdentityProviderServer) -> Iterator[Service]:
     """Lets in the users of the provider, and one key."""
     lake = LakeSettings(lake_dir=tmp_path_factory.mktemp("persons") / "lake")
-    issuers = {"issuers": [{"issuer": provider.issuer, "audience": provider.client_id}]}
+    issuers = {"issuers": [{"issuer": module_provider.issuer, "audience": module_provider.client_id}]}
     environment = {
         "MICROMEGAS_OIDC_CONFIG": json.dumps(issuers),
         "MICROMEGAS_API_KEYS": '[{"name": "robot", "key": "k-1"}]',
@@ -67,7 +60,7 @@ def test_nobody_else_is_let_in(service: Service) -> None:
 def test_either_client_signs_in_and_reads_what_the_other_keeps(
     *,
     service: Service,
-    provider: IdentityProviderServer,
+    module_provider: IdentityProviderServer,
     environment: dict[str, str],
     published_client_python: Path,
     tmp_path: Path,
@@ -75,9 +68,9 @@ def test_either_client_signs_in_and_reads_what_the_other_keeps(
     for number, first in enumerate(("theirs", "ours")):
         file = str(tmp_path / f"{first}.json")
         script = SIGNED_IN.format(
-            address=address_of(service), issuer=provider.issuer, client_id=provider.client_id, file=file
+            address=address_of(service), issuer=module_provider.issuer, client_id=module_provider.client_id, file=file
         )
-        provider.forms.clear()
+        module_provider.forms.clear()
         for who in ("theirs", "ours") if number == 0 else ("ours", "theirs"):
             if who == "theirs":
                 with PublishedPackage(published_client_python, environment) as package:
@@ -89,11 +82,11 @@ def test_either_client_signs_in_and_reads_what_the_other_keeps(
                 )
                 assert done.stdout == "1\n", done.stderr
         # the second found the first's tokens
-        assert [form["grant_type"] for form in provider.forms] == ["authorization_code"]
+        assert [form["grant_type"] for form in module_provider.forms] == ["authorization_code"]
 
 
-def test_the_audit_names_the_person(service: Service, provider: IdentityProviderServer) -> None:
-    with micromegas.connect(address_of(service), api_key=provider.id_token()) as client:
+def test_the_audit_names_the_person(service: Service, module_provider: IdentityProviderServer) -> None:
+    with micromegas.connect(address_of(service), api_key=module_provider.id_token()) as client:
         client.query_arrow("SELECT 'asked by a person' AS told")
     (line,) = (line for line in service.log().splitlines() if "asked by a person" in line)
     told = json.loads(line[line.index("{") :])

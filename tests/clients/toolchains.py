@@ -55,7 +55,16 @@ def go_program(folder: str) -> Path:
 
 def node_command(folder: str) -> list[str]:
     """The command that runs `main.js` in `folder` with the packages that its package-lock.json names."""
-    node, npm = needed("node"), needed("npm")
+    node, packages = needed("node"), node_packages(folder)
+    with kept("node"):
+        # beside its packages, where it looks for them
+        shutil.copyfile(SOURCES / folder / "main.js", packages / "main.js")
+    return [node, str(packages / "main.js")]
+
+
+def node_packages(folder: str) -> Path:
+    """Where the packages are that package-lock.json in `folder` names, below `node_modules`."""
+    npm = needed("npm")
     with kept("node") as built:
         packages = built / folder
         lock, fetched = SOURCES / folder / "package-lock.json", packages / "fetched.json"
@@ -64,9 +73,7 @@ def node_command(folder: str) -> list[str]:
             shutil.copytree(SOURCES / folder, packages)
             made([npm, "ci", "--no-audit", "--no-fund", "--prefix", str(packages)], folder)
             shutil.copyfile(lock, fetched)
-        # beside its packages, where it looks for them
-        shutil.copyfile(SOURCES / folder / "main.js", packages / "main.js")
-    return [node, str(packages / "main.js")]
+    return packages
 
 
 def rust_program(folder: str, name: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from micromegas.cli.administration import add_administration
-from micromegas.cli.errors import INTERRUPTED, READER_LEFT, CliError, missing_extra
+from micromegas.cli.errors import FAILED, INTERRUPTED, READER_LEFT, CliError, missing_extra
 from micromegas.cli.flag_groups import command
 from micromegas.cli.questions import add_questions
 from micromegas.cli.service_options import (
@@ -20,6 +20,7 @@ from micromegas.cli.service_options import (
     ApiPort,
     EngineFlags,
     FlightPort,
+    GatewayWorkers,
     Host,
     HttpPort,
     LakeFlags,
@@ -55,12 +56,23 @@ def run() -> None:
     except ModuleNotFoundError as error:
         sys.exit(missing_extra(error))
     except BrokenPipeError:
-        # the reader of our output has left, as `head` does; nothing may be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # the reader of our output has left, as `head` does
+        _leave_output()
         code = READER_LEFT
+    except OSError as error:
+        # whatever touches a file of its own tells of it by name: this is our output, say on a full disk
+        sys.stderr.write(f"micromegas: {printable(str(error.strerror or error))}\n")
+        _leave_output()
+        code = FAILED
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _leave_output() -> None:
+    """Nothing that is still held may be written at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell_usage(error: Any) -> int:
@@ -123,9 +135,9 @@ def serve(
 
 
 @command(app)
-def ingest(*, lake: LakeFlags, http_port: HttpPort = 9000, host: Host = "127.0.0.1") -> None:
+def ingest(*, lake: LakeFlags, http_port: HttpPort = 9000, host: Host = "127.0.0.1", tls: TlsFlags) -> None:
     """Ingestion only: takes telemetry over HTTP."""
-    _run(ServiceFlags(lake=lake, host=host, http_port=http_port))
+    _run(ServiceFlags(lake=lake, host=host, http_port=http_port, tls=tls))
 
 
 @command(app, "query-server")
@@ -159,10 +171,16 @@ def query_server(
 
 @command(app, "pg-gateway")
 def pg_gateway(
-    *, lake: LakeFlags, pg_port: PgPort = 5432, host: Host = "127.0.0.1", tls: TlsFlags, engine: EngineFlags
+    *,
+    lake: LakeFlags,
+    pg_port: PgPort = 5432,
+    host: Host = "127.0.0.1",
+    tls: TlsFlags,
+    engine: EngineFlags,
+    workers: GatewayWorkers = 1,
 ) -> None:
     """The PostgreSQL gateway only: answers psql, drivers, BI tools and other PostgreSQL servers."""
-    _run(ServiceFlags(lake=lake, host=host, pg_port=pg_port, tls=tls, engine=engine))
+    _run(ServiceFlags(lake=lake, host=host, pg_port=pg_port, tls=tls, engine=engine, workers=workers))
 
 
 @command(app)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from micromegas.cli.errors import KEY_REFUSED, NO_SERVER, CliError
+from micromegas.cli.errors import KEY_REFUSED, NO_SERVER, CliError, UsageError
 from micromegas.cli.options import Connection
 from micromegas.client import (
+    AddressInvalid,
     AuthProvider,
     Client,
     ClientError,
@@ -50,6 +51,8 @@ def told_in_one_line() -> Iterator[None]:
     """Raises `CliError` for errors of the client within."""
     try:
         yield
+    except AddressInvalid as error:
+        raise UsageError(str(error)) from None
     except ServerUnreachable as error:
         raise CliError(f"{error}; is it running? start one with  micromegas serve --lake DIR", NO_SERVER) from None
     except SignInRefused as error:

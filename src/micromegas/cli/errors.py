@@ -22,6 +22,13 @@ class CliError(Exception):
         self.exit_code = exit_code
 
 
+class UsageError(CliError):
+    """A command line that says what can't be: a value, or flags that exclude each other."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line, WRONG_USAGE)
+
+
 def missing_extra(error: ModuleNotFoundError) -> str:
     """The line for a package that only an extra of ours installs; raises `error` when it isn't one."""
     package, _, rest = (error.name or "").partition(".")

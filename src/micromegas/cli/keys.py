@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from micromegas.cli.errors import CliError
+from micromegas.cli.errors import CliError, UsageError
 from micromegas.config import ApiKey, parse_api_keys
 
 SHELLS = ("posix", "powershell", "cmd", "dotenv")
@@ -31,9 +31,9 @@ def run_add(path: Path, name: str, url: str | None, shell: str, as_json: bool) -
     """Makes a key and tells it, this once: with `url` as the variables of a sender. `CliError` for a name that is
     taken."""
     if shell not in SHELLS:
-        raise CliError(f"--shell {shell}: choose one of {', '.join(SHELLS)}")
+        raise UsageError(f"--shell {shell}: choose one of {', '.join(SHELLS)}")
     if not name.strip():
-        raise CliError("a key needs a name")
+        raise UsageError("a key needs a name")
     keys = read_keys(path) if path.exists() else ()
     if any(each.name == name for each in keys):
         raise CliError(f"keys {path}: {name} is there already; take another name, or  micromegas keys remove")

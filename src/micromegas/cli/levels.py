@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from micromegas.cli.errors import CliError
+from micromegas.cli.errors import UsageError
 
 NAMES = ("FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")
 STYLES = ("bold red", "red", "yellow", "", "dim", "dim")
@@ -10,14 +10,14 @@ _ALSO = {"critical": 1, "warning": 3}
 
 
 def level_number(text: str) -> int:
-    """1 to 6 of a number or a name; raises `CliError` for what is neither."""
+    """1 to 6 of a number or a name; raises `UsageError` for what is neither."""
     low = text.strip().lower()
     if low in _ALSO:
         return _ALSO[low]
     for number, name in enumerate(NAMES, 1):
         if low in (str(number), name.lower()):
             return number
-    raise CliError(f"--level {text}: choose one of {', '.join(NAMES).lower()}")
+    raise UsageError(f"--level {text}: choose one of {', '.join(NAMES).lower()}")
 
 
 def level_name(number: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from micromegas.cli.connection import connected
-from micromegas.cli.errors import CliError
+from micromegas.cli.errors import UsageError
 from micromegas.cli.formats import writer_for
 from micromegas.cli.levels import level_name, level_number, level_style
 from micromegas.cli.literals import all_of, containing, time_literal
@@ -36,13 +36,13 @@ _DEFAULT_BEGIN = "1h"
 def run_logs(connection: Connection, flags: LogsFlags) -> None:
     """Prints the lines; with `follow` never returns. Raises `CliError` with the next step for whatever goes wrong."""
     if flags.first is not None and (flags.last is not None or flags.follow):
-        raise CliError("--first goes neither with --last nor with --follow: leave one out")
+        raise UsageError("--first goes neither with --last nor with --follow: leave one out")
     if flags.follow and flags.end is not None:
-        raise CliError("--follow has no --end: leave one out")
+        raise UsageError("--follow has no --end: leave one out")
     rows = RowFlags(flags.format, flags.as_json)
     format_name = None if rows == RowFlags() else chosen_format(rows)
     if flags.follow and format_name not in (None, "json", "jsonl"):
-        raise CliError(f"--follow and --format {format_name}: choose jsonl, or none")
+        raise UsageError(f"--follow and --format {format_name}: choose jsonl, or none")
     with connected(connection) as client:
         process = None if flags.process is None else known_process(client, flags.process)
         question = _Question(flags, process)
@@ -135,7 +135,7 @@ def _line_printer(color: str, process: KnownProcess | None) -> Callable[[pa.Tabl
     import rich.text
 
     if color not in ("auto", "always", "never"):
-        raise CliError(f"--color {color}: choose auto, always or never")
+        raise UsageError(f"--color {color}: choose auto, always or never")
     console = rich.console.Console(
         force_terminal={"always": True, "never": False}.get(color),
         no_color=True if color == "never" else None,

@@ -71,9 +71,10 @@ def http_queries(url: str | None, server: str, provider: AuthProvider | None, us
 
 
 def postgresql(address: str) -> Finding:
-    """The PostgreSQL gateway at `host:port`: whether it is there, and offers TLS."""
+    """The PostgreSQL gateway at `host:port`, or as `serve` tells it with a scheme: whether it is there, and offers
+    TLS."""
     try:
-        parts = urlsplit(f"//{address}")
+        parts = urlsplit(f"//{address.removeprefix('postgresql://').removeprefix('postgres://')}")
         place = (parts.hostname or "", parts.port or _PG_PORT)
         with socket.create_connection(place, timeout=_TIMEOUT_S) as connection:
             connection.sendall(_TLS_REQUEST)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from micromegas.cli.errors import CliError
+from micromegas.cli.errors import CliError, UsageError
 from micromegas.cli.times import parse_time
 from micromegas.client import Client
 from micromegas.client.sql_literal import text_literal
@@ -34,7 +34,7 @@ class KnownProcess:
         latest = (now if self.last is None else self.last) + _MARGIN
         last = max(latest, first) if end is None else parse_time("--end", end, now)
         if first > last:
-            raise CliError("--begin lies after --end: exchange them")
+            raise UsageError("--begin lies after --end: exchange them")
         return first, last
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from micromegas.cli.connection import connected
-from micromegas.cli.errors import CliError
+from micromegas.cli.errors import CliError, UsageError
 from micromegas.cli.options import Connection, RowFlags
 from micromegas.cli.questions import QueryFlags
 from micromegas.cli.rows import chosen_format, write_rows
@@ -34,10 +34,10 @@ def run_query(connection: Connection, flags: QueryFlags, rows: RowFlags) -> None
 
 def _statement(flags: QueryFlags) -> str:
     if flags.sql is not None and flags.file is not None:
-        raise CliError("a statement and --file: leave one out")
+        raise UsageError("a statement and --file: leave one out")
     try:
         if flags.sql == "-" or flags.file == Path("-"):
-            sql = sys.stdin.read()
+            sql = sys.stdin.buffer.read().decode()
         else:
             sql = flags.sql if flags.file is None else flags.file.read_text(encoding="utf-8")
     except OSError as error:
@@ -45,5 +45,5 @@ def _statement(flags: QueryFlags) -> str:
     except UnicodeDecodeError:
         raise CliError(f"{flags.file or 'standard input'}: not a text in UTF-8") from None
     if sql is None or not sql.strip():
-        raise CliError('no statement: write one in quotes, such as "SELECT * FROM processes"')
+        raise UsageError('no statement: write one in quotes, such as "SELECT * FROM processes"')
     return sql

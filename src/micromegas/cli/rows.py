@@ -10,22 +10,23 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from micromegas.cli.errors import CliError
+from micromegas.cli.errors import CliError, UsageError
 from micromegas.cli.formats import FORMATS, TIME_DIGITS, is_binary, writer_for
 from micromegas.cli.options import RowFlags
+from micromegas.cli.output_file import output_file
 
 
 def chosen_format(flags: RowFlags, output: Path | None = None) -> str:
     """What `--format`, `--json` and the name of the file say together."""
     if flags.as_json:
         if flags.format not in (None, "json"):
-            raise CliError(f"--json and --format {flags.format}: leave one out")
+            raise UsageError(f"--json and --format {flags.format}: leave one out")
         return "json"
     name = flags.format or _format_of_file(output) or "table"
     if name not in FORMATS:
-        raise CliError(f"--format {name}: choose one of {', '.join(FORMATS)}")
+        raise UsageError(f"--format {name}: choose one of {', '.join(FORMATS)}")
     if is_binary(name) and output is None and sys.stdout.isatty():
-        raise CliError(f"{name} is not for a terminal: add --output FILE, or pipe it")
+        raise UsageError(f"{name} is not for a terminal: add --output FILE, or pipe it")
     return name
 
 
@@ -40,7 +41,11 @@ def write_rows(
     """Writes them as they come; returns how many. `time_digits`: of a second, in tables."""
     count = 0
     with _sink(output) as sink:
-        writer = writer_for(format_name, sink, schema, time_digits)
+        try:
+            writer = writer_for(format_name, sink, schema, time_digits)
+        except pa.ArrowNotImplementedError as error:
+            step = "cast such columns to text, or choose --format arrow"
+            raise CliError(f"--format {format_name}: {error}; {step}") from None
         for batch in batches:
             writer.write(batch)
             count += batch.num_rows
@@ -57,13 +62,11 @@ def write_table(table: pa.Table, format_name: str, *, time_digits: int = TIME_DI
 @contextmanager
 def _sink(output: Path | None) -> Iterator[BinaryIO]:
     if output is None:
+        if sys.stdout is None:
+            raise CliError("standard output is closed: leave it open, or add --output FILE")
         yield sys.stdout.buffer
         return
-    try:
-        file = output.open("wb")
-    except OSError as error:
-        raise CliError(f"--output {output}: {error.strerror}") from None
-    with file:
+    with output_file(output) as file:
         yield file
 
 

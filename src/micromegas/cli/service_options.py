@@ -36,6 +36,16 @@ PgPort = Annotated[int, typer.Option("--pg-port", help=_PG_PORT_HELP, min=0, max
 AnyPgPort = Annotated[int | None, typer.Option("--pg-port", help=_PG_PORT_HELP, min=0, max=65535)]
 _WORKERS_HELP = "Processes that answer queries, which part the memory among them; 0: this one does all."
 Workers = Annotated[int, typer.Option("--workers", envvar="MICROMEGAS_WORKERS", help=_WORKERS_HELP, min=0)]
+GatewayWorkers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        envvar="MICROMEGAS_GATEWAY_WORKERS",
+        help="1: sessions are in a process of its own, which is replaced where a statement can't be ended; 0: in this.",
+        min=0,
+        max=1,
+    ),
+]
 AnyWorkers = Annotated[
     int | None,
     typer.Option(
@@ -140,15 +150,14 @@ class RetentionFlags:
 
 @dataclass(frozen=True, slots=True)
 class TlsFlags:
-    """The certificate of who answers queries."""
+    """The certificate of a server."""
 
     tls_certificate: Annotated[
         Path | None,
         typer.Option(
             "--tls-certificate",
             envvar="MICROMEGAS_TLS_CERTIFICATE",
-            help="PEM file: queries come over TLS. Flight SQL and HTTP speak nothing else then, the PostgreSQL gateway "
-            "offers it.",
+            help="PEM file: all ports speak TLS only, but for the PostgreSQL gateway, which offers it.",
         ),
     ] = None
     tls_key: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from micromegas.cli.settings import node_settings
 
 if TYPE_CHECKING:
     from micromegas.serve.node import Node
-    from micromegas.serve.self_telemetry import SelfTelemetry
 
 
 def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
@@ -33,7 +32,7 @@ def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
     log_to_stderr()
     settings = node_settings(flags, environment)
     try:
-        asyncio.run(_run(Node(settings, version("micromegas")), settings.telemetry))
+        asyncio.run(_run(Node(settings, version("micromegas"))))
     except LakeError as error:
         raise CliError(f"{_one_line(error)}; check --lake, --database-url and --object-store") from None
     except ListenError as error:
@@ -43,7 +42,7 @@ def run_services(flags: ServiceFlags, environment: Mapping[str, str]) -> None:
         raise CliError(_one_line(error)) from None
 
 
-async def _run(node: Node, telemetry: Callable[[str | None], SelfTelemetry | None]) -> None:
+async def _run(node: Node) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -64,7 +63,7 @@ async def _run(node: Node, telemetry: Callable[[str | None], SelfTelemetry | Non
         return
     for role, address in starting.result().items():
         print(f"{role:<10} {address}")
-    recorder = telemetry(starting.result().get("ingestion"))
+    recorder = node.telemetry
     if recorder is not None:
         recorder.start()
     print("ready", flush=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from micromegas.cli.errors import CliError
+from micromegas.cli.errors import CliError, UsageError
 from micromegas.cli.keys import read_keys
 from micromegas.cli.service_options import EngineFlags, LakeFlags, RetentionFlags, ServiceFlags
 from micromegas.config import (
@@ -66,10 +66,6 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
             if environment.get("MICROMEGAS_OIDC_CONFIG")
             else None
         )
-        if oidc is not None and not keys and flags.http_port is not None:
-            raise CliError(
-                "ingestion lets in by api keys only: with MICROMEGAS_OIDC_CONFIG, set MICROMEGAS_API_KEYS, too"
-            )
         answering: _Answering = {
             "host": flags.host,
             "api_keys": keys,
@@ -81,7 +77,14 @@ def node_settings(flags: ServiceFlags, environment: Mapping[str, str]) -> NodeSe
         names = frozenset(flags.allow_host or ())
         ingest = flight = http = postgres = daemon = None
         if flags.http_port is not None:
-            ingest = IngestSettings(host=flags.host, port=flags.http_port, api_keys=keys)
+            ingest = IngestSettings(
+                host=flags.host,
+                port=flags.http_port,
+                api_keys=keys,
+                oidc=oidc,
+                tls_certificate=flags.tls.tls_certificate,
+                tls_key=flags.tls.tls_key,
+            )
         if flags.flight_port is not None:
             flight = FlightSettings(port=flags.flight_port, **answering)
         if flags.api_port is not None:
@@ -149,7 +152,7 @@ def query_settings(flags: EngineFlags) -> QuerySettings:
 def lake_settings(flags: LakeFlags, environment: Mapping[str, str]) -> LakeSettings:
     """Where the lake is; `CliError` where the flags don't tell, `ValueError` for values that can't be."""
     if flags.lake is None and (flags.database_url is None or flags.object_store is None):
-        raise CliError("where is the lake? add --lake DIR, or both --database-url and --object-store")
+        raise UsageError("where is the lake? add --lake DIR, or both --database-url and --object-store")
     options = {name: environment[key] for key, name in _STORE_VARIABLES.items() if environment.get(key)}
     return LakeSettings(
         lake_dir=flags.lake,

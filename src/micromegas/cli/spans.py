@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from micromegas.cli.connection import connected
-from micromegas.cli.errors import CliError
+from micromegas.cli.errors import UsageError
 from micromegas.cli.literals import all_of, containing
 from micromegas.cli.options import Connection, RowFlags
 from micromegas.cli.process_lookup import known_process
@@ -20,7 +20,7 @@ def run_spans(connection: Connection, flags: SpansFlags, rows: RowFlags) -> None
     """A row per thread and name, or per span; raises `CliError` with the next step for whatever goes wrong."""
     format_name = chosen_format(rows)
     if flags.types not in TYPES:
-        raise CliError(f"--types {flags.types}: choose one of {', '.join(TYPES)}")
+        raise UsageError(f"--types {flags.types}: choose one of {', '.join(TYPES)}")
     condition = all_of(
         (
             None if flags.name is None else containing("name", flags.name),

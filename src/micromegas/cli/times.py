@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from micromegas.cli.errors import CliError
+from micromegas.cli.errors import UsageError
 from micromegas.wire import typed_time_ns
 
 
@@ -12,4 +12,4 @@ def parse_time(flag: str, text: str, now: int) -> int:
     try:
         return typed_time_ns(text, now)
     except ValueError as error:
-        raise CliError(f"{flag} {error}") from None
+        raise UsageError(f"{flag} {error}") from None

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from micromegas.cli.connection import connected
-from micromegas.cli.errors import CliError
 from micromegas.cli.options import Connection
+from micromegas.cli.output_file import output_file
 from micromegas.cli.process_lookup import known_process
 from micromegas.cli.progress import progress
 from micromegas.cli.questions import TraceFlags
-from micromegas.client.traces import replaced, trace_chunks, trace_sql
+from micromegas.client.traces import trace_chunks, trace_sql
 
 
 def run_trace(connection: Connection, flags: TraceFlags) -> None:
@@ -27,7 +26,7 @@ def run_trace(connection: Connection, flags: TraceFlags) -> None:
         output = flags.output or Path(f"{process.process_id}.perfetto-trace")
         begin, end = process.range(flags.begin, flags.end)
         sql = trace_sql(process.process_id, flags.types, begin, end)
-        with client.stream(sql) as chunks, _output(output) as file:
+        with client.stream(sql) as chunks, output_file(output) as file:
             size = _write(chunks, file)
     if flags.as_json:
         print(json.dumps({"process_id": process.process_id, "file": str(output), "bytes": size}))
@@ -47,13 +46,3 @@ def _write(chunks: Iterable[pa.RecordBatch], file: BinaryIO) -> int:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count} bytes"
-
-
-@contextmanager
-def _output(path: Path) -> Iterator[BinaryIO]:
-    """The file, whole or not at all."""
-    try:
-        with replaced(path) as file:
-            yield file
-    except OSError as error:
-        raise CliError(f"--output {path}: {error.strerror}") from None

@@ -12,6 +12,7 @@ from micromegas.client.client import Client
 from micromegas.client.connecting import connect, connect_async, connect_with_profile
 from micromegas.client.credentials import AuthProvider, StaticTokenAuthProvider
 from micromegas.client.errors import (
+    AddressInvalid,
     ClientError,
     NotOffered,
     NotPermitted,
@@ -30,6 +31,7 @@ from micromegas.client.progress import Progress
 from micromegas.client.result import QueryResult
 
 __all__ = [
+    "AddressInvalid",
     "AsyncFlightSQLClient",
     "AuthProvider",
     "Client",

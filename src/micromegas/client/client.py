@@ -18,7 +18,14 @@ from pyarrow import flight
 from micromegas.client import messages
 from micromegas.client.attribution import attribution_headers
 from micromegas.client.credentials import AuthProvider, StaticTokenAuthProvider
-from micromegas.client.errors import FLIGHT_ERRORS, ClientError, ServerFailed, ServerUnreachable, translate
+from micromegas.client.errors import (
+    FLIGHT_ERRORS,
+    AddressInvalid,
+    ClientError,
+    ServerFailed,
+    ServerUnreachable,
+    translate,
+)
 from micromegas.client.ingest_result import IngestResult
 from micromegas.client.prepared import Parameters, PreparedStatement
 from micromegas.client.progress import OnProgress
@@ -61,7 +68,8 @@ class Client:
     """A connection to the server at `address` (`grpc://host:port`, or `grpc+tls://…`); opened by the first query.
 
     A context manager; may be used by many threads at once. Raises `ClientError`s: `ServerUnreachable`,
-    `SignInRefused`, `NotPermitted` or `QueryFailed`; `ValueError` for arguments that can't be.
+    `SignInRefused`, `NotPermitted` or `QueryFailed`; `AddressInvalid` and other `ValueError`s for arguments
+    that can't be.
     """
 
     def __init__(
@@ -93,8 +101,9 @@ class Client:
         tls = _trusted(ca_file) if location.startswith("grpc+tls://") else {}
         try:
             self._flight = flight.connect(location, generic_options=_CHANNEL_OPTIONS, **tls)
-        except FLIGHT_ERRORS as error:
-            raise ServerUnreachable(f"address {address}: {error}") from None
+        except FLIGHT_ERRORS:
+            form = "grpc://host:port, or grpc+tls://host:port"
+            raise AddressInvalid(f"{address!r} is no address of a server: write it as {form}") from None
 
     def query(
         self,
@@ -195,6 +204,8 @@ class Client:
     def _bind(self, statement: PreparedStatement, parameters: Parameters) -> bytes:
         """The handle of the statement with these values."""
         row = statement.row(parameters)
+        if not row.num_columns:
+            return statement.handle
         descriptor = flight.FlightDescriptor.for_command(messages.prepared_query(statement.handle))
         metadata = self._put(descriptor, row.schema, [row])
         handle = None if metadata is None else _read(messages.read_bound_handle, metadata)

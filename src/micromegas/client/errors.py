@@ -19,6 +19,10 @@ class ClientError(Exception):
     """Anything that goes wrong between this client and its server."""
 
 
+class AddressInvalid(ClientError, pa.ArrowInvalid):  # type: ignore[misc] # pyarrow has no types
+    """What was given is no address of a server."""
+
+
 class ServerUnreachable(ClientError, flight.FlightUnavailableError):  # type: ignore[misc] # pyarrow has no types
     """Nothing answers at the address, or the connection was lost."""
 

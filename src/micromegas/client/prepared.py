@@ -11,6 +11,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from micromegas.client.messages import PreparedResult
+from micromegas.wire import datetime_ns
 
 Parameters = Sequence[object] | Mapping[str, object]
 """Values of `?` or `$1`, `$2` … in order, or of `$name` by name: what Python or Arrow (a `pyarrow.Scalar`) has for the
@@ -44,8 +45,10 @@ class PreparedStatement:
                 raise ValueError(f"the statement's parameters are {_listed(names)}; given are {_listed(parameters)}")
             values = [parameters[name] for name in names]
         else:
+            if isinstance(parameters, str | bytes):
+                raise TypeError("parameters are a list or a mapping, not one text")
             values = list(parameters)
-            if isinstance(parameters, str | bytes) or len(values) != len(fields):
+            if len(values) != len(fields):
                 raise ValueError(f"the statement has {len(fields)} parameters; given are {len(values)}")
         columns = [_column(value, each) for value, each in zip(values, fields, strict=True)]
         return pa.RecordBatch.from_arrays(columns, names=[each.name for each in fields])
@@ -59,6 +62,11 @@ def _column(value: Any, parameter: pa.Field) -> pa.Array:
     if isinstance(value, datetime) and value.tzinfo is None:
         raise ValueError(f"parameter {parameter.name}: time {value.isoformat()} has no time zone")
     try:
+        if isinstance(value, datetime) and hasattr(value, "nanosecond"):
+            # a Timestamp of pandas, of which Arrow would take the microseconds
+            return pa.array([datetime_ns(value)], pa.timestamp("ns", "UTC"))
+        if isinstance(value, int) and value >= 2**63:
+            return pa.array([value], pa.uint64())
         # the type of the value, not that of the placeholder, which servers can't always tell
         return pa.array([str(value) if isinstance(value, UUID) else value])
     except (pa.ArrowException, OverflowError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from datetime import datetime
 
@@ -13,14 +14,19 @@ Time = int | str | datetime
 
 
 def nanoseconds(moment: Time) -> int:
-    """ns since the epoch; `ValueError` for a datetime without a zone, and for a text that is no time."""
+    """ns since the epoch; `ValueError` for a datetime without a zone, and for a text that is no time, `TypeError` for
+    what is neither."""
     if isinstance(moment, str):
         return typed_time_ns(moment, time.time_ns())
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             raise ValueError(f"time {moment.isoformat()} has no time zone")
         return datetime_ns(moment)
-    return moment
+    try:
+        return operator.index(moment)
+    except TypeError:
+        kind = type(moment).__name__
+        raise TypeError(f"a time is ns since the epoch, a datetime with a time zone, or a text; not a {kind}") from None
 
 
 def rfc3339(moment: Time) -> str:

@@ -1,7 +1,8 @@
 """Rows as JSON, CSV and Arrow streams, for whoever writes them to a file or to the network.
 
-No value is rounded: times keep their nanoseconds, binary is base64. Texts are made by Arrow's kernels wherever there is
-one, which takes a small part of the time of Python's and lets other threads run.
+No value is rounded: times keep their nanoseconds, durations are nanoseconds, intervals ISO 8601, binary is base64.
+Texts are made by Arrow's kernels wherever there is one, which takes a small part of the time of Python's and lets
+other threads run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import pyarrow.csv
 
 # Enough for a call to be cheap, few enough that one takes milliseconds.
 _ROWS_AT_ONCE = 8192
+_NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+# Behind Arrow's text of a time, up to nine digits. Nothing is cast to nanoseconds: an int64 of those ends in 2262.
+_MISSING_DIGITS = {"s": ".000000000", "ms": "000000", "us": "000", "ns": ""}
 _CONTROL = r"[\x00-\x1f]"
 _ESCAPES = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))
 
@@ -109,7 +113,7 @@ def plain(value: Any) -> Any:
     if pa.types.is_dictionary(kind) or pa.types.is_union(kind):
         return plain(value.value)
     if pa.types.is_timestamp(kind):
-        return iso_time(value.cast(pa.timestamp("ns")).value, utc=kind.tz is not None)
+        return iso_time(value.value, utc=kind.tz is not None, unit=kind.unit)
     if pa.types.is_struct(kind):
         return {kind.field(i).name: plain(value[i]) for i in range(kind.num_fields)}
     if pa.types.is_map(kind):
@@ -117,8 +121,10 @@ def plain(value: Any) -> Any:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return [plain(item) for item in value.values]
     if pa.types.is_duration(kind):
-        return value.value
+        return value.value * _NANOSECONDS[kind.unit]
     python = value.as_py()
+    if pa.types.is_interval(kind):
+        return _iso_interval(*python)
     if isinstance(python, bytes):
         return base64.b64encode(python).decode()
     if isinstance(python, float) and not math.isfinite(python):
@@ -134,10 +140,21 @@ def as_text(value: Any) -> str | None:
     return json.dumps(known, ensure_ascii=False)
 
 
-def iso_time(nanoseconds: int, *, utc: bool) -> str:
+def iso_time(since_epoch: int, *, utc: bool, unit: str = "ns") -> str:
     """ISO 8601 with nine digits. Arrow's own text, since Python's times end at microseconds."""
-    text = str(pa.scalar(nanoseconds, pa.timestamp("ns")).cast(pa.string())).replace(" ", "T")
+    text = str(pa.scalar(since_epoch, pa.timestamp(unit)).cast(pa.string())).replace(" ", "T") + _MISSING_DIGITS[unit]
     return f"{text}Z" if utc else text
+
+
+def _iso_interval(months: int, days: int, nanoseconds: int) -> str:
+    """ISO 8601; each part has its own sign, for they are not convertible: a month has no fixed length."""
+    sign = "-" if nanoseconds < 0 else ""
+    seconds, fraction = divmod(abs(nanoseconds), 1_000_000_000)
+    digits = f".{fraction:09}".rstrip("0").rstrip(".")
+    parts = [f"{months}M" if months else "", f"{days}D" if days else ""]
+    if nanoseconds or not (months or days):
+        parts.append(f"T{sign}{seconds}{digits}S")
+    return "P" + "".join(parts)
 
 
 def _parts(batch: pa.RecordBatch) -> Sequence[pa.RecordBatch]:
@@ -201,9 +218,11 @@ def _quoted(column: pa.Array) -> pa.Array | None:
     """What is a text in JSON and needs no escapes; None for other types."""
     if not pa.types.is_timestamp(column.type):
         return None
-    naive = column.cast(pa.timestamp("ns", column.type.tz)).cast(pa.timestamp("ns"))
-    texts = pc.replace_substring(naive.cast(pa.string()), " ", "T", max_replacements=1)
-    return texts if column.type.tz is None else pc.binary_join_element_wise(texts, "Z", "")
+    unit, zone = column.type.unit, column.type.tz
+    texts = column.cast(pa.timestamp(unit)).cast(pa.string())
+    texts = pc.replace_substring(texts, " ", "T", max_replacements=1)
+    ending = _MISSING_DIGITS[unit] + ("" if zone is None else "Z")
+    return pc.binary_join_element_wise(texts, ending, "") if ending else texts
 
 
 def _is_text(kind: Any) -> bool:

@@ -49,7 +49,8 @@ def rfc3339_text(nanoseconds: int) -> str:
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
     digits = f".{fraction:09}".rstrip("0").rstrip(".")
     moment = _EPOCH + timedelta(seconds=seconds)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{digits}Z"
+    # %Y has no leading zeros
+    return f"{moment.year:04}-{moment:%m-%dT%H:%M:%S}{digits}Z"
 
 
 def typed_time_ns(text: str, now: int) -> int:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from obstore.store import LocalStore
 
 from micromegas.lake.durable import make_folder, sync_folder
-from micromegas.lake.errors import LakeUnavailable
+from micromegas.lake.errors import LakeError, LakeUnavailable
 from micromegas.lake.objects.store import DataFusionStore, Objects, first_line
 
 INCOMING = "incoming"
@@ -91,6 +91,12 @@ class LocalObjects(Objects):
 
         self._write_durably(path, adopt)
         return local_path.stat().st_size
+
+    def _missing(self, path: str) -> LakeError:
+        # A disk that is not there holds none of its objects, and yet none is lost.
+        if not self._root.is_dir():
+            return LakeUnavailable("the folder of objects is missing")
+        return super()._missing(path)
 
     def _read_ranges(self, path: str, starts: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
         # obstore takes 80 µs more, as its threads take turns with the caller's.

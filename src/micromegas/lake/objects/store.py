@@ -15,7 +15,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, S3Store
 
-from micromegas.lake.errors import LakeCorrupt, LakeUnavailable
+from micromegas.lake.errors import LakeCorrupt, LakeError, LakeUnavailable
 
 DELETE_CHUNK = 1000
 
@@ -42,19 +42,11 @@ class DataFusionStore:
     options: dict[str, str] = field(repr=False)
 
 
-@contextmanager
-def _object_faults(path: str) -> Iterator[None]:
-    """Turn obstore's errors into ours, naming the object."""
-    try:
-        yield
-    except (NotFoundError, FileNotFoundError) as error:
-        raise LakeCorrupt(f"object {path} is missing") from error
-    except (BaseError, OSError) as error:
-        raise LakeUnavailable(f"object store, {path}: {first_line(error)}") from error
-
-
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text: the rest of a driver's text is its debug dump."""
+    """The first line of an error's text: the rest of a driver's text is its debug dump. Of the system's errors without
+    the file that they name: what becomes of it may be told to strangers."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -98,15 +90,31 @@ class Objects(ABC):
     def check(self) -> None:
         """Ask the store for something small; returns when it answers."""
 
+    @contextmanager
+    def _faults(self, path: str) -> Iterator[None]:
+        """Turn obstore's errors into ours, naming the object."""
+        try:
+            yield
+        except (NotFoundError, FileNotFoundError) as error:
+            raise self._missing(path) from error
+        except (BaseError, OSError) as error:
+            text = first_line(error)
+            if self.local_root is not None:
+                text = text.replace(str(self.local_root), "…")
+            raise LakeUnavailable(f"object store, {path}: {text}") from error
+
+    def _missing(self, path: str) -> LakeError:
+        return LakeCorrupt(f"object {path} is missing")
+
     def get(self, path: str) -> bytes:
         """A whole object; raises `LakeCorrupt` when it is missing."""
-        with _object_faults(path):
+        with self._faults(path):
             return bytes(obstore.get(self._store, path).bytes())
 
     def get_ranges(self, path: str, starts: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
         """Byte ranges of one object, neighbours fetched together; `LakeCorrupt` when it is missing or too short."""
         try:
-            with _object_faults(path):
+            with self._faults(path):
                 parts = self._read_ranges(path, starts, lengths)
         except LakeUnavailable:
             # Stores word a range past the end in their own ways; the size tells it apart from real trouble.
@@ -126,7 +134,7 @@ class Objects(ABC):
     def size(self, path: str) -> int | None:
         """Bytes of an object, None when there is none."""
         try:
-            with _object_faults(path):
+            with self._faults(path):
                 return int(obstore.head(self._store, path)["size"])
         except LakeCorrupt:
             return None
@@ -139,19 +147,19 @@ class Objects(ABC):
             return
         for start in range(0, len(paths), DELETE_CHUNK):
             chunk = list(paths[start : start + DELETE_CHUNK])
-            with _object_faults(chunk[0]):
+            with self._faults(chunk[0]):
                 obstore.delete(self._store, chunk)
 
     def _delete_one(self, path: str) -> None:
         try:
-            with _object_faults(path):
+            with self._faults(path):
                 obstore.delete(self._store, path)
         except LakeCorrupt:
             return
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects under a folder, in no particular order."""
-        with _object_faults(prefix):
+        with self._faults(prefix):
             for chunk in obstore.list(self._store, prefix or None):
                 for entry in chunk:
                     changed = entry["last_modified"]
