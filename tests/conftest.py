@@ -12,6 +12,7 @@ import pytest
 # Helper modules of the tests (`servers`, `senders`, `spools`) are found from here in every import mode.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from servers.identity_provider import IdentityProviderServer
 from servers.postgres import PostgresServer, running_postgres
 from servers.s3 import S3Bucket, S3Server, running_s3
 from spools import spool_below
@@ -55,6 +56,22 @@ def s3_server() -> Iterator[S3Server]:
 def s3_bucket(s3_server: S3Server) -> S3Bucket:
     """A fresh bucket."""
     return s3_server.create_bucket()
+
+
+@pytest.fixture
+def provider() -> Iterator[IdentityProviderServer]:
+    """An identity provider of one test, which may change what it says."""
+    running = IdentityProviderServer()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def module_provider() -> Iterator[IdentityProviderServer]:
+    """An identity provider for all tests of a module, which leave it as it is."""
+    running = IdentityProviderServer()
+    yield running
+    running.close()
 
 
 @pytest.fixture(params=LAKE_BACKENDS)

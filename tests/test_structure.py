@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "micromegas"
 ORDER = ["record", "ingest", "lake", "views", "query", "daemon", "serve", "client", "cli"]
 LEAVES = {"wire", "config"}
-NATIVE = {"_core", "_engine"}
+NATIVE = {"_core", "_engine", "_transport"}
 # the client under the names that the original's has
 CLIENT_NAMES = {"flightsql", "auth.py", "time.py", "perfetto.py", "admin.py", "oidc_connection.py"}
 
