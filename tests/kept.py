@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _KEPT = Path(__file__).resolve().parents[1] / ".venvs"
+_INSTALL_TIMEOUT_S = 540.0
 
 
 @contextmanager
@@ -33,6 +34,6 @@ def python_with(name: str, packages: Sequence[str], constraints: Path) -> Path:
         if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
             subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
             pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-            subprocess.run([*pip, "-c", str(constraints), *packages], check=True)
+            subprocess.run([*pip, "-c", str(constraints), *packages], check=True, timeout=_INSTALL_TIMEOUT_S)
             installed.write_text(wanted, encoding="utf-8")
     return python

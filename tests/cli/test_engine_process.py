@@ -15,7 +15,8 @@ print(*(thread.joinpath("comm").read_text().strip() for thread in Path("/proc/se
 
 
 def test_the_library_reads_the_environment_that_a_server_sets() -> None:
-    told = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout
-    lines = told.splitlines()
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    lines = done.stdout.splitlines()
     assert "THP_enabled:\t0" in lines
     assert sum(line.startswith("tokio") for line in lines) == 8

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deadlines import killed_after
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
 from e2e.serving import PROGRAM, Service, serving
@@ -18,6 +19,7 @@ from e2e.serving import PROGRAM, Service, serving
 from micromegas.config import LakeSettings
 
 SQL = "SELECT msg FROM log_entries ORDER BY time"
+DEADLINE_S = 120.0
 
 
 @pytest.fixture
@@ -35,7 +37,8 @@ def following(service: Service, *arguments: str) -> Iterator[subprocess.Popen[st
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=inherited
     ) as process:
         try:
-            yield process
+            with killed_after(process, DEADLINE_S):
+                yield process
         finally:
             process.kill()
 

@@ -10,8 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from deadlines import killed_after
+
 SCENARIOS = ("tiny", "logs", "metrics", "spans", "async")
 PINNED_CLIENT = "micromegas==0.32.0"
+_DEADLINE_S = 300.0
 
 # Importing the client takes longer than what is asked of it: one process for all scripts, each with names of its own.
 _LOOP = """
@@ -45,8 +48,11 @@ class PublishedPackage:
         """What a script prints; its errors fail the test."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(script), file=self._process.stdin, flush=True)
-        printed, failed = json.loads(self._process.stdout.readline())
+        with killed_after(self._process, _DEADLINE_S):
+            print(json.dumps(script), file=self._process.stdin, flush=True)
+            answer = self._process.stdout.readline()
+        assert answer, f"the package gave no answer, within {_DEADLINE_S:g} s or before it ended"
+        printed, failed = json.loads(answer)
         assert failed is None, failed
         return str(printed)
 

@@ -13,7 +13,7 @@ import pytest
 from kept import kept
 
 SOURCES = Path(__file__).parent
-COMPILE_TIMEOUT_S = 1800.0
+COMPILE_TIMEOUT_S = 540.0
 
 
 def needed(program: str) -> str:

@@ -56,7 +56,7 @@ class Doors:
         ticket = flight.Ticket(messages.pack("TicketStatementQuery", statement_handle=sql.encode()))
         with flight.connect(f"grpc://127.0.0.1:{self.ports['queries']}") as client:
             try:
-                client.do_get(ticket).read_all()
+                client.do_get(ticket, flight.FlightCallOptions(timeout=60)).read_all()
             except ArrowException as error:
                 return f"{error} {getattr(error, 'extra_info', '')}"
         return ""
