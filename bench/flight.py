@@ -34,13 +34,13 @@ from micromegas.serve.flight.server import FlightServer
 from micromegas.serve.ports import SharedPort
 
 ROWS = 32_768
-MIB = 1024 * 1024
+KINDS = {"wide": (ROWS, 60), "narrow": (ROWS, 2), "small": (1, 2)}
 
 
 @lru_cache
 def batch_of(kind: str) -> pa.RecordBatch:
     """`wide`: 60 columns of int64; `narrow`: 2; `small`: one row."""
-    rows, columns = {"wide": (ROWS, 60), "narrow": (ROWS, 2), "small": (1, 2)}[kind]
+    rows, columns = KINDS[kind]
     return pa.record_batch({f"c{number}": pa.array(range(rows), pa.int64()) for number in range(columns)})
 
 
@@ -262,11 +262,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--serve", choices=["ours", "peer"], help=argparse.SUPPRESS)
-    parser.add_argument("--read", choices=["wide", "narrow", "small"], help=argparse.SUPPRESS)
+    parser.add_argument("--read", choices=list(KINDS), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--clients", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve is not None:
+        # not while somebody measures
+        for kind in KINDS:
+            batch_of(kind)
         asyncio.run(serve_ours(arguments.port) if arguments.serve == "ours" else serve_peer())
         return
     if arguments.read is not None:

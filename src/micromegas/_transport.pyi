@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import final
 
+from typing_extensions import Buffer
+
 @final
 class Call:
     """A call of a client; whoever answers it must `finish` it, whatever happens."""
@@ -27,7 +29,7 @@ class Call:
 
     @property
     def has_room(self) -> bool:
-        """The reader took what was written."""
+        """The reader took what was written; else more should not be before it does."""
 
     @property
     def has_all(self) -> bool:
@@ -42,9 +44,10 @@ class Call:
     def start(self, headers: list[tuple[str, str]]) -> None:
         """Sends the headers of the answer, at most once. `ValueError` for what is no header."""
 
-    def write(self, message: bytes) -> bool:
-        """Sends a message after those before, without a copy of a long one. False when the reader has to take something
-        before more should be written."""
+    def write(self, *parts: Buffer) -> int:
+        """Sends a message after those before, given in parts that lie in one piece each; its length in bytes. Long
+        parts aren't copied, and must not change until they are sent. `BufferError` for what is no bytes, `ValueError`
+        from 4 GiB on."""
 
     def finish(self, code: int, text: str) -> bool:
         """Ends the call after all that was written; only the first end counts. False while some of it waits for the

@@ -206,18 +206,17 @@ impl Call {
         self.signal.note();
     }
 
-    /// False when the reader has to take something before more should be written.
-    pub fn write(&self, frame: Frame) -> bool {
+    /// Sends a message after those before.
+    pub fn write(&self, frame: Frame) {
         let mut state = held(&self.state);
         if state.stage != Stage::Begun {
-            return true;
+            return;
         }
         state.start(HeaderMap::new());
         state.queue.push_back(frame);
         state.push();
         state.wants_room = !state.queue.is_empty();
         self.signal.note();
-        !state.wants_room
     }
 
     /// The reader took what was written.

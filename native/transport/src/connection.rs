@@ -29,8 +29,8 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const WINDOW: u32 = 4 * 1024 * 1024;
 /// Of the headers of one call, names and values together: a token of an identity provider takes some thousand.
 const MAX_HEADERS: u32 = 32 * 1024;
-/// Of one answer, what HTTP/2 holds beyond what the kernel takes.
-const MAX_QUEUED: usize = 512 * 1024;
+/// Of one answer, what HTTP/2 holds beyond what the kernel takes: a quarter of the longest message, with its metadata.
+const MAX_QUEUED: usize = 528 * 1024;
 /// So many more calls of one connection begin than a server has seats for, in order to be refused with a text.
 const SPARE_STREAMS: usize = 128;
 /// Calls that callers gave up before they were looked at, and answers to nonsense: beyond, the connection ends.

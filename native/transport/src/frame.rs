@@ -1,61 +1,108 @@
 //! gRPC's framing of messages: a byte that says whether it is compressed, four bytes of length, the message.
 
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 const PREFIX: usize = 5;
 
-/// A message, or a part of one, on its way out; it is never copied.
+/// A message, or a part of one, on its way out. It lies in pieces, none of them empty; long ones are never copied.
 #[derive(Default)]
 pub struct Frame {
-    prefix: [u8; PREFIX],
-    at: usize,
-    end: usize,
-    body: Bytes,
+    pieces: VecDeque<Bytes>,
+    length: usize,
+}
+
+/// A message that is being put together.
+pub struct Composer {
+    frame: Frame,
+    /// Short pieces side by side.
+    joined: BytesMut,
+}
+
+impl Composer {
+    /// Of a message of `length` bytes, of which about `short` are copied. None when it is longer than gRPC can say.
+    pub fn new(length: usize, short: usize) -> Option<Composer> {
+        let length = u32::try_from(length).ok()?.to_be_bytes();
+        let mut joined = BytesMut::with_capacity(PREFIX + short);
+        joined.extend_from_slice(&[0]);
+        joined.extend_from_slice(&length);
+        Some(Composer {
+            frame: Frame::default(),
+            joined,
+        })
+    }
+
+    pub fn copy(&mut self, bytes: &[u8]) {
+        self.joined.extend_from_slice(bytes);
+    }
+
+    pub fn keep(&mut self, bytes: Bytes) {
+        let before = self.joined.split().freeze();
+        self.frame.push(before);
+        self.frame.push(bytes);
+    }
+
+    pub fn finish(mut self) -> Frame {
+        self.frame.push(self.joined.freeze());
+        self.frame
+    }
 }
 
 impl Frame {
-    pub fn new(body: Bytes) -> Option<Frame> {
-        let length = u32::try_from(body.len()).ok()?.to_be_bytes();
-        let prefix = [0, length[0], length[1], length[2], length[3]];
-        Some(Frame {
-            prefix,
-            at: 0,
-            end: PREFIX,
-            body,
-        })
+    fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.length += piece.len();
+            self.pieces.push_back(piece);
+        }
     }
 
     /// The first `count` bytes; what is left stays here.
     pub fn split_to(&mut self, count: usize) -> Frame {
-        let of_prefix = count.min(self.end - self.at);
-        let at = self.at;
-        self.at += of_prefix;
-        Frame {
-            prefix: self.prefix,
-            at,
-            end: at + of_prefix,
-            body: self.body.split_to(count - of_prefix),
+        let mut first = Frame::default();
+        while first.length < count {
+            let piece = &mut self.pieces[0];
+            let piece = if piece.len() > count - first.length {
+                piece.split_to(count - first.length)
+            } else {
+                self.pieces.pop_front().expect("it was looked at")
+            };
+            self.length -= piece.len();
+            first.push(piece);
         }
+        first
     }
 }
 
 impl Buf for Frame {
     fn remaining(&self) -> usize {
-        self.end - self.at + self.body.len()
+        self.length
     }
 
     fn chunk(&self) -> &[u8] {
-        if self.at < self.end {
-            &self.prefix[self.at..self.end]
-        } else {
-            &self.body
-        }
+        self.pieces.front().map_or(&[], |piece| piece)
     }
 
-    fn advance(&mut self, count: usize) {
-        let of_prefix = count.min(self.end - self.at);
-        self.at += of_prefix;
-        self.body.advance(count - of_prefix);
+    fn chunks_vectored<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        let count = into.len().min(self.pieces.len());
+        for (slice, piece) in into.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(piece);
+        }
+        count
+    }
+
+    /// What was written is let go at once.
+    fn advance(&mut self, mut count: usize) {
+        self.length -= count;
+        while count > 0 {
+            let piece = &mut self.pieces[0];
+            if piece.len() > count {
+                return piece.advance(count);
+            }
+            count -= piece.len();
+            self.pieces.pop_front();
+        }
     }
 }
 
@@ -137,23 +184,40 @@ impl Messages {
 mod tests {
     use super::*;
 
-    fn sent(body: &[u8]) -> Vec<u8> {
-        let mut frame = Frame::new(Bytes::copy_from_slice(body)).expect("short");
-        frame.copy_to_bytes(frame.remaining()).to_vec()
+    /// A message in pieces of these lengths, which are kept or copied in turn.
+    fn composed(lengths: &[u8]) -> (Vec<u8>, Frame) {
+        let body: Vec<u8> = (0..lengths.iter().sum()).collect();
+        let mut composer = Composer::new(body.len(), 0).expect("short");
+        let mut rest = &body[..];
+        for (number, &length) in lengths.iter().enumerate() {
+            let (piece, others) = rest.split_at(length.into());
+            if number % 2 == 0 {
+                composer.keep(Bytes::copy_from_slice(piece));
+            } else {
+                composer.copy(piece);
+            }
+            rest = others;
+        }
+        (body, composer.finish())
     }
+
+    fn joined(mut frame: Frame) -> Vec<u8> {
+        let length = frame.remaining();
+        frame.copy_to_bytes(length).to_vec()
+    }
+
+    const SHAPES: [&[u8]; 7] = [&[], &[0], &[1], &[0, 6], &[5, 0, 0, 7], &[40], &[1, 2, 3, 4, 5, 6, 19]];
 
     #[test]
     fn a_message_survives_any_split_on_its_way() {
-        for length in [0, 1, 5, 6, 40] {
-            let body: Vec<u8> = (0..length).collect();
-            let whole = sent(&body);
+        for lengths in SHAPES {
+            let whole = joined(composed(lengths).1);
             for at in 0..=whole.len() {
-                let mut rest = Frame::new(Bytes::from(body.clone())).expect("short");
-                let mut first = rest.split_to(at);
-                let mut joined = first.copy_to_bytes(first.remaining()).to_vec();
-                assert_eq!(joined.len(), at);
-                joined.extend(rest.copy_to_bytes(rest.remaining()));
-                assert_eq!(joined, whole);
+                let (body, mut rest) = composed(lengths);
+                let mut parts = joined(rest.split_to(at));
+                assert_eq!((parts.len(), rest.remaining()), (at, whole.len() - at));
+                parts.extend(joined(rest));
+                assert_eq!(parts, whole);
 
                 let mut messages = Messages::new(40);
                 messages.put(&whole[..at]);
@@ -169,6 +233,41 @@ mod tests {
                 assert_eq!(messages.end(), Ok(()));
             }
         }
+    }
+
+    #[test]
+    fn a_message_is_written_in_pieces_from_wherever_it_stands() {
+        for lengths in SHAPES {
+            let whole = joined(composed(lengths).1);
+            for at in 0..=whole.len() {
+                for room in 1..5 {
+                    let mut frame = composed(lengths).1;
+                    frame.advance(at);
+                    assert_eq!(frame.remaining(), whole.len() - at);
+                    assert!(whole[at..].starts_with(frame.chunk()));
+                    assert_eq!(frame.chunk().is_empty(), at == whole.len());
+                    let mut slices = vec![IoSlice::new(&[]); room];
+                    let count = frame.chunks_vectored(&mut slices);
+                    assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
+                    let written: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+                    assert!(whole[at..].starts_with(&written));
+                    assert_eq!(count, room.min(frame.pieces.len()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_let_go_at_once() {
+        let (first, second) = (Bytes::from(vec![1; 10]), Bytes::from(vec![2; 10]));
+        let mut composer = Composer::new(20, 0).expect("short");
+        composer.keep(first.clone());
+        composer.keep(second.clone());
+        let mut frame = composer.finish();
+        frame.advance(PREFIX + 9);
+        assert!(!first.is_unique());
+        frame.advance(1);
+        assert!(first.is_unique() && !second.is_unique());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `micromegas._transport`: gRPC over HTTP/2 for the servers, as bytes in and bytes out. Runs on the thread of whoever
 //! drives it, which is that of Python's event loop: a call takes microseconds, and handing it to another thread would
-//! cost as much again. It must never block, and never call Python.
+//! cost as much again. It must never block, and only `python` calls Python, when no lock is held.
 
 mod call;
 mod connection;
 mod frame;
 mod held;
+mod lent;
 mod limits;
 mod line;
 mod python;

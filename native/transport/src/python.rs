@@ -9,19 +9,19 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::call::{Call, News};
 use crate::connection::Keepalive;
-use crate::frame::Frame;
+use crate::frame::Composer;
 use crate::held::held;
+use crate::lent::{Lent, Returned};
 use crate::limits::Limits;
 use crate::status::Status;
 use crate::tls;
 use crate::transport::Transport;
 
-/// Messages shorter than this are copied, which is cheaper than to keep Python's object.
+/// Parts of messages shorter than this are copied, which is cheaper than to keep Python's object.
 const COPIED: usize = 4096;
 
 /// Calls that begin, numbers of calls that moved, and whether something is left to do.
@@ -30,6 +30,7 @@ type Driven<'py> = (Vec<Bound<'py, PyCall>>, Vec<u64>, bool);
 #[pyclass(name = "Call", frozen)]
 pub struct PyCall {
     call: Arc<Call>,
+    returned: Arc<Returned>,
 }
 
 #[pymethods]
@@ -96,28 +97,44 @@ impl PyCall {
         Ok(())
     }
 
-    fn write(&self, message: PyBackedBytes) -> PyResult<bool> {
-        let body = if message.len() < COPIED {
-            Bytes::copy_from_slice(&message)
-        } else {
-            Bytes::from_owner(message)
-        };
-        let frame = Frame::new(body).ok_or_else(|| PyValueError::new_err("a message of 4 GiB or more"))?;
-        Ok(self.call.write(frame))
+    #[pyo3(signature = (*parts))]
+    fn write(&self, py: Python<'_>, parts: &Bound<'_, PyTuple>) -> PyResult<usize> {
+        let parts = parts
+            .iter()
+            .map(|part| Lent::of(&part, &self.returned))
+            .collect::<PyResult<Vec<_>>>()?;
+        let length = parts.iter().map(Lent::len).sum();
+        let short = parts.iter().map(Lent::len).filter(|&length| length < COPIED).sum();
+        let mut composer =
+            Composer::new(length, short).ok_or_else(|| PyValueError::new_err("a message of 4 GiB or more"))?;
+        for part in parts {
+            if part.len() < COPIED {
+                composer.copy(part.as_ref());
+            } else {
+                composer.keep(Bytes::from_owner(part));
+            }
+        }
+        self.call.write(composer.finish());
+        self.returned.give_back(py);
+        Ok(length)
     }
 
-    fn finish(&self, code: u16, text: String) -> bool {
-        self.call.finish(Status::new(code, text))
+    fn finish(&self, py: Python<'_>, code: u16, text: String) -> bool {
+        let is_over = self.call.finish(Status::new(code, text));
+        self.returned.give_back(py);
+        is_over
     }
 
-    fn reset(&self) {
+    fn reset(&self, py: Python<'_>) {
         self.call.reset();
+        self.returned.give_back(py);
     }
 }
 
 #[pyclass(name = "Transport", frozen)]
 pub struct PyTransport {
     transport: Mutex<Transport>,
+    returned: Arc<Returned>,
 }
 
 #[pymethods]
@@ -146,6 +163,7 @@ impl PyTransport {
         };
         Ok(PyTransport {
             transport: Mutex::new(Transport::new(listeners, limits, keepalive)?),
+            returned: Arc::default(),
         })
     }
 
@@ -162,13 +180,13 @@ impl PyTransport {
     fn drive<'py>(&self, py: Python<'py>, asks: bool) -> PyResult<Driven<'py>> {
         let mut news = Vec::new();
         let is_left = held(&self.transport).drive(asks, &mut news)?;
-        told(py, news, is_left)
+        self.told(py, news, is_left)
     }
 
     fn look<'py>(&self, py: Python<'py>) -> PyResult<Driven<'py>> {
         let mut news = Vec::new();
         held(&self.transport).look(&mut news);
-        told(py, news, true)
+        self.told(py, news, true)
     }
 
     fn stop(&self) {
@@ -183,19 +201,23 @@ impl PyTransport {
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Driven<'py>> {
         let mut news = Vec::new();
         held(&self.transport).close(&mut news);
-        told(py, news, false)
+        self.told(py, news, false)
     }
 }
 
-fn told(py: Python<'_>, news: Vec<(Arc<Call>, News)>, is_left: bool) -> PyResult<Driven<'_>> {
-    let (mut begun, mut moved) = (Vec::new(), Vec::new());
-    for (call, of_call) in news {
-        match of_call {
-            News::Begun => begun.push(Bound::new(py, PyCall { call })?),
-            News::Moved => moved.push(call.number),
+impl PyTransport {
+    fn told<'py>(&self, py: Python<'py>, news: Vec<(Arc<Call>, News)>, is_left: bool) -> PyResult<Driven<'py>> {
+        self.returned.give_back(py);
+        let (mut begun, mut moved) = (Vec::new(), Vec::new());
+        for (call, of_call) in news {
+            let returned = self.returned.clone();
+            match of_call {
+                News::Begun => begun.push(Bound::new(py, PyCall { call, returned })?),
+                News::Moved => moved.push(call.number),
+            }
         }
+        Ok((begun, moved, is_left))
     }
-    Ok((begun, moved, is_left))
 }
 
 fn seconds(value: f64) -> PyResult<Duration> {

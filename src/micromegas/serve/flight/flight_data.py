@@ -1,18 +1,18 @@
 """FlightData messages: Arrow IPC messages framed by hand on the way out, put together again on the way in.
 
-Framing by hand saves protobuf's copies of every body. A dictionary is sent when it changed since the batch before, as a
-replacement.
+What leaves is not copied: a message is a list of parts, and those of its body are Arrow's own buffers. A dictionary is
+sent when it changed since the batch before, as a replacement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from micromegas.serve.flight.errors import invalid
-from micromegas.serve.flight.ipc_sizes import inflated_size
+from micromegas.serve.flight.ipc_sizes import body_size, inflated_size
 
 _HEADER_TAG = b"\x12"
 """Field 2, length-delimited: `data_header`."""
@@ -20,14 +20,15 @@ _BODY_TAG = b"\xc2\x3e"
 """Field 1000, length-delimited: `data_body`."""
 _CONTINUATION = b"\xff\xff\xff\xff"
 _END_OF_STREAM = _CONTINUATION + b"\0\0\0\0"
+_PREFIX = 8
+"""Continuation mark and length in front of an encapsulated message's metadata."""
 
 
-def frame(header: bytes | memoryview, body: bytes | memoryview) -> bytes:
-    """One serialized FlightData of an IPC message's metadata and body."""
-    parts: list[bytes | memoryview] = [_HEADER_TAG, _varint(len(header)), header]
-    if len(body):
-        parts += [_BODY_TAG, _varint(len(body)), body]
-    return b"".join(parts)
+class FlightData(NamedTuple):
+    """One serialized FlightData: its parts (`bytes` and `pyarrow.Buffer`) in order, `size` bytes together."""
+
+    parts: list[Any]
+    size: int
 
 
 def schema_message(schema: pa.Schema) -> bytes:
@@ -42,32 +43,33 @@ def schema_stream(schema: pa.Schema) -> bytes:
 
 
 class FlightDataWriter:
-    """Serializes the batches of one stream. `schema_frame()` comes first, once."""
+    """Serializes the batches of one stream."""
 
     def __init__(self, schema: pa.Schema, compression: str | None = None) -> None:
         """`compression` of bodies: `lz4`, `zstd` or None."""
         self._schema = schema
-        self._sink = _Chunks()
-        # Only dictionaries need the memory of a stream writer, and only it compresses: plain batches are serialized on
-        # their own, which is cheaper.
-        self._writer: Any = None
-        if compression is not None or any(map(_has_dictionary, schema.types)):
-            options = pa.ipc.IpcWriteOptions(compression=compression)
-            self._writer = pa.ipc.new_stream(self._sink.file, schema, options=options)
+        self._has_begun = False
+        self._pieces: list[Any] = []
+        # the sink doesn't know its file: a circle would keep both until the garbage collector comes
+        file = pa.PythonFile(_Sink(self._pieces), mode="w")
+        self._writer = pa.ipc.new_stream(file, schema, options=pa.ipc.IpcWriteOptions(compression=compression))
 
-    def schema_frame(self) -> bytes:
-        return frame(*_split(memoryview(self._schema.serialize())))
+    def schema_frame(self) -> FlightData:
+        """Comes first, once."""
+        return _framed(schema_message(self._schema)[_PREFIX:], [], 0)
 
-    def batch_frames(self, batch: pa.RecordBatch) -> Iterator[bytes]:
-        """The frames of one batch, dictionaries first."""
-        if self._writer is None:
-            yield frame(*_split(memoryview(batch.serialize())))
-            return
+    def batch_frames(self, batch: pa.RecordBatch) -> Iterator[FlightData]:
+        """The frames of one batch, dictionaries first. They hold its buffers, which must not change until they are
+        sent."""
         self._writer.write_batch(batch)
-        reader = pa.ipc.MessageReader.open_stream(pa.py_buffer(self._sink.drain()))
-        for message in reader:
-            if message.type != "schema":
-                yield frame(memoryview(message.metadata), memoryview(message.body or b""))
+        pieces = iter(self._pieces.copy())
+        self._pieces.clear()
+        if not self._has_begun:
+            # the schema, which was sent on its own
+            _message(pieces, next(pieces))
+            self._has_begun = True
+        for mark in pieces:
+            yield _framed(*_message(pieces, mark))
 
 
 class IncomingBatches:
@@ -146,10 +148,31 @@ class _Pending:
         self.closed = True
 
 
-def _split(encapsulated: memoryview) -> tuple[memoryview, memoryview]:
-    """Metadata and body of an encapsulated IPC message: continuation mark, int32 length, metadata, body."""
-    end = 8 + int.from_bytes(encapsulated[4:8], "little")
-    return encapsulated[8:end], encapsulated[end:]
+def _message(pieces: Iterator[Any], mark: bytes) -> tuple[bytes, list[Any], int]:
+    """Metadata, body and the body's size of the encapsulated IPC message that begins with `mark`; what follows it is
+    left in `pieces`."""
+    assert mark == _CONTINUATION
+    header = b"".join(_taken(pieces, int.from_bytes(next(pieces), "little")))
+    size = body_size(header)
+    return header, _taken(pieces, size), size
+
+
+def _taken(pieces: Iterator[Any], size: int) -> list[Any]:
+    """So many bytes; Arrow writes no two things in one piece."""
+    taken = []
+    while size > 0:
+        piece = next(pieces)
+        taken.append(piece)
+        size -= len(piece)
+    assert size == 0
+    return taken
+
+
+def _framed(header: bytes, body: list[Any], body_size: int) -> FlightData:
+    start = _HEADER_TAG + _varint(len(header)) + header
+    if body_size:
+        start += _BODY_TAG + _varint(body_size)
+    return FlightData([start, *body], len(start) + body_size)
 
 
 def _varint(value: int) -> bytes:
@@ -161,31 +184,16 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _has_dictionary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_dictionary(kind)) or any(
-        _has_dictionary(kind.field(i).type) for i in range(kind.num_fields)
-    )
+class _Sink:
+    """Keeps what is written as it comes: of bodies, Arrow's own buffers."""
 
+    closed = False
 
-class _Chunks:
-    """A sink that gives up what was written since the last time."""
-
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self.file = pa.PythonFile(self, mode="w")
-        self.closed = False
-
-    def write(self, data: bytes) -> int:
-        self._chunks.append(bytes(data))
-        return len(data)
+    def __init__(self, pieces: list[Any]) -> None:
+        self.write = pieces.append
 
     def flush(self) -> None:
         pass
 
     def close(self) -> None:
         self.closed = True
-
-    def drain(self) -> bytes:
-        data = b"".join(self._chunks)
-        self._chunks.clear()
-        return data

@@ -1,5 +1,5 @@
-"""What the body of an Arrow IPC message comes to once it is inflated, read from the message itself: a few bytes may
-declare gigabytes, and must be refused before anything is inflated.
+"""What the body of an Arrow IPC message comes to, as it is sent and once it is inflated, read from the message itself:
+a few bytes may declare gigabytes, and must be refused before anything is inflated.
 
 Reads the flatbuffer by hand; only of messages whose flatbuffer was verified.
 """
@@ -27,10 +27,15 @@ class InflatedSize:
     is_delta: bool = False
 
 
+def body_size(header: bytes) -> int:
+    """Bytes of the body that follows a message's metadata `header`, as they are sent."""
+    return _message(header).number(3, 8)
+
+
 def inflated_size(header: bytes, body: bytes) -> InflatedSize:
     """Bytes of the buffers of a record batch or dictionary, 0 of other messages. `ValueError` for what can't be
     told."""
-    message = _Table(header, int.from_bytes(header[:4], "little"))
+    message = _message(header)
     kind, content = message.number(1, 1), message.table(2)
     if content is None or kind not in (_DICTIONARY_BATCH, _RECORD_BATCH):
         return InflatedSize(0)
@@ -42,6 +47,10 @@ def inflated_size(header: bytes, body: bytes) -> InflatedSize:
     data = content.table(1)
     size = 0 if data is None else _size(data, body)
     return InflatedSize(size, content.number(0, 8), bool(content.number(2, 1)))
+
+
+def _message(header: bytes) -> _Table:
+    return _Table(header, int.from_bytes(header[:4], "little"))
 
 
 def _size(batch: _Table, body: bytes) -> int:

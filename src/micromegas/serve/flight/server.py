@@ -150,8 +150,8 @@ class FlightServer:
         with closing(self._pace.begin()) as turn:
             async with aclosing(self._service.do_get(request, options)) as frames:
                 async for frame in frames:
-                    await call.write(frame)
-                    if (pause_s := turn.sent(len(frame))) > 0:
+                    await call.write(*frame.parts)
+                    if (pause_s := turn.sent(frame.size)) > 0:
                         await asyncio.sleep(pause_s)
 
     async def _options(self, call: ServerCall) -> CallOptions:

@@ -20,7 +20,13 @@ from micromegas.serve.flight.bulk_ingest import BulkTable
 from micromegas.serve.flight.catalog import catalog_answer, catalog_schema, is_catalog_command
 from micromegas.serve.flight.commands import Command, parse, text_of, unpack, unpack_as, unpack_ticket
 from micromegas.serve.flight.errors import FlightError, invalid, unimplemented
-from micromegas.serve.flight.flight_data import FlightDataWriter, IncomingBatches, schema_message, schema_stream
+from micromegas.serve.flight.flight_data import (
+    FlightData,
+    FlightDataWriter,
+    IncomingBatches,
+    schema_message,
+    schema_stream,
+)
 from micromegas.serve.flight.headers import CallOptions
 from micromegas.serve.flight.messages import Message
 from micromegas.serve.flight.running import CancelStatus, RunningQueries
@@ -120,8 +126,8 @@ class FlightSqlService:
         schema = await self._schema_of(_command_of(parse("FlightDescriptor", request)), options)
         return _bytes(messages.new("SchemaResult", schema=schema_message(schema)))
 
-    async def do_get(self, request: bytes, options: CallOptions) -> AsyncGenerator[bytes, None]:
-        """FlightData frames: the schema first, always, then the batches as they are produced.
+    async def do_get(self, request: bytes, options: CallOptions) -> AsyncGenerator[FlightData, None]:
+        """FlightData messages: the schema first, always, then the batches as they are produced.
 
         Closing the generator ends the query.
         """
@@ -153,7 +159,9 @@ class FlightSqlService:
                 async for frame in frames:
                     yield frame
 
-    async def _rows(self, query: QueryRequest, options: CallOptions, audit: QueryAudit) -> AsyncGenerator[bytes, None]:
+    async def _rows(
+        self, query: QueryRequest, options: CallOptions, audit: QueryAudit
+    ) -> AsyncGenerator[FlightData, None]:
         stream = await self._engine.execute(query)
         try:
             audit.planned()
@@ -164,7 +172,7 @@ class FlightSqlService:
                 try:
                     for part in converter.convert(batch):
                         for frame in writer.batch_frames(part):
-                            audit.bytes_sent += len(frame)
+                            audit.bytes_sent += frame.size
                             yield frame
                         audit.rows += part.num_rows
                 except pa.ArrowException as error:

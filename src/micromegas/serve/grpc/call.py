@@ -7,6 +7,7 @@ import re
 import zlib
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from micromegas._transport import Call
 from micromegas.config import FlightSettings
@@ -15,7 +16,9 @@ from micromegas.serve.grpc.status import CODES, OK, CallError
 Metadata = list[tuple[str, str | bytes]]
 
 _LONG = 64 * 1024
-"""Who writes so much at a time lets others have their turn."""
+"""What is at least so long is sent at once; what is shorter, with all that else is written in this turn of the loop."""
+_TURN = 1024 * 1024
+"""Who wrote so much lets others have their turn."""
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 _UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -24,11 +27,15 @@ class ServerCall:
     """A call's `path`, `peer` (an IP address), `metadata` (names in lower case; values are text where they are that)
     and messages."""
 
-    def __init__(self, call: Call, settings: FlightSettings, flush: Callable[[], None]) -> None:
-        """`flush` asks for what was written to be sent soon."""
+    def __init__(
+        self, call: Call, settings: FlightSettings, flush: Callable[[], None], send: Callable[[], None]
+    ) -> None:
+        """`flush` asks for what was written to be sent soon, `send` sends it at once."""
         self._call = call
         self._settings = settings
         self._flush = flush
+        self._send = send
+        self._since_turn = 0
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_ended = False
@@ -71,16 +78,22 @@ class ServerCall:
         self._call.start(headers)
         self._flush()
 
-    async def write(self, message: bytes) -> None:
-        """Sends a message; returns once there is room for more. A reader that takes nothing ends the call."""
-        has_room = self._call.write(message)
-        self._flush()
-        if has_room:
-            if len(message) >= _LONG:
-                await asyncio.sleep(0)
-            return
+    async def write(self, *parts: Any) -> None:
+        """Sends a message, given in parts (`bytes` or other buffers, which must not change until they are sent);
+        returns once there is room for more. A reader that takes nothing ends the call."""
+        size = self._call.write(*parts)
+        self._since_turn += size
+        if size < _LONG and self._call.has_room:
+            self._flush()
+        else:
+            # most readers take it at once, and there is nothing to wait for
+            self._send()
         while not self._call.has_room:
+            self._since_turn = 0
             await self._moved(self._settings.write_timeout_s, "the reader took nothing")
+        if self._since_turn >= _TURN:
+            self._since_turn = 0
+            await asyncio.sleep(0)
 
     # What follows is the server's.
 

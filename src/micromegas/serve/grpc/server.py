@@ -117,6 +117,9 @@ class GrpcServer:
 
     def _flush(self) -> None:
         self._is_flushing = False
+        self._send()
+
+    def _send(self) -> None:
         self._drive(False)
 
     def _drive(self, asks: bool) -> None:
@@ -134,7 +137,7 @@ class GrpcServer:
     def _told(self, driven: tuple[list[Call], list[int], bool]) -> None:
         begun, moved, is_left = driven
         for call in begun:
-            self._begin(ServerCall(call, self._settings, self._flush_soon), call.number)
+            self._begin(ServerCall(call, self._settings, self._flush_soon, self._send), call.number)
         for number in moved:
             if (known := self._calls.get(number)) is not None:
                 known.moved()

@@ -1,0 +1,141 @@
+"""What leaves as FlightData is byte for byte what Arrow's own writer and protobuf would make of it, without a copy of
+the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from micromegas.serve.flight import messages
+from micromegas.serve.flight.flight_data import FlightData, FlightDataWriter, schema_stream
+
+on_any_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+SCALARS: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
+    (pa.null(), st.none()),
+    (pa.bool_(), st.booleans()),
+    (pa.int8(), st.integers(-128, 127)),
+    (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    (pa.float64(), st.floats(allow_nan=False)),
+    (pa.timestamp("ns", tz="+00:00"), st.integers(0, 2**62)),
+    (pa.decimal128(20, 3), st.decimals(-1000, 1000, places=3)),
+    (pa.month_day_nano_interval(), st.tuples(*[st.integers(-100, 100)] * 3)),
+    (pa.binary(5), st.binary(min_size=5, max_size=5)),
+    (pa.string(), st.text(max_size=20)),
+    (pa.binary(), st.binary(max_size=20)),
+]
+
+
+def lists(kind: pa.DataType, values: st.SearchStrategy[Any]) -> tuple[pa.DataType, st.SearchStrategy[Any]]:
+    return pa.list_(kind), st.lists(values | st.none(), max_size=4)
+
+
+def fixed_lists(kind: pa.DataType, values: st.SearchStrategy[Any]) -> tuple[pa.DataType, st.SearchStrategy[Any]]:
+    return pa.list_(kind, 2), st.lists(values | st.none(), min_size=2, max_size=2)
+
+
+def structs(kind: pa.DataType, values: st.SearchStrategy[Any]) -> tuple[pa.DataType, st.SearchStrategy[Any]]:
+    return pa.struct({"a": kind, "b": pa.int16()}), st.fixed_dictionaries({"a": values | st.none(), "b": st.just(7)})
+
+
+def maps(kind: pa.DataType, values: st.SearchStrategy[Any]) -> tuple[pa.DataType, st.SearchStrategy[Any]]:
+    return pa.map_(pa.string(), kind), st.lists(st.tuples(st.text(max_size=3), values), max_size=3)
+
+
+NESTINGS = [lists, fixed_lists, structs, maps]
+
+
+@st.composite
+def columns(draw: st.DrawFn, rows: int) -> pa.Array:
+    kind, values = draw(st.sampled_from(SCALARS))
+    for nest in draw(st.lists(st.sampled_from(NESTINGS), max_size=2)):
+        kind, values = nest(kind, values)
+    # a few values again and again: drawing one takes much longer than to send it
+    pool = draw(st.lists(values | st.none(), min_size=1, max_size=5))
+    column = pa.array([pool[row * row % len(pool)] for row in range(rows)], kind)
+    if not pa.types.is_nested(kind) and not pa.types.is_null(kind) and kind != pa.month_day_nano_interval():
+        column = column.dictionary_encode() if draw(st.booleans()) else column
+    return column
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[pa.RecordBatch]:
+    """Batches of one schema: slices from anywhere in one, empty ones among them."""
+    rows = draw(st.integers(0, 40))
+    arrays = draw(st.lists(columns(rows), max_size=4))
+    whole = pa.RecordBatch.from_arrays(arrays, names=[f"c{number}" for number in range(len(arrays))])
+    spans = st.tuples(st.integers(0, whole.num_rows), st.integers(0, whole.num_rows))
+    return [whole.slice(*span) for span in draw(st.lists(spans, min_size=1, max_size=4))]
+
+
+def copied(batches: list[pa.RecordBatch], compression: str | None) -> Iterator[bytes]:
+    """The same by Arrow and protobuf, with a copy for each."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, batches[0].schema, options=options) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    for message in pa.ipc.MessageReader.open_stream(sink.getvalue()):
+        body = b"" if message.body is None else bytes(message.body)
+        # a protobuf field without bytes isn't sent
+        yield messages.new("FlightData", data_header=bytes(message.metadata), data_body=body).SerializeToString()
+
+
+def frames_of(batches: list[pa.RecordBatch], compression: str | None = None) -> list[FlightData]:
+    writer = FlightDataWriter(batches[0].schema, compression)
+    return [writer.schema_frame(), *(frame for batch in batches for frame in writer.batch_frames(batch))]
+
+
+def joined(frame: FlightData) -> bytes:
+    return b"".join(bytes(part) for part in frame.parts)
+
+
+@on_any_machine
+@given(streams(), st.sampled_from([None, "lz4", "zstd"]))
+def test_frames_are_what_arrow_and_protobuf_write(batches: list[pa.RecordBatch], compression: str | None) -> None:
+    frames = frames_of(batches, compression)
+    assert [joined(frame) for frame in frames] == list(copied(batches, compression))
+    assert [frame.size for frame in frames] == [len(joined(frame)) for frame in frames]
+
+
+@on_any_machine
+@given(streams())
+def test_rows_come_back_as_they_were(batches: list[pa.RecordBatch]) -> None:
+    received = [messages.parse("FlightData", joined(frame)) for frame in frames_of(batches)]
+    stream = schema_stream(batches[0].schema)[:-8]
+    for message in received[1:]:
+        length = len(message.data_header).to_bytes(4, "little")
+        stream += b"\xff\xff\xff\xff" + length + message.data_header + message.data_body
+    assert pa.ipc.open_stream(stream).read_all() == pa.Table.from_batches(batches)
+
+
+def test_rows_are_not_copied() -> None:
+    numbers, texts = pa.array(range(1000), pa.int64()), pa.array(["text"] * 1000)
+    batch = pa.record_batch({"numbers": numbers, "texts": texts}).slice(8, 500)
+    writer = FlightDataWriter(batch.schema)
+    (frame,) = writer.batch_frames(batch)
+    values, offsets, data = (part for part in frame.parts if isinstance(part, pa.Buffer))
+    assert values.address == numbers.buffers()[1].address + 8 * 8
+    assert (values.size, offsets.size) == (500 * 8, 501 * 4)
+    assert data.address == texts.buffers()[2].address + 8 * len("text")
+
+
+def test_a_dictionary_is_sent_when_it_changed() -> None:
+    first, second = pa.array(["a", "b"]).dictionary_encode(), pa.array(["b", "c"]).dictionary_encode()
+    writer = FlightDataWriter(pa.schema({"c": first.type}))
+    counts = [len(list(writer.batch_frames(pa.record_batch({"c": column})))) for column in (first, first, second)]
+    assert counts == [2, 1, 2]
+
+
+def test_what_arrow_refuses_leaves_no_pieces_behind() -> None:
+    schema = pa.schema({"c": pa.int64()})
+    writer = FlightDataWriter(schema)
+    with pytest.raises(pa.ArrowInvalid):
+        list(writer.batch_frames(pa.record_batch({"c": ["no number"]})))
+    good = pa.record_batch({"c": [1]}, schema)
+    assert [joined(frame) for frame in writer.batch_frames(good)] == list(copied([good], None))[1:]
