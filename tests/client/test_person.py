@@ -36,7 +36,7 @@ COMMAND = (sys.executable, "-m", "micromegas")
 
 
 @pytest.fixture
-def environment(provider: IdentityProviderServer, tmp_path: Path, address: str) -> dict[str, str]:
+def environment(provider: IdentityProviderServer, tmp_path: Path, address: str, redirect_port: None) -> dict[str, str]:
     """Of a person with a browser, whose default server asks them to sign in at the provider."""
     browser = tmp_path / "browser.py"
     browser.write_text(BROWSER)

@@ -44,7 +44,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, module_provider: IdentityP
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, redirect_port: None) -> dict[str, str]:
     """Of a person with a browser."""
     browser = tmp_path / "browser.py"
     browser.write_text(BROWSER)

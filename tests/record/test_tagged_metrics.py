@@ -259,7 +259,8 @@ def test_any_measure_in_both_encodings(events):
             decoded[0] += _core.decode_events(dependencies, objects, payload, format=encoding)
             decoded[1] += _core.decode_events(dependencies, objects, transit)
     assert repr(decoded[0]) == repr(decoded[1])
-    assert len(decoded[0]) == len(events)
+    # a gauge of another test of this process may have been read meanwhile
+    assert len([event for event in decoded[0] if event["desc"]["name"] == "m"]) == len(events)
 
 
 def as_given(value: float) -> tuple[str, str]:

@@ -391,7 +391,15 @@ def test_a_worker_that_does_not_start_is_given_up(tmp_path: Path, monkeypatch: p
 def worker_pids() -> set[str]:
     """Of all workers that this process has started."""
     pids = {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
-    return {pid for pid in pids if "micromegas.serve.workers" in Path(f"/proc/{pid}/cmdline").read_text()}
+    return {pid for pid in pids if "micromegas.serve.workers" in command_line(pid)}
+
+
+def command_line(pid: str) -> str:
+    """Empty for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def test_memory_is_parted() -> None:
