@@ -21,6 +21,7 @@ import pyarrow as pa
 import pytest
 from cli.calling import call
 from cli.test_commands import assert_one_line_error, run
+from deadlines import started
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
 from e2e.serving import PROGRAM, Service, serving
@@ -215,7 +216,7 @@ def test_the_copy_answers_alike(
 def test_work_on_a_terminal_shows_how_far_it_is(open_server: Service) -> None:
     terminal, end = pty.openpty()
     command = [str(PROGRAM), "materialize", "log_entries", "--begin", "210m", "--end", "now"]
-    with subprocess.Popen([*command, "--server", address(open_server)], stdout=subprocess.PIPE, stderr=end) as process:
+    with started([*command, "--server", address(open_server)], stdout=subprocess.PIPE, stderr=end) as process:
         os.close(end)
         shown = b""
         with contextlib.suppress(OSError):  # which tells the end of a terminal

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from cli.calling import call
+from deadlines import started
 from e2e.posting import Sender, assert_all_accepted, post_all, wait_until
 from e2e.recordings import recording
 from e2e.serving import FREE_PORTS, PROGRAM, Service, serving
@@ -211,12 +212,13 @@ def test_a_failed_query_leaves_no_file(server: str, tmp_path: Path) -> None:
 def test_a_reader_that_leaves_is_no_error_text(server: str) -> None:
     sql = "SELECT value, repeat('x', 1000) AS pad FROM generate_series(1, 1000000)"
     command = [str(PROGRAM), "query", sql, "--server", server, "--format", "csv"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(1000)
         process.stdout.close()
         assert process.stderr.read() == b""
+        process.wait(60)
 
 
 def test_a_database_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
@@ -264,7 +266,7 @@ def test_bad_keys_are_one_line_and_not_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_drain_and_exit_with_zero(tmp_path: Path, number: signal.Signals) -> None:
     command = [str(PROGRAM), "serve", "--lake", str(tmp_path / "lake"), *FREE_PORTS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = []
         while not lines or lines[-1] != "ready\n":
@@ -298,9 +300,7 @@ def test_api_keys_guard_both_doors(tmp_path: Path) -> None:
     keys = '[{"name": "me", "key": "k3y"}]'
     command = [str(PROGRAM), "serve", "--lake", str(tmp_path / "lake"), *FREE_PORTS]
     environment = os.environ | {"MICROMEGAS_API_KEYS": keys}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    ) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as process:
         assert process.stdout is not None
         addresses = dict(line.split() for line in iter(process.stdout.readline, "ready\n"))
         try:
@@ -450,7 +450,7 @@ def test_where_the_usual_port_of_http_is_taken_a_server_goes_on_without(tmp_path
             other.bind(("127.0.0.1", 3000))
             other.listen()
         command = [str(PROGRAM), "query-server", "--lake", str(tmp_path / "lake"), "--flight-port", "0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        with started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
             assert server.stdout is not None
             told = []
             for line in server.stdout:
@@ -458,6 +458,6 @@ def test_where_the_usual_port_of_http_is_taken_a_server_goes_on_without(tmp_path
                 if line == "ready\n":
                     break
             server.terminate()
-    assert server.returncode == 0, told
+            assert server.wait(60) == 0, told
     assert any("http can't listen on 127.0.0.1 port 3000" in line and "--api-port" in line for line in told), told
     assert not any(line.startswith("api ") for line in told)

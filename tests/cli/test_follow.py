@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deadlines import killed_after
+from deadlines import killed_after, started
 from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
 from e2e.serving import PROGRAM, Service, serving
@@ -33,14 +33,9 @@ def following(service: Service, *arguments: str) -> Iterator[subprocess.Popen[st
     address = f"grpc://127.0.0.1:{service.flight_port}"
     command = [str(PROGRAM), "logs", "--follow", "--begin", "2001-01-01", "--interval", "0.1", "--server", address]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MICROMEGAS_")}
-    with subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=inherited
-    ) as process:
-        try:
-            with killed_after(process, DEADLINE_S):
-                yield process
-        finally:
-            process.kill()
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": inherited}
+    with started([*command, *arguments], **options) as process, killed_after(process, DEADLINE_S):
+        yield process
 
 
 def post(service: Service, scenario: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from deadlines import killed_after, started
 from e2e.answers import properties_of, records
 from e2e.serving import Service
 from record.killed import Found, Killed
@@ -35,21 +36,20 @@ assert not others(), others()
 """
 
 
-def recover(service: Service, spool: Path, killed_after: float | None) -> None:
+def recover(service: Service, spool: Path, seconds: float | None) -> None:
+    """To the end, or killed after so many seconds."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MICROMEGAS_")} | {
         "MICROMEGAS_TELEMETRY_URL": f"http://127.0.0.1:{service.http_port}",
         "MICROMEGAS_SPOOL_DIR": str(spool),
     }
-    with subprocess.Popen([sys.executable, "-c", RECOVER], env=environment, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"begun\n"
-        if killed_after is None:
+    with started([sys.executable, "-c", RECOVER], env=environment, stdout=subprocess.PIPE) as process:
+        with killed_after(process, 90):
+            assert process.stdout.readline() == b"begun\n"
+        if seconds is None:
             assert process.wait(90) == 0
             return
-        try:
-            process.wait(killed_after)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
 
 
 def found_in(service: Service, seed: int) -> Found:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from deadlines import started
 
 KILL_ME = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"
 
@@ -323,7 +324,7 @@ listener = socket.create_server(("127.0.0.1", 0))
 mm.init(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
 print("ready", flush=True)
 """
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+    with started([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout.read() == b"ready\n"  # to the end: stdout is closed after the last line of Python
         process.send_signal(signal.SIGINT)
         assert process.wait(60) in (-signal.SIGINT, 0)

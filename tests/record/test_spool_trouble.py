@@ -12,6 +12,7 @@ import time
 import uuid
 
 import pytest
+from deadlines import started
 from record.conftest import KILL, WAIT_RECOVERED
 from record.test_spool import leave, sessions
 from spools import BUFFERS
@@ -396,7 +397,7 @@ def test_a_recovery_in_parts_that_is_killed_between_them(run, server, tmp_path):
     while pages.exists():
         before = kept()
         program = "import micromegas as mm\nmm.init()\n__import__('time').sleep(60)\n"
-        with subprocess.Popen([sys.executable, "-c", program], env=environment) as process:
+        with started([sys.executable, "-c", program], env=environment) as process:
             while pages.exists() and kept() == before:
                 assert process.poll() is None
                 time.sleep(0.001)

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import subprocess
 import sys
 import threading
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import grpc
 import pyarrow as pa
 import pytest
+from deadlines import started
 from pyarrow import flight
 from servers.authority import Authority
 
@@ -240,7 +240,7 @@ reader.read_chunk()
 
 
 def test_a_killed_client_ends_the_query(server, engine):
-    with subprocess.Popen([sys.executable, "-c", VANISHING, server.uri, ticket(WAITING).ticket.hex()]) as process:
+    with started([sys.executable, "-c", VANISHING, server.uri, ticket(WAITING).ticket.hex()]) as process:
         assert engine.waiting.wait(60)
         process.kill()
         assert engine.closed.wait(60)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pyarrow as pa
 import pytest
+from deadlines import started
 from e2e.posting import wait_until
 from pyarrow import flight
 
@@ -257,7 +257,7 @@ def test_a_client_that_leaves_frees_its_query(patient: Workers, how: str) -> Non
     (pid,) = patient.pids
     if how == "dies":
         command = [sys.executable, "-c", DYING, patient.uri, ticket(AGGREGATE).ticket.hex()]
-        with subprocess.Popen(command) as client:
+        with started(command) as client:
             wait_until(lambda: is_computing(pid), "the query runs")
             client.kill()
     else:
