@@ -271,8 +271,13 @@ impl<'a> Value<'a> {
         let header = word(bytes, 0)?;
         match header & CONTAINER_MASK {
             SCALAR => {
+                let entry = word(bytes, 4)?;
+                // a scalar that announced a container could hold a scalar again, and so on for all the bytes there are
+                if entry & KIND_MASK == KIND_CONTAINER {
+                    return Err("jsonb: container where a scalar is announced".to_string());
+                }
                 let item = bytes.get(8..).ok_or_else(|| short(bytes, 8))?;
-                Self::of_entry(word(bytes, 4)?, item)
+                Self::of_entry(entry, item)
             }
             ARRAY => Ok(Self::Array(Array(Container::new(bytes, header, 1)?))),
             OBJECT => Ok(Self::Object(Object(Container::new(bytes, header, 2)?))),
@@ -364,6 +369,11 @@ impl<'a> Object<'a> {
             offset += (word(self.0.bytes, 4 + 4 * index)? & LENGTH_MASK) as usize;
         }
         Ok(offset)
+    }
+
+    /// Bytes of all keys.
+    pub fn names_bytes(self) -> Result<usize, Error> {
+        Ok(self.values_start()? - self.0.items_start())
     }
 
     /// Key and value pairs in stored (sorted) order.
@@ -486,6 +496,16 @@ mod tests {
                 read_all(&damaged);
             }
         }
+    }
+
+    #[test]
+    fn scalars_do_not_lie_in_scalars() {
+        const LEVELS: u32 = 1_000_000;
+        let bytes: Vec<u8> = (0..LEVELS)
+            .flat_map(|level| [SCALAR | 1, KIND_CONTAINER | (8 * (LEVELS - level - 1))])
+            .flat_map(u32::to_be_bytes)
+            .collect();
+        assert!(Value::parse(&bytes).unwrap_err().contains("where a scalar"));
     }
 
     fn read_all(bytes: &[u8]) {

@@ -6,6 +6,9 @@ use crate::jsonb::{Error, Value};
 
 /// Values that one path may look at in one document.
 const MAX_VISITS: usize = 1 << 21;
+/// Names that are passed over, and bytes of texts that are looked through, count for as much as a value.
+const NAMES_PER_VISIT: usize = 32;
+const BYTES_PER_VISIT: usize = 1 << 10;
 
 /// Of paths in one document.
 pub struct Evaluation<'a> {
@@ -19,7 +22,19 @@ impl<'a> Evaluation<'a> {
     }
 
     fn visit(&mut self) -> Result<(), Error> {
-        self.visits += 1;
+        self.visit_many(1)
+    }
+
+    /// A text that was read; other values are read in no time.
+    fn visit_text(&mut self, value: Value<'_>) -> Result<(), Error> {
+        match value {
+            Value::String(text) => self.visit_many(text.len() / BYTES_PER_VISIT),
+            _ => Ok(()),
+        }
+    }
+
+    fn visit_many(&mut self, visits: usize) -> Result<(), Error> {
+        self.visits += visits;
         if self.visits > MAX_VISITS {
             return Err(format!("json path: more than {MAX_VISITS} values to look at"));
         }
@@ -41,17 +56,23 @@ impl<'a> Evaluation<'a> {
 
     fn step(&mut self, step: &Step, value: Value<'a>, out: &mut Vec<Value<'a>>) -> Result<(), Error> {
         match step {
-            Step::Member(name) => self.each_unwrapped(value, |_, item| {
+            Step::Member(name) => self.each_unwrapped(value, |evaluation, item| {
                 if let Value::Object(object) = item {
-                    out.extend(object.get_exact(name)?);
+                    evaluation.visit_many(object.len() / NAMES_PER_VISIT + object.names_bytes()? / BYTES_PER_VISIT)?;
+                    if let Some(member) = object.get_exact(name)? {
+                        evaluation.visit_text(member)?;
+                        out.push(member);
+                    }
                 }
                 Ok(())
             }),
             Step::Members => self.each_unwrapped(value, |evaluation, item| {
                 if let Value::Object(object) = item {
                     for member in object.iter()? {
+                        let (_, member) = member?;
                         evaluation.visit()?;
-                        out.push(member?.1);
+                        evaluation.visit_text(member)?;
+                        out.push(member);
                     }
                 }
                 Ok(())
@@ -85,8 +106,10 @@ impl<'a> Evaluation<'a> {
             return take(self, value);
         };
         for item in array.iter() {
+            let item = item?;
             self.visit()?;
-            take(self, item?)?;
+            self.visit_text(item)?;
+            take(self, item)?;
         }
         Ok(())
     }
@@ -113,9 +136,11 @@ impl<'a> Evaluation<'a> {
         };
         let last = to.min(length as u64 - 1) as usize;
         for (place, item) in array.iter().take(last + 1).enumerate() {
+            let item = item?;
             self.visit()?;
+            self.visit_text(item)?;
             if place >= from as usize {
-                out.push(item?);
+                out.push(item);
             }
         }
         Ok(())
@@ -149,7 +174,7 @@ impl<'a> Evaluation<'a> {
                 let mut truth = Some(false);
                 for one in &left {
                     for other in &right {
-                        self.visit()?;
+                        self.visit_many(1 + one.text_bytes().min(other.text_bytes()) / BYTES_PER_VISIT)?;
                         match one.compare(*comparison, other) {
                             Some(true) => return Ok(Some(true)),
                             Some(false) => {}

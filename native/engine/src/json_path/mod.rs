@@ -77,5 +77,15 @@ mod tests {
         assert!(Path::parse(&deep).unwrap_err().contains("nested too deep"));
         let many = format!("${}", "[0, 0, 0, 0]".repeat(50));
         assert!(found("[1]", &many).unwrap_err().contains("values to look at"));
+        let (some, more) = ("[0, 0, 0, 0]".repeat(7), "[0, 0, 0, 0]".repeat(10));
+        let names: Vec<String> = (0..2000).map(|name| format!("\"{name}\":1")).collect();
+        let long = "x".repeat(100_000);
+        for (document, path) in [
+            (format!("{{{}}}", names.join(",")), format!("${more}.\"9\"")),
+            (format!("{{\"{long}\":1}}"), format!("${some}[0, 0].y")),
+            (format!("[\"{long}\"]"), format!("${some} ? (@ == $[0])")),
+        ] {
+            assert!(found(&document, &path).unwrap_err().contains("values to look at"));
+        }
     }
 }

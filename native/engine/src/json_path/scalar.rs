@@ -35,6 +35,14 @@ impl<'s> Scalar<'s> {
         }
     }
 
+    /// Bytes that a comparison may have to look at.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::String(text) => text.len(),
+            _ => 0,
+        }
+    }
+
     /// None where the two can't be compared; null is equal to null and unlike anything else.
     pub fn compare(&self, comparison: Comparison, other: &Self) -> Option<bool> {
         let order = match (self, other) {
