@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Schema, SchemaRef};
 use micromegas_core::codec::{Dependencies, Place, Record, RecordType, Result, WireError};
 use pyo3::prelude::*;
 
-use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen};
+use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen, ValueBudget};
 use crate::block_source::BlockSource;
 use crate::call_tree::scope_hash;
 use crate::clock::Clock;
@@ -258,7 +258,7 @@ impl AsyncEventsBuilder {
         let rows = &mut self.rows;
         let mut block = Block {
             dependencies: &dependencies,
-            scopes: BlockScopes::new(&dependencies),
+            scopes: BlockScopes::new(&dependencies, ValueBudget::of(&buffers)),
             clock,
             begin: rows.event_type.values.intern_str("begin"),
             end: rows.event_type.values.intern_str("end"),

@@ -12,12 +12,14 @@ use pyo3::prelude::*;
 
 use crate::arrow_py::{value_error, ArrowBatch};
 use crate::async_events::{Event, Plan};
-use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen};
+use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen, ValueBudget};
 use crate::block_source::BlockSource;
 use crate::call_tree::scope_hash;
-use crate::carried::{StateReader, StateWriter};
+use crate::carried::{HeardTexts, StateReader, StateWriter, ToldTexts};
 use crate::clock::Clock;
-use crate::columns::{column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
+use crate::columns::{
+    column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, MovedKeys, TimeColumn,
+};
 use crate::scopes::BlockScopes;
 use crate::stateful_builder::stateful_builder;
 
@@ -118,16 +120,13 @@ impl Rows {
         self.line.push(begin.scope.line);
     }
 
-    /// The event with its texts moved over from the dictionaries of `other`.
-    fn adopt(&mut self, event: &Unpaired, other: &Self) -> Unpaired {
+    /// The event with its texts moved over from the dictionaries of other rows.
+    fn adopt(&mut self, event: &Unpaired, texts: &mut MovedTexts<'_>) -> Unpaired {
         let mut moved = *event;
-        moved.stream = self.stream_id.values.intern(other.stream_id.values.value(event.stream));
-        moved.scope.name = self.name.values.intern(other.name.values.value(event.scope.name));
-        moved.scope.target = self.target.values.intern(other.target.values.value(event.scope.target));
-        moved.scope.filename = self
-            .filename
-            .values
-            .intern(other.filename.values.value(event.scope.filename));
+        moved.stream = texts.stream.key(event.stream, &mut self.stream_id);
+        moved.scope.name = texts.name.key(event.scope.name, &mut self.name);
+        moved.scope.target = texts.target.key(event.scope.target, &mut self.target);
+        moved.scope.filename = texts.filename.key(event.scope.filename, &mut self.filename);
         moved
     }
 
@@ -148,6 +147,25 @@ impl Rows {
             take_narrow(&mut self.line),
         ];
         RecordBatch::try_new(schema(), columns).map_err(|error| error.to_string())
+    }
+}
+
+/// The texts of rows that are given away, for events that stay.
+struct MovedTexts<'r> {
+    stream: MovedKeys<'r>,
+    name: MovedKeys<'r>,
+    target: MovedKeys<'r>,
+    filename: MovedKeys<'r>,
+}
+
+impl<'r> MovedTexts<'r> {
+    fn of(rows: &'r Rows) -> Self {
+        Self {
+            stream: MovedKeys::from(&rows.stream_id),
+            name: MovedKeys::from(&rows.name),
+            target: MovedKeys::from(&rows.target),
+            filename: MovedKeys::from(&rows.filename),
+        }
     }
 }
 
@@ -222,7 +240,7 @@ impl AsyncSpansBuilder {
         let plans: Vec<Plan> = layout.objects.iter().map(Plan::of).collect();
         let mut block = Block {
             dependencies: &dependencies,
-            scopes: BlockScopes::new(&dependencies),
+            scopes: BlockScopes::new(&dependencies, ValueBudget::of(&buffers)),
             clock,
             stream: self.rows.stream_id.values.intern_str(&source.stream_id),
             repeated: 0,
@@ -250,8 +268,9 @@ impl AsyncSpansBuilder {
     /// The spans that lack one of their ends, as rows.
     fn unpaired_rows(&self) -> std::result::Result<RecordBatch, String> {
         let mut rows = Rows::default();
+        let mut texts = MovedTexts::of(&self.rows);
         for (span_id, event) in &self.unpaired {
-            let event = rows.adopt(event, &self.rows);
+            let event = rows.adopt(event, &mut texts);
             match event.is_begin {
                 true => rows.push(*span_id, &event, self.known_until, OPEN),
                 false => rows.push(*span_id, &event, event.time, BEGIN_LOST),
@@ -262,8 +281,9 @@ impl AsyncSpansBuilder {
 
     fn take_rows(&mut self) -> std::result::Result<RecordBatch, String> {
         let mut taken = std::mem::take(&mut self.rows);
+        let mut texts = MovedTexts::of(&taken);
         for event in self.unpaired.values_mut() {
-            *event = self.rows.adopt(event, &taken);
+            *event = self.rows.adopt(event, &mut texts);
         }
         taken.take()
     }
@@ -272,6 +292,9 @@ impl AsyncSpansBuilder {
         let mut writer = StateWriter::default();
         writer.wide(self.known_until);
         writer.count(self.unpaired.len());
+        let rows = &self.rows;
+        let columns = [&rows.stream_id, &rows.name, &rows.target, &rows.filename];
+        let mut told: [ToldTexts; 4] = Default::default();
         for (span_id, event) in &self.unpaired {
             let scope = &event.scope;
             writer.wide(*span_id);
@@ -281,10 +304,10 @@ impl AsyncSpansBuilder {
             for value in [event.depth, scope.hash, scope.line] {
                 writer.narrow(value);
             }
-            writer.text(self.rows.stream_id.values.value(event.stream));
-            writer.text(self.rows.name.values.value(scope.name));
-            writer.text(self.rows.target.values.value(scope.target));
-            writer.text(self.rows.filename.values.value(scope.filename));
+            let keys = [event.stream, scope.name, scope.target, scope.filename];
+            for ((column, key), told) in columns.iter().zip(keys).zip(&mut told) {
+                writer.text_of(told, key, column.values.value(key));
+            }
         }
         writer.into_bytes()
     }
@@ -293,17 +316,20 @@ impl AsyncSpansBuilder {
         let mut reader = StateReader::new(state);
         let mut builder = Self::empty();
         builder.known_until = reader.wide()?;
+        let mut heard: [HeardTexts; 4] = Default::default();
         for _ in 0..reader.count()? {
             let span_id = reader.wide()?;
             let is_begin = reader.flag()?;
             let (time, parent_span_id) = (reader.wide()?, reader.wide()?);
             let (depth, hash, line) = (reader.narrow()?, reader.narrow()?, reader.narrow()?);
-            let stream = builder.rows.stream_id.values.intern(reader.text()?);
+            let rows = &mut builder.rows;
+            let [streams, names, targets, filenames] = &mut heard;
+            let stream = reader.text_of(streams, |text| rows.stream_id.values.intern(text))?;
             let scope = ScopeKeys {
                 hash,
-                name: builder.rows.name.values.intern(reader.text()?),
-                target: builder.rows.target.values.intern(reader.text()?),
-                filename: builder.rows.filename.values.intern(reader.text()?),
+                name: reader.text_of(names, |text| rows.name.values.intern(text))?,
+                target: reader.text_of(targets, |text| rows.target.values.intern(text))?,
+                filename: reader.text_of(filenames, |text| rows.filename.values.intern(text))?,
                 line,
             };
             let event = Unpaired {

@@ -67,6 +67,8 @@ struct Scope {
     filename: i32,
     line: u32,
     hash: u32,
+    /// Equal where the hash is, and dense.
+    kind: u32,
 }
 
 /// The rows so far, as columns; a row of a span that is still open has a provisional end.
@@ -139,6 +141,10 @@ pub struct CallTreeBuilder {
     filenames: Interner,
     scopes: Vec<Scope>,
     scope_ids: HashMap<Scope, ScopeId>,
+    /// By hash of a scope: a number for all scopes that have it.
+    kinds: HashMap<u32, u32>,
+    /// By that number: how many spans are open. An end that fits none of a million is told by it at once.
+    open_of_kind: Vec<u32>,
     rows: Rows,
     chain: Option<Chain>,
     /// Ends without a begin in the carried chain, once that is closed.
@@ -157,6 +163,8 @@ impl CallTreeBuilder {
             filenames: Interner::new(),
             scopes: Vec::new(),
             scope_ids: HashMap::new(),
+            kinds: HashMap::new(),
+            open_of_kind: Vec::new(),
             rows: Rows::default(),
             chain: None,
             carried_enclosing: Later::default(),
@@ -193,6 +201,7 @@ impl CallTreeBuilder {
                     .ok_or_else(|| format!("carried state names scope {scope} of {}", scopes.len()))?;
                 open.push(builder.rows.ids.len());
                 builder.rows.push(id, parent, open.len() as u32, *scope, begin, begin);
+                builder.open_of_kind[builder.scopes[scope.0 as usize].kind as usize] += 1;
                 parent = id;
             }
             builder.chain = Some(Chain {
@@ -226,12 +235,18 @@ impl CallTreeBuilder {
     }
 
     fn intern(&mut self, name: &[u8], target: &[u8], filename: &[u8], line: u32, hash: u32) -> ScopeId {
+        let next_kind = self.kinds.len() as u32;
+        let kind = *self.kinds.entry(hash).or_insert(next_kind);
+        if kind == next_kind {
+            self.open_of_kind.push(0);
+        }
         let scope = Scope {
             name: self.names.intern(name),
             target: self.targets.intern(target),
             filename: self.filenames.intern(filename),
             line,
             hash,
+            kind,
         };
         if let Some(id) = self.scope_ids.get(&scope) {
             return *id;
@@ -287,6 +302,7 @@ impl CallTreeBuilder {
         let parent = chain.open.last().map_or(ROOT_ID, |row| self.rows.ids[*row]);
         chain.open.push(self.rows.ids.len());
         let depth = chain.open.len() as u32;
+        self.open_of_kind[self.scopes[scope.0 as usize].kind as usize] += 1;
         self.rows.push(event_id, parent, depth, scope, now, now);
     }
 
@@ -312,12 +328,17 @@ impl CallTreeBuilder {
             });
             return;
         }
-        let hash = self.scopes[scope.0 as usize].hash;
-        let matching = chain
-            .open
-            .iter()
-            .rposition(|row| self.scopes[self.rows.scopes[*row].0 as usize].hash == hash);
-        let Some(position) = matching else {
+        let kind_of = |scope: ScopeId| self.scopes[scope.0 as usize].kind;
+        let kind = kind_of(scope);
+        // looking through what is open pays for itself only where it ends in closing what was looked at
+        let is_open = self.open_of_kind[kind as usize] > 0;
+        let matching = || {
+            chain
+                .open
+                .iter()
+                .rposition(|row| kind_of(self.rows.scopes[*row]) == kind)
+        };
+        let Some(position) = is_open.then(matching).flatten() else {
             self.anomalies += 1;
             return;
         };
@@ -325,6 +346,7 @@ impl CallTreeBuilder {
         self.anomalies += (chain.open.len() - position - 1) as u64;
         for row in chain.open.drain(position..) {
             self.rows.ends[row] = now;
+            self.open_of_kind[kind_of(self.rows.scopes[row]) as usize] -= 1;
         }
     }
 
@@ -503,6 +525,7 @@ impl CallTreeBuilder {
         self.rows.ends[chain.first_row] = chain.end;
         for row in &chain.open {
             self.rows.ends[*row] = chain.end;
+            self.open_of_kind[self.scopes[self.rows.scopes[*row].0 as usize].kind as usize] -= 1;
         }
         self.rows.enclose(&chain, Later::default());
     }

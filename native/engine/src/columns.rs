@@ -1,6 +1,7 @@
 //! Columns that grow row by row: texts, dictionaries, times, and those that repeat the block's process in each row.
 //! No column is ever NULL.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampNanosecondArray, UInt32Array};
@@ -88,6 +89,31 @@ impl DictionaryColumn {
     pub fn take_jsonb(&mut self, what: &str) -> Result<ArrayRef, String> {
         let values = self.values.take_binaries(what)?;
         dictionary(std::mem::take(&mut self.keys), Arc::new(values))
+    }
+}
+
+/// Keys of one dictionary as those of another that takes over what it needs: each text is looked at once, however many
+/// rows have it.
+pub struct MovedKeys<'v> {
+    from: &'v Interner,
+    keys: HashMap<i32, i32>,
+}
+
+impl<'v> MovedKeys<'v> {
+    pub fn from(column: &'v DictionaryColumn) -> Self {
+        Self {
+            from: &column.values,
+            keys: HashMap::new(),
+        }
+    }
+
+    /// The key in `to`, always the same column, of what has the key `key` here.
+    pub fn key(&mut self, key: i32, to: &mut DictionaryColumn) -> i32 {
+        let from = self.from;
+        *self
+            .keys
+            .entry(key)
+            .or_insert_with(|| to.values.intern(from.value(key)))
     }
 }
 

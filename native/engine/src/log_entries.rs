@@ -202,12 +202,16 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
             rows,
             dependencies,
             descriptions,
+            budget,
             ..
         } = self;
         descriptions.get(index, || {
             let object = dependencies.object(index)?;
+            let target = object.text("target")?;
+            // any number of descriptions may have one long target, which each of them looks through
+            budget.spend(target.len())?;
             Ok(Description {
-                target: rows.target.values.intern_str(object.text("target")?),
+                target: rows.target.values.intern_str(target),
                 level: level_of_number(object.u32("level")?),
             })
         })

@@ -197,11 +197,14 @@ impl<'r, 'd, 'a> BlockRows<'r, 'd, 'a> {
             rows,
             dependencies,
             descriptions,
+            budget,
             ..
         } = self;
         descriptions.get(index, || {
             let object = dependencies.object(index)?;
             let (target, name, unit) = (object.text("target")?, object.text("name")?, object.text("unit")?);
+            // any number of descriptions may have one long text, which each of them looks through
+            budget.spend(target.len() + name.len() + unit.len())?;
             Ok(Description {
                 target: rows.target.values.intern_str(target),
                 name: rows.name.values.intern_str(name),

@@ -13,9 +13,11 @@ use pyo3::prelude::*;
 
 use crate::block_reader::{for_each_event, LayoutCache, PerDependency, Problems, Seen};
 use crate::block_source::BlockSource;
-use crate::carried::{StateReader, StateWriter};
+use crate::carried::{HeardTexts, StateReader, StateWriter, ToldTexts};
 use crate::clock::Clock;
-use crate::columns::{column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, TimeColumn};
+use crate::columns::{
+    column, take_narrow, take_wide, text_dictionary_type, time_type, DictionaryColumn, MovedKeys, TimeColumn,
+};
 use crate::net_stack::{ClosedSpan, Kind, NetStack, OpenSpan};
 use crate::stateful_builder::stateful_builder;
 
@@ -319,6 +321,7 @@ impl NetSpansBuilder {
     fn state(&self) -> Vec<u8> {
         let mut writer = StateWriter::default();
         writer.count(self.stacks.len());
+        let (mut names, mut connections) = (ToldTexts::default(), ToldTexts::default());
         for (stream_id, stack) in &self.stacks {
             writer.text(stream_id.as_bytes());
             writer.count(stack.open().len());
@@ -328,8 +331,9 @@ impl NetSpansBuilder {
                 for value in [span.span_id, span.begin_time, span.begin_bits, span.consumed_bits] {
                     writer.wide(value);
                 }
-                writer.text(self.rows.name.values.value(span.name));
-                writer.text(self.rows.connection_name.values.value(span.connection));
+                let (name, connection) = (&self.rows.name.values, &self.rows.connection_name.values);
+                writer.text_of(&mut names, span.name, name.value(span.name));
+                writer.text_of(&mut connections, span.connection, connection.value(span.connection));
             }
         }
         writer.into_bytes()
@@ -338,6 +342,7 @@ impl NetSpansBuilder {
     fn resume(state: &[u8]) -> std::result::Result<Self, String> {
         let mut builder = Self::empty();
         let mut reader = StateReader::new(state);
+        let (mut names, mut connections) = (HeardTexts::default(), HeardTexts::default());
         for _ in 0..reader.count()? {
             let stream_id = String::from_utf8_lossy(reader.text()?).into_owned();
             let mut stack = NetStack::default();
@@ -349,11 +354,12 @@ impl NetSpansBuilder {
                 let is_outgoing = reader.flag()?;
                 let (span_id, begin_time) = (reader.wide()?, reader.wide()?);
                 let (begin_bits, consumed_bits) = (reader.wide()?, reader.wide()?);
+                let rows = &mut builder.rows;
                 stack.reopen(OpenSpan {
                     span_id,
                     kind,
-                    name: builder.rows.name.values.intern(reader.text()?),
-                    connection: builder.rows.connection_name.values.intern(reader.text()?),
+                    name: reader.text_of(&mut names, |text| rows.name.values.intern(text))?,
+                    connection: reader.text_of(&mut connections, |text| rows.connection_name.values.intern(text))?,
                     is_outgoing,
                     begin_time,
                     begin_bits,
@@ -378,11 +384,11 @@ impl NetSpansBuilder {
     /// The rows so far; the texts of open spans move over into the dictionaries of the rows to come.
     fn take_rows(&mut self) -> std::result::Result<RecordBatch, String> {
         let mut taken = std::mem::take(&mut self.rows);
+        let mut names = MovedKeys::from(&taken.name);
+        let mut connections = MovedKeys::from(&taken.connection_name);
         for span in self.stacks.values_mut().flat_map(NetStack::open_mut) {
-            let name = taken.name.values.value(span.name);
-            let connection = taken.connection_name.values.value(span.connection);
-            span.name = self.rows.name.values.intern(name);
-            span.connection = self.rows.connection_name.values.intern(connection);
+            span.name = names.key(span.name, &mut self.rows.name);
+            span.connection = connections.key(span.connection, &mut self.rows.connection_name);
         }
         taken.take()
     }

@@ -1,6 +1,6 @@
 //! The property sets that events of one block refer to, each encoded once, as keys of the column `properties`.
 
-use micromegas_core::codec::{Dependencies, DependencyIndex, Result};
+use micromegas_core::codec::{Dependencies, DependencyIndex, Result, WireError};
 
 use crate::block_reader::{encode_property_set, PerDependency, ValueBudget};
 use crate::columns::DictionaryColumn;
@@ -14,6 +14,8 @@ pub struct PropertySet<Said> {
 
 pub struct PropertySets<Said> {
     sets: PerDependency<PropertySet<Said>>,
+    /// Whether a set could not be encoded: any number of events may refer to one that takes long to find that out.
+    failed: Vec<bool>,
     /// Key of the set without properties.
     none: i32,
 }
@@ -27,6 +29,7 @@ impl<Said: Copy + Default> PropertySets<Said> {
         let none = encode_property_set(std::iter::empty(), budget)?;
         Ok(Self {
             sets: PerDependency::new(dependencies.len()),
+            failed: Vec::new(),
             none: column.values.intern(&none),
         })
     }
@@ -44,9 +47,16 @@ impl<Said: Copy + Default> PropertySets<Said> {
         budget: &mut ValueBudget,
         mut say: impl FnMut(&mut Said, &str, &str),
     ) -> Result<PropertySet<Said>> {
-        self.sets.get(index, || {
+        let Self { sets, failed, .. } = self;
+        sets.get(index, || {
             let pairs = dependencies.property_set_at(index)?;
-            let encoded = encode_property_set(pairs.clone(), budget)?;
+            if failed.get(index as usize) == Some(&true) {
+                return Err(WireError::new(format!("property set {index} was left out before")));
+            }
+            let encoded = encode_property_set(pairs.clone(), budget).inspect_err(|_| {
+                failed.resize(dependencies.len(), false);
+                failed[index as usize] = true;
+            })?;
             let key = column.values.intern(&encoded);
             let mut said = Said::default();
             for (name, value) in pairs {

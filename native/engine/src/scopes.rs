@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use micromegas_core::codec::id_hash::IdHasher;
 use micromegas_core::codec::{Dependencies, DependencyIndex, Place, RecordType, Result};
 
-use crate::block_reader::PerDependency;
+use crate::block_reader::{PerDependency, ValueBudget};
 
 /// Which members of an event tell its scope.
 pub enum ScopePlan {
@@ -38,13 +38,16 @@ impl ScopePlan {
 
 /// What a builder made of the scopes of one block.
 pub struct BlockScopes<T> {
+    /// Of the texts that `make` has to look through: any number of scopes may have one long name.
+    budget: ValueBudget,
     described: PerDependency<T>,
     named: HashMap<u64, T, IdHasher>,
 }
 
 impl<T: Copy> BlockScopes<T> {
-    pub fn new(dependencies: &Dependencies<'_>) -> Self {
+    pub fn new(dependencies: &Dependencies<'_>, budget: ValueBudget) -> Self {
         Self {
+            budget,
             described: PerDependency::new(dependencies.len()),
             named: HashMap::with_hasher(IdHasher::default()),
         }
@@ -58,21 +61,26 @@ impl<T: Copy> BlockScopes<T> {
         record: &[u8],
         make: impl FnOnce(Scope<'d>) -> T,
     ) -> Result<T> {
+        let Self {
+            budget,
+            described,
+            named,
+        } = self;
         match plan {
             ScopePlan::Description(description) => {
                 let index = dependencies.find(description.reference(record))?;
-                self.described.get(index, || {
+                described.get(index, || {
                     let name = dependencies.object(index)?.text("name")?;
-                    Ok(make(scope_at(dependencies, index, name)?))
+                    Ok(make(scope_at(dependencies, index, name, budget)?))
                 })
             }
             ScopePlan::Named { location, name } => {
                 let location = dependencies.find(location.reference(record))?;
                 let name = dependencies.find(name.reference(record))?;
-                match self.named.entry(u64::from(location) << 32 | u64::from(name)) {
+                match named.entry(u64::from(location) << 32 | u64::from(name)) {
                     Entry::Occupied(known) => Ok(*known.get()),
                     Entry::Vacant(slot) => {
-                        let scope = scope_at(dependencies, location, dependencies.text(name)?)?;
+                        let scope = scope_at(dependencies, location, dependencies.text(name)?, budget)?;
                         Ok(*slot.insert(make(scope)))
                     }
                 }
@@ -81,14 +89,21 @@ impl<T: Copy> BlockScopes<T> {
     }
 }
 
-fn scope_at<'d>(dependencies: &'d Dependencies<'_>, index: DependencyIndex, name: &'d str) -> Result<Scope<'d>> {
+fn scope_at<'d>(
+    dependencies: &'d Dependencies<'_>,
+    index: DependencyIndex,
+    name: &'d str,
+    budget: &mut ValueBudget,
+) -> Result<Scope<'d>> {
     let object = dependencies.object(index)?;
-    Ok(Scope {
+    let scope = Scope {
         name,
         target: object.text("target")?,
         filename: object.text("file")?,
         line: object.u32("line")?,
-    })
+    };
+    budget.spend(scope.name.len() + scope.target.len() + scope.filename.len())?;
+    Ok(scope)
 }
 
 /// Event types of thread streams that a builder of another family passes over without a word.

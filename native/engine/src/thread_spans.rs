@@ -6,7 +6,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::arrow_py::{value_error, ArrowBatch};
-use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen};
+use crate::block_reader::{for_each_event, LayoutCache, Problems, Seen, ValueBudget};
 use crate::block_source::BlockSource;
 use crate::call_tree::{CallTreeBuilder, ScopeId};
 use crate::call_tree_py::{finished_part, GivenPart};
@@ -85,7 +85,7 @@ impl ThreadSpansBuilder {
         let dependencies = Dependencies::parse(&layout.dependencies, &buffers.dependencies)
             .map_err(|error: WireError| error.to_string())?;
         let plans: Vec<Plan> = layout.objects.iter().map(Plan::of).collect();
-        let mut scopes: BlockScopes<ScopeId> = BlockScopes::new(&dependencies);
+        let mut scopes: BlockScopes<ScopeId> = BlockScopes::new(&dependencies, ValueBudget::of(&buffers));
         let thread_name = &self.thread_name;
         let (begin, end) = (clock.absolute(source.begin_ticks), clock.absolute(source.end_ticks));
         let tree = match &mut self.tree {

@@ -31,6 +31,8 @@ use schema::Message;
 pub const MAX_DEPTH: usize = 100;
 /// Records of one request, and of one block: what their rows may take in memory is bounded by this.
 pub const MAX_RECORDS: usize = 2_000_000;
+/// Attributes of one record or scope, and of all the resources of a request. Two bytes can stand for one, whose text and place take a hundred.
+pub const MAX_ATTRIBUTES: usize = 100_000;
 /// Ids of any other length are none.
 pub const TRACE_ID_BYTES: usize = 16;
 pub const SPAN_ID_BYTES: usize = 8;

@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 
-use micromegas_core::codec::Result;
+use micromegas_core::codec::{Result, WireError};
 
 use super::reader::Fields;
 use super::records::Scope;
-use super::value::{key_value, repeated};
+use super::value::{key_value, repeated, AnyValue};
+use super::MAX_ATTRIBUTES;
 use crate::block_reader::{encode_property_set, ValueBudget};
 use crate::columns::DictionaryColumn;
 
@@ -44,7 +45,14 @@ impl<'a> Properties<'a> {
     /// The message `KeyValue`.
     pub fn push_attribute(&mut self, message: &'a [u8]) -> Result<()> {
         let (key, value) = key_value(message)?;
-        self.push(key, value.text()?);
+        self.push_named(key, value)
+    }
+
+    fn push_named(&mut self, name: impl Into<Cow<'a, str>>, value: AnyValue<'a>) -> Result<()> {
+        if self.pairs.len() >= MAX_ATTRIBUTES {
+            return Err(WireError::new(format!("more than {MAX_ATTRIBUTES} attributes")));
+        }
+        self.push(name, value.text()?);
         Ok(())
     }
 
@@ -76,7 +84,7 @@ impl<'a> GroupProperties<'a> {
         }
         for attribute in repeated(scope.message, 3) {
             let (key, value) = key_value(attribute?)?;
-            told.push(format!("otel.scope.attr.{key}"), value.text()?);
+            told.push_named(format!("otel.scope.attr.{key}"), value)?;
         }
         told.push_text("otel.scope.name", name);
         told.push_text("otel.scope.version", version);

@@ -7,15 +7,13 @@ use super::check::check;
 use super::reader::Fields;
 use super::records::{walk, Group, MetricKind, Visitor};
 use super::value::{key_value, repeated};
-use super::{event_time, Signal, MAX_RECORDS};
+use super::{event_time, Signal, MAX_ATTRIBUTES, MAX_RECORDS};
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 /// Resources of one request.
 const MAX_RESOURCES: usize = 10_000;
-/// Attributes of all its resources.
-const MAX_ATTRIBUTES: usize = 100_000;
 /// Rows that a summary point may become, and that it counts for.
 const ROWS_OF_A_SUMMARY: usize = 4;
 

@@ -353,6 +353,8 @@ struct SpanReader<'r, 'a> {
     rows: &'r mut Rows,
     budget: ValueBudget,
     default_time: i64,
+    /// Bytes of the texts of its process that each row repeats.
+    process_text: usize,
     group: Option<GroupProperties<'a>>,
     own: Properties<'a>,
     no_items: Vec<u8>,
@@ -392,7 +394,7 @@ impl<'a> RowMaker<'a> for SpanReader<'_, 'a> {
             &self.no_items
         };
         self.budget
-            .spend(events.len() + links.len() + span.name.len() + span.status_message.len())?;
+            .spend(events.len() + links.len() + span.name.len() + span.status_message.len() + self.process_text)?;
         let properties = group.intern(&self.own, &mut self.rows.properties, &mut self.budget)?;
         self.rows
             .push(&span, span.times(self.default_time), properties, events, links)
@@ -416,6 +418,7 @@ impl OtelSpansBuilder {
             rows: &mut self.rows,
             budget: ValueBudget::of_bytes(objects.len()),
             default_time: source.begin_ticks,
+            process_text: source.exe.len() + source.username.len() + source.computer.len(),
             group: None,
             own: Properties::default(),
             no_items: encode(&Tree::Array(Vec::new()))?,
