@@ -303,8 +303,8 @@ impl State {
     /// True when there is room again for somebody who waits for it.
     fn send(&mut self, context: &mut Context<'_>) -> bool {
         while !self.queue.is_empty() {
-            self.push();
-            if self.queue.is_empty() || self.is_blocked.load(Ordering::Relaxed) {
+            let has_pushed = self.push();
+            if has_pushed || self.queue.is_empty() || self.is_blocked.load(Ordering::Relaxed) {
                 break;
             }
             let Some(sending) = &mut self.sending else { break };
@@ -320,37 +320,40 @@ impl State {
         self.queue.is_empty() && std::mem::take(&mut self.wants_room)
     }
 
-    /// Gives HTTP/2 what the window takes now.
-    fn push(&mut self) {
-        let Some(sending) = &mut self.sending else { return };
+    /// Gives HTTP/2 what the window takes now. True when it took some of it: the connection has another turn then.
+    fn push(&mut self) -> bool {
+        let Some(sending) = &mut self.sending else { return false };
+        let mut has_pushed = false;
         while !self.is_blocked.load(Ordering::Relaxed) {
             let Some(mut frame) = self.queue.pop_front() else { break };
-            let length = frame.remaining();
+            // Each frame of HTTP/2 is a call of the kernel: none should hold just what others left room for. When those
+            // are sent, whatever room there is counts.
+            let length = frame.at_once();
             sending.reserve_capacity(length);
             let room = sending.capacity();
-            let part = if room < length {
-                frame.split_to(room)
-            } else {
-                std::mem::take(&mut frame)
-            };
+            if room == 0 || (room < length && has_pushed) {
+                self.queue.push_front(frame);
+                return has_pushed;
+            }
+            let part = frame.split_to(room.min(length));
             if frame.has_remaining() {
                 self.queue.push_front(frame);
             }
-            if room == 0 {
-                return;
-            }
             if sending.send_data(part, false).is_err() {
-                return self.leave();
+                self.leave();
+                return false;
             }
+            has_pushed = true;
         }
         if !self.queue.is_empty() {
-            return;
+            return has_pushed;
         }
         if let Some(trailers) = self.trailers.take() {
             // fails only where the caller is gone, who needs none
             let _ = sending.send_trailers(trailers);
             self.end(Stage::Done);
         }
+        has_pushed
     }
 
     fn notice_reset(&mut self, context: &mut Context<'_>) {

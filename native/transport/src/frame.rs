@@ -6,6 +6,8 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes, BytesMut};
 
 const PREFIX: usize = 5;
+/// What HTTP/2 gives to the kernel at a time (`bytes::buf::Take`), beside the head of its own frame.
+const MAX_PIECES: usize = 16;
 
 /// A message, or a part of one, on its way out. It lies in pieces, none of them empty; long ones are never copied.
 #[derive(Default)]
@@ -56,6 +58,11 @@ impl Frame {
             self.length += piece.len();
             self.pieces.push_back(piece);
         }
+    }
+
+    /// How much of this is given to the kernel at a time.
+    pub fn at_once(&self) -> usize {
+        self.pieces.iter().take(MAX_PIECES).map(Bytes::len).sum()
     }
 
     /// The first `count` bytes; what is left stays here.

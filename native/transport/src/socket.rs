@@ -126,29 +126,55 @@ impl Collected {
             };
             self.sent += count;
         }
+        self.clear();
+        Ok(())
+    }
+
+    fn clear(&mut self) {
         self.sent = 0;
         self.bytes.clear();
         // of many connections few send at a time
         self.bytes.shrink_to(KEPT);
-        Ok(())
     }
 
     /// Takes what is long to the kernel at once, and keeps the rest; None when there is no room.
-    fn take(&mut self, mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    fn take(&mut self, stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        if length >= DIRECT || self.waiting() >= MAX_COLLECTED {
+        if length >= DIRECT {
+            return self.pass(stream, slices);
+        }
+        if self.waiting() >= MAX_COLLECTED {
             self.send(stream)?;
         }
-        if length >= DIRECT && self.waiting() == 0 {
-            return self.taken(|_| stream.write_vectored(slices));
-        }
-        if length >= DIRECT || self.waiting() >= MAX_COLLECTED {
+        if self.waiting() >= MAX_COLLECTED {
             return Ok(None);
         }
         self.bytes.drain(..self.sent);
         self.sent = 0;
         slices.iter().for_each(|slice| self.bytes.extend_from_slice(slice));
         Ok(Some(length))
+    }
+
+    /// Hands over what is collected and `slices` behind it, in one call of the kernel; how much it took of these.
+    fn pass(&mut self, mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        loop {
+            let waiting = self.waiting();
+            let write = |bytes: &[u8]| {
+                let all: Vec<_> = [IoSlice::new(bytes)]
+                    .into_iter()
+                    .chain(slices.iter().copied())
+                    .collect();
+                stream.write_vectored(if bytes.is_empty() { slices } else { &all })
+            };
+            let Some(count) = self.taken(write)? else {
+                return Ok(None);
+            };
+            if count > waiting {
+                self.clear();
+                return Ok(Some(count - waiting));
+            }
+            self.sent += count;
+        }
     }
 }
 
@@ -279,5 +305,60 @@ mod tests {
             socket.0.begin();
         }
         drop(sending.join().unwrap().unwrap());
+    }
+
+    #[test]
+    fn short_and_long_leave_in_their_order_however_little_the_kernel_takes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut reader = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let writer = listener.accept().unwrap().0;
+        writer.set_nonblocking(true).unwrap();
+        let mut socket = Socket::new(TcpStream::from_std(writer));
+        let context = &mut Context::from_waker(Waker::noop());
+        let lengths = [
+            10,
+            DIRECT,
+            5,
+            4 * MAX_COLLECTED,
+            DIRECT - 1,
+            0,
+            DIRECT - 1,
+            3,
+            16 * MAX_COLLECTED,
+            7,
+        ];
+        let sent: Vec<u8> = (0..lengths.iter().sum())
+            .map(|number: usize| (number % 251) as u8)
+            .collect();
+        let (mut received, mut waited, mut rest) = (Vec::new(), 0, &sent[..]);
+        let mut read = |socket: &Socket| {
+            let mut room = vec![0; DIRECT];
+            let count = reader.read(&mut room).unwrap();
+            received.extend_from_slice(&room[..count]);
+            // as when the kernel tells so, only more often
+            socket.0.note_writable();
+            waited += 1;
+        };
+        for length in lengths {
+            let (mut piece, others) = rest.split_at(length);
+            rest = others;
+            while !piece.is_empty() {
+                let slices: Vec<_> = piece.chunks(1000 + length / 10).map(IoSlice::new).collect();
+                match Pin::new(&mut socket).poll_write_vectored(context, &slices) {
+                    Poll::Ready(count) => piece = &piece[count.unwrap()..],
+                    Poll::Pending => read(&socket),
+                }
+            }
+        }
+        while !socket.0.is_idle() {
+            socket.0.send().unwrap();
+            if !socket.0.is_idle() {
+                read(&socket);
+            }
+        }
+        drop(socket);
+        assert!(waited > 0);
+        reader.read_to_end(&mut received).unwrap();
+        assert!(received == sent);
     }
 }

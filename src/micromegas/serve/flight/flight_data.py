@@ -65,8 +65,9 @@ class FlightDataWriter:
         pieces = iter(self._pieces.copy())
         self._pieces.clear()
         if not self._has_begun:
-            # the schema, which was sent on its own
-            _message(pieces, next(pieces))
+            # the schema, which has no body and was sent on its own
+            next(pieces)
+            _taken(pieces, int.from_bytes(next(pieces), "little"))
             self._has_begun = True
         for mark in pieces:
             yield _framed(*_message(pieces, mark))

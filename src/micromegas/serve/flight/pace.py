@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 LONG_BYTES = 4 * 1024 * 1024
 RECENT_S = 0.05
-# about what the loop spends on a frame and on a byte of it
+# About what the machine spends on a frame and on a byte of it: a third of that is the loop's, the rest that of whoever
+# reads, who may be on the same machine.
 _FRAME_S = 0.0002
 _BYTE_S = 1e-9
 _ROOM = 4.0
