@@ -1,4 +1,5 @@
-/* Chains of blocks: registration of threads, hand-over, the pool, fork. See buffer.h for who may touch what. */
+/* Chains of blocks: registration of threads, hand-over, the pool, fork. See buffer.h for who may touch what; the consumer's
+ * side is buffer_reader.c. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -10,26 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "buffer.h"
+#include "block_memory.h"
 #include "pages.h"
 #include "recorder.h"
-
-enum { MM_FREE = 0, MM_STARTING = 1, MM_LIVE = 2, MM_ENDED = 3 };
-
-/* What the two sides write lies in different lines of the caches, that neither waits for the other's. */
-typedef struct mm_thread {
-    mm_block *tail;    /* producer */
-    mm_block *spare;   /* producer: taken from the pool shortly before the tail is full */
-    uint64_t sequence; /* producer: of the tail */
-    struct mm_thread *next;
-    int state;
-    uint32_t name_size;
-    uint64_t serial;
-    uint64_t native_id;
-    char name[MM_NAME_BYTES];
-    mm_block *head __attribute__((aligned(64))); /* consumer: the first that is not given back */
-    mm_block *reading;                           /* consumer */
-} mm_thread;
+#include "thread_buffer.h"
 
 static mm_block nowhere;
 __thread mm_block *mm_current __attribute__((tls_model("initial-exec"))) = &nowhere;
@@ -46,106 +31,13 @@ static mm_block *pool[MM_POOL_PLACES] __attribute__((aligned(64)));
 static uint64_t pool_pushed __attribute__((aligned(64))); /* consumer */
 static uint64_t pool_pops_seen;                           /* consumer */
 static uint64_t pool_popped __attribute__((aligned(64))); /* producer */
-static uint64_t memory_in_use __attribute__((aligned(64)));
-static uint64_t whole_blocks; /* of MM_BLOCK_BYTES, wherever they are */
-static uint64_t memory_limit = 64u << 20;
 static pthread_key_t ending_key;
 static PyObject *thread_namer;
-/* Every block's memory, so that a forked child can let go of it without looking into it: of what is in a file only the
- * parent has the pages. */
-typedef struct mm_extent {
-    void *address;
-    struct mm_extent *next, *previous;
-    size_t bytes;
-    uint64_t number; /* of the file */
-    uint32_t generation;
-    int in_file;
-} mm_extent;
-
-static mm_extent *extents;
-static pthread_mutex_t extents_lock = PTHREAD_MUTEX_INITIALIZER; /* held for a few instructions */
 static uint32_t generation;          /* of the folder of pages, or of having none */
 static int folder_wanted;            /* the session makes its folder with the first block */
-static uint64_t blocks_outside_file; /* of sessions that wanted files */
-/* Between the end of a thread, which needs no GIL, and whoever looks into the buffers of other threads, or at their names. */
-static pthread_mutex_t recycling = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t mm_recycling = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- pool ------------------------------------------------------------------------------------------------------- */
-
-static void link_extent(mm_extent *extent)
-{
-    pthread_mutex_lock(&extents_lock);
-    extent->previous = NULL;
-    extent->next = extents;
-    if (extents) {
-        extents->previous = extent;
-    }
-    extents = extent;
-    pthread_mutex_unlock(&extents_lock);
-}
-
-static void unlink_extent(mm_extent *extent)
-{
-    pthread_mutex_lock(&extents_lock);
-    if (extent->previous) {
-        extent->previous->next = extent->next;
-    }
-    else {
-        extents = extent->next;
-    }
-    if (extent->next) {
-        extent->next->previous = extent->previous;
-    }
-    pthread_mutex_unlock(&extents_lock);
-}
-
-static mm_block *new_block(size_t bytes)
-{
-    if (__atomic_load_n(&memory_in_use, __ATOMIC_RELAXED) + bytes > memory_limit) {
-        return NULL;
-    }
-    mm_extent *extent = malloc(sizeof *extent);
-    if (!extent) {
-        return NULL;
-    }
-    extent->bytes = bytes;
-    extent->generation = generation;
-    extent->address = mm_pages_map(bytes, &extent->number);
-    extent->in_file = extent->address != NULL;
-    if (!extent->in_file) {
-        extent->address = aligned_alloc(64, bytes);
-        if (!extent->address) {
-            free(extent);
-            return NULL;
-        }
-        memset(extent->address, 0, sizeof(mm_block));
-        __atomic_fetch_add(&blocks_outside_file, 1, __ATOMIC_RELAXED);
-    }
-    link_extent(extent);
-    __atomic_fetch_add(&memory_in_use, bytes, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&whole_blocks, bytes == MM_BLOCK_BYTES, __ATOMIC_RELAXED);
-    mm_block *block = extent->address;
-    block->bytes = bytes;
-    block->extent = extent;
-    block->address = (uint64_t)(uintptr_t)block;
-    block->layout = mm_record_layout;
-    return block;
-}
-
-static void destroy_block(mm_block *block)
-{
-    mm_extent *extent = block->extent;
-    unlink_extent(extent);
-    __atomic_fetch_sub(&memory_in_use, extent->bytes, __ATOMIC_RELAXED);
-    __atomic_fetch_sub(&whole_blocks, extent->bytes == MM_BLOCK_BYTES, __ATOMIC_RELAXED);
-    if (extent->in_file) {
-        mm_pages_unmap(extent->address, extent->bytes, extent->number);
-    }
-    else {
-        free(extent->address);
-    }
-    free(extent);
-}
 
 static uint64_t pool_count(void)
 {
@@ -169,7 +61,7 @@ static mm_block *pool_pop(void)
     return block;
 }
 
-static void release_block(mm_block *block)
+void mm_block_release(mm_block *block)
 {
     /* Whoever finds the block after our death must not read it again. */
     __atomic_store_n(&block->serial, 0, __ATOMIC_RELEASE);
@@ -178,7 +70,7 @@ static void release_block(mm_block *block)
         pool_push(block);
     }
     else {
-        destroy_block(block);
+        mm_block_destroy(block);
     }
 }
 
@@ -235,7 +127,7 @@ static mm_block *spare_of(mm_thread *thread)
     mm_block *spare = thread->spare;
     thread->spare = NULL;
     if (spare && spare->extent->generation != generation) {
-        destroy_block(spare);
+        mm_block_destroy(spare);
         return NULL;
     }
     return spare;
@@ -246,10 +138,10 @@ static mm_block *block_with_room(size_t size, mm_thread *thread, int is_first)
     mm_block *block = NULL;
     size_t needed = size + sizeof(mm_block);
     if (is_first && needed <= MM_SMALL_BLOCK_BYTES) {
-        block = new_block(MM_SMALL_BLOCK_BYTES);
+        block = mm_block_new(MM_SMALL_BLOCK_BYTES, generation);
     }
     else if (needed > MM_BLOCK_BYTES) {
-        block = new_block((needed + 4095) & ~(size_t)4095);
+        block = mm_block_new((needed + 4095) & ~(size_t)4095, generation);
     }
     else {
         block = spare_of(thread);
@@ -257,10 +149,10 @@ static mm_block *block_with_room(size_t size, mm_thread *thread, int is_first)
             block = pool_pop();
         }
         if (!block) {
-            block = new_block(MM_BLOCK_BYTES);
+            block = mm_block_new(MM_BLOCK_BYTES, generation);
         }
         if (!block && needed <= MM_SMALL_BLOCK_BYTES) {
-            block = new_block(MM_SMALL_BLOCK_BYTES); /* the last of the memory is shared more finely */
+            block = mm_block_new(MM_SMALL_BLOCK_BYTES, generation); /* the last of the memory is shared more finely */
         }
     }
     if (block) {
@@ -282,7 +174,7 @@ static uint64_t blocks_away(void)
     for (mm_thread *thread = __atomic_load_n(&threads, __ATOMIC_ACQUIRE); thread; thread = thread->next) {
         stay += __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == MM_LIVE;
     }
-    uint64_t all = __atomic_load_n(&whole_blocks, __ATOMIC_RELAXED);
+    uint64_t all = mm_whole_blocks();
     return all > stay ? all - stay : 0;
 }
 
@@ -302,7 +194,7 @@ void mm_pool_prepare(void)
     wanted = wanted > places ? places : wanted;
     wanted = wanted < MM_POOL_LEAST ? MM_POOL_LEAST : wanted;
     while (pool_count() < wanted) {
-        mm_block *block = new_block(MM_BLOCK_BYTES);
+        mm_block *block = mm_block_new(MM_BLOCK_BYTES, generation);
         if (!block) {
             return;
         }
@@ -319,7 +211,7 @@ static void next_generation(void)
     __atomic_fetch_add(&generation, 1, __ATOMIC_RELEASE);
     mm_block *block;
     while ((block = pool_pop())) {
-        destroy_block(block);
+        mm_block_destroy(block);
     }
 }
 
@@ -327,7 +219,7 @@ static void next_generation(void)
 void mm_buffers_begin(int with_folder)
 {
     next_generation();
-    blocks_outside_file = 0;
+    mm_blocks_begin();
     __atomic_store_n(&folder_wanted, with_folder, __ATOMIC_RELEASE);
 }
 
@@ -338,11 +230,6 @@ void mm_buffers_want_folder(void)
         mm_spool_make_folder();
         __atomic_store_n(&folder_wanted, 0, __ATOMIC_RELEASE);
     }
-}
-
-uint64_t mm_blocks_outside_file(void)
-{
-    return __atomic_load_n(&blocks_outside_file, __ATOMIC_RELAXED);
 }
 
 /* ---- producer --------------------------------------------------------------------------------------------------- */
@@ -431,7 +318,7 @@ PyObject *mm_rename_thread(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "Ky#", &native_id, &name, &size)) {
         return NULL;
     }
-    pthread_mutex_lock(&recycling);
+    pthread_mutex_lock(&mm_recycling);
     for (mm_thread *thread = threads; thread; thread = thread->next) {
         /* One that has ended may have left its id to another. */
         if (thread->native_id == native_id && __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == MM_LIVE) {
@@ -440,7 +327,7 @@ PyObject *mm_rename_thread(PyObject *module, PyObject *args)
             memcpy(thread->tail->name, thread->name, thread->name_size);
         }
     }
-    pthread_mutex_unlock(&recycling);
+    pthread_mutex_unlock(&mm_recycling);
     Py_RETURN_NONE;
 }
 
@@ -503,116 +390,20 @@ void mm_set_recording(int recording)
     mm_recording = recording;
     mm_log_levels_changed();
     if (recording != MM_ON) {
-        pthread_mutex_lock(&recycling);
+        pthread_mutex_lock(&mm_recycling);
         for (mm_thread *thread = threads; thread; thread = thread->next) {
             int state = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE);
             if (state == MM_LIVE || state == MM_STARTING) {
                 mm_set_room(thread->tail, MM_BLOCK_DATA(thread->tail));
             }
         }
-        pthread_mutex_unlock(&recycling);
+        pthread_mutex_unlock(&mm_recycling);
     }
 }
-
-/* ---- consumer --------------------------------------------------------------------------------------------------- */
 
 mm_thread *mm_first_thread(void)
 {
     return __atomic_load_n(&threads, __ATOMIC_ACQUIRE);
-}
-
-mm_thread *mm_next_thread(const mm_thread *thread)
-{
-    return thread->next;
-}
-
-/* `name` has room for MM_NAME_BYTES. */
-int mm_thread_describe(const mm_thread *thread, uint64_t *serial, uint64_t *native_id, char *name, size_t *name_size)
-{
-    int state = __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE);
-    *serial = thread->serial;
-    *native_id = thread->native_id;
-    *name_size = 0;
-    if (state == MM_LIVE || state == MM_ENDED) {
-        pthread_mutex_lock(&recycling); /* it may get another name right now */
-        *name_size = thread->name_size;
-        memcpy(name, thread->name, thread->name_size);
-        pthread_mutex_unlock(&recycling);
-    }
-    return state;
-}
-
-size_t mm_thread_read(mm_thread *thread, const uint8_t **begin)
-{
-    mm_block *block = thread->reading;
-    while (block) {
-        /* `next` first: once it is set, the cursor of this block is final. */
-        mm_block *next = __atomic_load_n(&block->next, __ATOMIC_ACQUIRE);
-        uint8_t *cursor = __atomic_load_n(&block->cursor, __ATOMIC_ACQUIRE);
-        if (block->read < cursor) {
-            *begin = block->read;
-            return (size_t)(cursor - block->read);
-        }
-        if (!next) {
-            break;
-        }
-        thread->reading = block = next;
-    }
-    return 0;
-}
-
-void mm_thread_advance(mm_thread *thread, size_t size)
-{
-    thread->reading->read += size;
-}
-
-/* How far the thread was read: the block's place in its chain, and bytes from the block's head. */
-void mm_thread_position(const mm_thread *thread, uint64_t *sequence, uint64_t *offset)
-{
-    *sequence = thread->reading->sequence;
-    *offset = (uint64_t)(thread->reading->read - (uint8_t *)thread->reading);
-}
-
-/* What was read was handed on, but could not be kept: it must not be read again. */
-void mm_thread_forgo(mm_thread *thread)
-{
-    for (mm_block *block = thread->head;; block = block->next) {
-        block->committed = (uint64_t)(block->read - (uint8_t *)block);
-        if (block == thread->reading) {
-            return;
-        }
-    }
-}
-
-/* Gives back the blocks that were read to their end. What was read from them must be safe elsewhere by now. */
-void mm_thread_release(mm_thread *thread)
-{
-    while (thread->head != thread->reading) {
-        mm_block *block = thread->head;
-        thread->head = block->next;
-        release_block(block);
-    }
-}
-
-/* To be called for a thread that was seen as ended before its last (empty) read. */
-void mm_thread_recycle(mm_thread *thread)
-{
-    mm_thread_release(thread);
-    pthread_mutex_lock(&recycling);
-    mm_block *block = thread->head;
-    mm_block *spare = thread->spare;
-    thread->head = thread->reading = thread->tail = thread->spare = NULL;
-    __atomic_store_n(&thread->state, MM_FREE, __ATOMIC_RELEASE);
-    release_block(block);
-    if (spare) {
-        release_block(spare);
-    }
-    pthread_mutex_unlock(&recycling);
-}
-
-uint64_t mm_dropped_events(int kind)
-{
-    return __atomic_load_n(&mm_the_control()->dropped[kind], __ATOMIC_RELAXED);
 }
 
 /* ---- fork ------------------------------------------------------------------------------------------------------- */
@@ -621,12 +412,12 @@ uint64_t mm_dropped_events(int kind)
 static void hold_locks(void)
 {
     mm_descriptors_hold();
-    pthread_mutex_lock(&extents_lock);
+    mm_blocks_hold();
 }
 
 static void let_go_of_locks(void)
 {
-    pthread_mutex_unlock(&extents_lock);
+    mm_blocks_let_go();
     mm_descriptors_let_go();
 }
 
@@ -634,7 +425,7 @@ static void let_go_of_locks(void)
  * that it is in are not even mapped here. */
 static void forget_parent(void)
 {
-    recycling = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; /* the parent's collector may have held it */
+    mm_recycling = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; /* the parent's collector may have held it */
     mm_pages_forget();
     mm_current = &nowhere;
     pthread_setspecific(ending_key, NULL);
@@ -642,17 +433,9 @@ static void forget_parent(void)
         thread->head = thread->reading = thread->tail = thread->spare = NULL;
         thread->state = MM_FREE;
     }
-    while (extents) {
-        mm_extent *extent = extents;
-        extents = extent->next;
-        if (!extent->in_file) {
-            free(extent->address);
-        }
-        free(extent);
-    }
+    mm_blocks_forget();
     let_go_of_locks();
-    pool_pushed = pool_popped = pool_pops_seen = whole_blocks = 0;
-    memory_in_use = 0;
+    pool_pushed = pool_popped = pool_pops_seen = 0;
     memset(mm_the_control()->dropped, 0, sizeof mm_the_control()->dropped);
     if (mm_recording == MM_ON) {
         mm_recording = MM_FORKED;
@@ -672,7 +455,7 @@ int mm_buffers_init(PyObject *namer, uint64_t limit)
         }
         prepared = 1;
     }
-    memory_limit = limit;
+    mm_blocks_limit(limit);
     Py_XSETREF(thread_namer, Py_NewRef(namer));
     return 0;
 }

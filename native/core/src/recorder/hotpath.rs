@@ -1,4 +1,4 @@
-//! The C side as Rust sees it (csrc/buffer.c, counter.c, clock.c). Only the collector may use the consumer functions.
+//! The C side as Rust sees it (csrc/buffer.c, buffer_reader.c, counter.c, clock.c). Only the collector may use the consumer functions.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::fs::File;
