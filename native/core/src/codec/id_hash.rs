@@ -21,6 +21,17 @@ impl Default for IdHasher {
     }
 }
 
+impl IdHasher {
+    /// Of a text as words, the last one filled up with zeros.
+    #[inline(always)]
+    pub fn of_words(&self, length: usize, words: impl Iterator<Item = u64>) -> u64 {
+        let mut mixed = self.build_hasher();
+        mixed.write_usize(length);
+        words.for_each(|word| mixed.write_u64(word));
+        mixed.hash
+    }
+}
+
 impl BuildHasher for IdHasher {
     type Hasher = MixedId;
 

@@ -24,6 +24,7 @@ pub mod limits;
 pub mod lz4;
 pub mod payload;
 pub mod place;
+pub mod prefetch;
 #[cfg(feature = "python")]
 pub mod python;
 #[cfg(feature = "python")]

@@ -64,39 +64,63 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The values that most log calls have.
+/// A value told by its first word or two: those that most log calls have.
 pub enum Plain<'a> {
     Int(u64),
     /// Its bits.
     Float(u64),
-    /// A text that is whole and whose code units are its UTF-8, too.
-    Ascii(&'a [u8]),
+    Narrow(Narrow<'a>),
+    /// Any other, which is left where it is.
+    Other,
+}
+
+/// A whole text of Latin-1 units.
+#[derive(Clone, Copy)]
+pub struct Narrow<'a> {
+    pub units: &'a [u8],
+    /// The same. There may be anything behind the text in the last one.
+    words: &'a [[u8; 8]],
+}
+
+impl<'a> Narrow<'a> {
+    /// The units, eight at a time; the last word is filled up with zeros.
+    #[inline(always)]
+    pub fn words(self) -> impl Iterator<Item = u64> + use<'a> {
+        let behind = 8 * (self.units.len().wrapping_neg() & 7);
+        let (last, others) = match self.words.split_last() {
+            Some((last, others)) => (Some(u64::from_le_bytes(*last) << behind >> behind), others),
+            None => (None, self.words),
+        };
+        others.iter().map(|word| u64::from_le_bytes(*word)).chain(last)
+    }
 }
 
 impl<'a> Plain<'a> {
-    /// What `Value::take` would take. None: it is no such value, and is left where it is.
+    /// What `Value::take` would take.
     #[inline(always)]
-    pub fn take(rest: &mut &'a [u8]) -> Option<Self> {
-        let (head, after) = rest.split_first_chunk::<8>()?;
+    pub fn take(rest: &mut &'a [[u8; 8]]) -> Self {
+        let [head, after @ ..] = *rest else { return Self::Other };
         let head = u64::from_le_bytes(*head);
         if head & 0xff == TEXT1 {
             let length = (head >> 8) as usize;
-            let text = after.get(..length)?;
-            if !text.is_ascii() {
-                return None;
-            }
-            *rest = after.get(length.next_multiple_of(8)..)?;
-            return Some(Self::Ascii(text));
+            let Some((words, after)) = after.split_at_checked(length.div_ceil(8)) else {
+                return Self::Other;
+            };
+            *rest = after;
+            return Self::Narrow(Narrow {
+                units: &words.as_flattened()[..length],
+                words,
+            });
         }
-        let (bits, after) = after.split_first_chunk::<8>()?;
+        let [bits, after @ ..] = after else { return Self::Other };
         let bits = u64::from_le_bytes(*bits);
         let value = match head & 0xff {
             INT => Self::Int(bits),
             FLOAT => Self::Float(bits),
-            _ => return None,
+            _ => return Self::Other,
         };
         *rest = after;
-        Some(value)
+        value
     }
 }
 

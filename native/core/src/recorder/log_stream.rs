@@ -13,10 +13,10 @@ use super::descriptor::{Description, Descriptor};
 use super::known_texts::{KnownTexts, Place, Questions};
 use super::layouts::StreamKind;
 use super::log_properties::{PropertySets, SetIndex};
-use super::record::{Record, Values, LOG_LITERAL, LOG_TEXT};
+use super::record::{Record, Values, LOG_LITERAL, LOG_TEXT, LOG_VALUES};
 use super::scrubber::Scrubber;
 use super::shown_templates::{Look, ShownTemplates};
-use crate::codec::columns::{Cell, LogColumns, LogHead, TemplateRow, TEMPLATE_BYTES};
+use crate::codec::columns::{Cell, LogColumns, LogHead, TemplateRow, NUMBER_BYTES, TEMPLATE_BYTES, TEXT_HEAD_BYTES};
 use crate::message::finish_message;
 use crate::message::template::{longest_value, push_str, Template, LONGEST_NUMBER};
 use crate::message::value::{Plain, Value};
@@ -151,11 +151,30 @@ impl LogStream {
     /// Takes an event of a record. Its texts wait in `questions` for `answer`, which is to be called before anything is settled.
     pub fn add<'r>(&mut self, ns: u64, record: &Record<'r>, questions: &mut Questions<'r>) {
         let descriptor = record.descriptor;
-        if record.kind == LOG_LITERAL {
-            self.templates.look(descriptor);
-            return self.push(ns, descriptor, Message::Literal, 0);
+        let is_clean = matches!(self.templates.look(descriptor), Look::Clean) && self.console.is_none();
+        match &descriptor.description {
+            Description::Log { template, .. } if is_clean && record.kind == LOG_VALUES => {
+                let given = self.given_values(template, record, questions);
+                let set = self.set_of(record);
+                self.pending.push(Pending {
+                    ns,
+                    descriptor,
+                    message: Message::Values(given),
+                    set,
+                });
+            }
+            _ if record.kind == LOG_LITERAL => self.push(ns, descriptor, Message::Literal, 0),
+            _ => self.add_other(ns, record, questions),
         }
-        let mut values = record.values();
+        if questions.are_enough() {
+            self.answer(questions);
+        }
+    }
+
+    /// The same of an event that has its message already, or may hold a secret, or is to be printed.
+    #[inline(never)]
+    fn add_other<'r>(&mut self, ns: u64, record: &Record<'r>, questions: &mut Questions<'r>) {
+        let descriptor = record.descriptor;
         let mut message = match &descriptor.description {
             _ if record.kind == LOG_TEXT => self.text_message(record.values()),
             Description::Log { template, level } => {
@@ -165,24 +184,26 @@ impl LogStream {
                     Look::Clean if !is_printed => None,
                     _ => self.message(ns, descriptor, template, look, record.values()),
                 };
-                made.unwrap_or_else(|| self.given_values(template, &mut values, questions))
+                made.unwrap_or_else(|| Message::Values(self.given_values(template, record, questions)))
             }
             _ => Message::Literal,
         };
-        let properties = record.properties_behind(values);
-        let mut set = 0;
-        if properties.size_hint().1 != Some(0) {
-            // A literal has no place for properties.
-            if matches!(message, Message::Literal) {
-                let start = self.texts.len();
-                self.texts.push_str(&self.templates.shown(descriptor));
-                message = Message::Text(start..self.texts.len());
-            }
-            set = self.property_sets.index_of(properties, &self.scrubber);
+        // A literal has no place for properties.
+        if record.has_properties() && matches!(message, Message::Literal) {
+            let start = self.texts.len();
+            self.texts.push_str(&self.templates.shown(descriptor));
+            message = Message::Text(start..self.texts.len());
         }
+        let set = self.set_of(record);
         self.push(ns, descriptor, message, set);
-        if questions.are_enough() {
-            self.answer(questions);
+    }
+
+    /// Of an event's properties.
+    #[inline(always)]
+    fn set_of(&mut self, record: &Record<'_>) -> SetIndex {
+        match record.has_properties() {
+            true => self.property_sets.index_of(record.properties(), &self.scrubber),
+            false => 0,
         }
     }
 
@@ -205,6 +226,7 @@ impl LogStream {
         }
     }
 
+    #[inline(never)]
     fn text_message(&mut self, mut values: Values<'_>) -> Message {
         let start = self.texts.len();
         if let Some(text) = values.next() {
@@ -215,70 +237,57 @@ impl LogStream {
         Message::Text(start..self.texts.len())
     }
 
-    /// Takes the values as they are. Suspicious texts among them are found once they are looked up.
-    #[inline]
+    /// Takes the values as they are, of the event that is being added. Suspicious texts among them are found once they are
+    /// looked up.
+    #[inline(always)]
     fn given_values<'r>(
         &mut self,
         template: &Template<'_>,
-        values: &mut Values<'r>,
+        record: &Record<'r>,
         questions: &mut Questions<'r>,
-    ) -> Message {
-        let start = self.values.len();
+    ) -> GivenValues {
+        let (count, mut words) = record.value_words();
+        let (event, start) = (self.pending.len() as u32, self.values.len() as u32);
         let (mut bytes, mut longest) = (0, 0);
-        loop {
-            let cell = match values.next_plain() {
-                Some(Plain::Ascii(text)) => {
-                    let place = Place {
-                        event: self.pending.len() as u32,
-                        value: self.values.len() as u32,
-                    };
-                    self.known_texts.ask(text, place, questions);
-                    bytes += text.len();
-                    longest += text.len();
-                    Cell::of_text(0)
-                }
-                Some(Plain::Int(bits)) => {
+        for value in start..start + count as u32 {
+            let mut behind = words;
+            let cell = match Plain::take(&mut behind) {
+                Plain::Int(bits) => {
+                    bytes += NUMBER_BYTES;
                     longest += LONGEST_NUMBER;
                     Cell::of_int(bits)
                 }
-                Some(Plain::Float(bits)) => {
+                Plain::Float(bits) => {
+                    bytes += NUMBER_BYTES;
                     longest += LONGEST_NUMBER;
                     Cell::of_float_bits(bits)
                 }
-                None => match values.next() {
-                    Some(value) => {
-                        longest += longest_value(&value);
-                        let (cell, text_bytes) = self.cell(&value);
-                        bytes += text_bytes;
-                        cell
+                Plain::Narrow(text) if self.known_texts.ask(text, Place { event, value }, questions) => {
+                    bytes += TEXT_HEAD_BYTES + text.units.len();
+                    longest += text.units.len();
+                    Cell::of_text(0)
+                }
+                _ => {
+                    behind = words;
+                    let (cell, is_suspicious, more, longer) =
+                        other_value(&mut behind, &mut self.known_texts, &self.scrubber);
+                    if is_suspicious {
+                        self.suspicious.push(event);
                     }
-                    None => break,
-                },
+                    bytes += more;
+                    longest += longer;
+                    cell
+                }
             };
-            bytes += cell.record_bytes();
+            words = behind;
             self.values.push(cell);
         }
-        Message::Values(GivenValues {
-            start: start as u32,
-            count: (self.values.len() - start) as u8,
+        GivenValues {
+            start,
+            count: count as u8,
             bytes: bytes as u32,
             longest: template.longest_message(longest) as u32,
-        })
-    }
-
-    /// Of any value, of the event that is being added; and how many bytes its text has.
-    fn cell(&mut self, value: &Value<'_>) -> (Cell, usize) {
-        let (mut text_bytes, mut is_suspicious) = (0, false);
-        let cell = Cell::of(value, |text| {
-            let answer = self.known_texts.answer_now(text, &self.scrubber);
-            text_bytes = text.len();
-            is_suspicious = answer.is_suspicious;
-            answer.index
-        });
-        if is_suspicious {
-            self.suspicious.push(self.pending.len() as u32);
         }
-        (cell, text_bytes)
     }
 
     /// Looks up the texts of the events that wait, and looks closer at those events that have suspicious ones.
@@ -323,6 +332,7 @@ impl LogStream {
     }
 
     /// Makes the message of what may hold a secret, or is to be printed. None: values and template tell it as they are.
+    #[inline(never)]
     fn message(
         &mut self,
         ns: u64,
@@ -432,12 +442,14 @@ impl LogStream {
 
     fn settle_until(&mut self, horizon_ns: u64, office: &Office) {
         let mut pending = std::mem::take(&mut self.pending);
-        pending.sort_by_key(|event| event.ns);
+        if !pending.is_sorted_by_key(|event| event.ns) {
+            pending.sort_by_key(|event| event.ns);
+        }
         let settled = pending.partition_point(|event| event.ns <= horizon_ns);
         self.set_ids.resize(self.property_sets.count(), 0);
         let mut events = &pending[..settled];
         while let Some(first) = events.first() {
-            if self.is_full(0) {
+            if self.room() == 0 {
                 self.cut_block(self.block_ns.1, office);
             }
             let written = match first.message {
@@ -479,12 +491,14 @@ impl LogStream {
         self.known_texts.shrink();
     }
 
-    /// Whether the block wants no more events behind those that are so long.
+    /// How many bytes of records the block takes before it wants no more events. 0: it wants none.
     #[inline]
-    fn is_full(&self, more: usize) -> bool {
-        let bytes = self.columns.record_bytes() + more;
+    fn room(&self) -> usize {
         let most = (LONG_RECORD * self.columns.events()).clamp(BLOCK_BYTES / 4, BLOCK_BYTES);
-        bytes >= most || self.message_bytes >= BLOCK_MESSAGE_BYTES
+        match self.message_bytes < BLOCK_MESSAGE_BYTES {
+            true => most.saturating_sub(self.columns.record_bytes()),
+            false => 0,
+        }
     }
 
     #[inline]
@@ -514,13 +528,17 @@ impl LogStream {
     fn write_values(&mut self, events: &[Pending]) -> usize {
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
+        let room = self.room();
         let (mut values, mut bytes) = (0..0, 0);
         for event in &events[..events.len().min(TOGETHER)] {
             let Message::Values(given) = &event.message else { break };
             let range = given.range();
             if rows.is_empty() {
                 values = range.start..range.start;
-            } else if range.start != values.end || self.is_full(TEMPLATE_BYTES * rows.len() + bytes) {
+            } else if range.start != values.end
+                || TEMPLATE_BYTES * rows.len() + bytes >= room
+                || self.message_bytes >= BLOCK_MESSAGE_BYTES
+            {
                 break;
             }
             values.end = range.end;
@@ -563,4 +581,30 @@ impl LogStream {
             self.set_ids.fill(0);
         }
     }
+}
+
+/// The first one of `words`, which is cut off, whether it is suspicious, how many bytes it takes in a record, and how many at
+/// most in a message.
+#[inline(never)]
+fn other_value(
+    words: &mut &[[u8; 8]],
+    known_texts: &mut KnownTexts,
+    scrubber: &Scrubber,
+) -> (Cell, bool, usize, usize) {
+    let mut rest = words.as_flattened();
+    let value = Value::take(&mut rest).unwrap_or(Value::None); // only a damaged file ends early
+    *words = rest.as_chunks().0;
+    let (mut text_bytes, mut is_suspicious) = (0, false);
+    let cell = Cell::of(&value, |text| {
+        let answer = known_texts.answer_now(text, scrubber);
+        text_bytes = text.len();
+        is_suspicious = answer.is_suspicious;
+        answer.index
+    });
+    (
+        cell,
+        is_suspicious,
+        cell.record_bytes() + text_bytes,
+        longest_value(&value),
+    )
 }

@@ -42,7 +42,6 @@ mod http;
 #[cfg(feature = "python")]
 mod hushed;
 mod identity;
-#[cfg(feature = "python")]
 mod known_texts;
 #[cfg(feature = "python")]
 mod last_words;

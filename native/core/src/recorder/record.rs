@@ -2,7 +2,7 @@
 //! reads: this process's own records hold addresses that can be trusted, those of a process that died are checked.
 
 use super::descriptor::Descriptor;
-use crate::message::value::{word, Plain, Value};
+use crate::message::value::{word, Value};
 
 pub const SPAN_BEGIN: u8 = 0;
 pub const SPAN_END: u8 = 1;
@@ -122,16 +122,28 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Its properties (name, value, name, value …) in the order of precedence: what comes later wins. They follow the
-    /// `values`, of which some may have been taken.
-    #[inline]
-    pub fn properties_behind(&self, mut values: Values<'a>) -> Values<'a> {
-        let pairs = (word(self.body, 0) >> 48) as usize;
-        if pairs > 0 {
-            while values.next().is_some() {}
+    /// How many they are, and words that begin with them.
+    #[inline(always)]
+    pub fn value_words(&self) -> (usize, &'a [[u8; 8]]) {
+        let (words, _) = self.body.as_chunks();
+        match words {
+            [head, values @ ..] => ((u64::from_le_bytes(*head) >> 32 & 0xffff) as usize, values),
+            [] => (0, words),
         }
+    }
+
+    /// Whether it brings any along.
+    #[inline(always)]
+    pub fn has_properties(&self) -> bool {
+        word(self.body, 0) >> 48 != 0
+    }
+
+    /// Its properties (name, value, name, value …) in the order of precedence: what comes later wins.
+    pub fn properties(&self) -> Values<'a> {
+        let mut values = self.values();
+        while values.next().is_some() {}
         Values {
-            left: 2 * pairs,
+            left: 2 * (word(self.body, 0) >> 48) as usize,
             rest: values.rest,
         }
     }
@@ -148,15 +160,6 @@ impl<'a> Values<'a> {
     /// Equal bytes are equal values.
     pub fn bytes(&self) -> &'a [u8] {
         self.rest
-    }
-
-    /// The next one, if it is plain; else it is left.
-    #[inline(always)]
-    pub fn next_plain(&mut self) -> Option<Plain<'a>> {
-        let left = self.left.checked_sub(1)?;
-        let plain = Plain::take(&mut self.rest)?;
-        self.left = left;
-        Some(plain)
     }
 }
 

@@ -18,8 +18,12 @@ use super::record::{self, Record};
 use super::span_sampling::{SpanSampler, SpanSampling};
 use super::spool::segments::StreamMark;
 use crate::codec::id_hash::IdHasher;
+use crate::codec::prefetch::prefetch;
 
 const WARN: u32 = 3;
+
+/// Bytes ahead of what is read that the processor is to fetch: records come from another core, and it does not guess across pages.
+const AHEAD: usize = 1024;
 
 /// What became of a run of records.
 #[derive(Default)]
@@ -101,6 +105,7 @@ impl Streams {
         }
         while let Some((record, rest)) = Record::split(run, &descriptor_at) {
             run = rest;
+            prefetch(run, AHEAD);
             let ns = clock.nanoseconds(record.ticks);
             result.last_ns = ns;
             result.events += 1;

@@ -39,13 +39,14 @@ impl BodyWriter {
         self.varint(count as u64);
     }
 
-    /// An empty one, to be given back.
-    pub fn numbers(&mut self) -> Vec<u64> {
-        self.spare.pop().unwrap_or_default()
+    /// So many of any value, to be given back.
+    pub fn numbers(&mut self, count: usize) -> Vec<u64> {
+        let mut numbers = self.spare.pop().unwrap_or_default();
+        numbers.resize(count, 0);
+        numbers
     }
 
-    pub fn give_back(&mut self, mut numbers: Vec<u64>) {
-        numbers.clear();
+    pub fn give_back(&mut self, numbers: Vec<u64>) {
         self.spare.push(numbers);
     }
 
@@ -58,6 +59,20 @@ impl BodyWriter {
         if length >= OWN_SEGMENT_BYTES {
             self.cuts.push(start);
             self.cuts.push(start + length);
+        }
+    }
+
+    /// So many columns of `length` bytes each, which `fill` fills in, where there are zeros.
+    pub fn columns(&mut self, count: usize, length: usize, fill: impl FnOnce(&mut [u8])) {
+        if length == 0 {
+            return;
+        }
+        let start = self.bytes.len();
+        self.bytes.resize(start + count * length, 0);
+        fill(&mut self.bytes[start..]);
+        if length >= OWN_SEGMENT_BYTES {
+            let starts = (start..).step_by(length).take(count);
+            self.cuts.extend(starts.flat_map(|start| [start, start + length]));
         }
     }
 

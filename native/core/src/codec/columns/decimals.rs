@@ -100,7 +100,7 @@ impl Choice {
 
 /// The floats are bits; no group is empty.
 pub fn write_floats(groups: &[&[u64]], body: &mut BodyWriter) {
-    let mut integers = body.numbers();
+    let mut integers = body.numbers(0);
     let mut ends = Vec::with_capacity(groups.len());
     for group in groups {
         Choice::make(group, &mut integers).write(body);

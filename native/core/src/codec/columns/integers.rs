@@ -15,6 +15,8 @@ const MAX_PLANES: usize = 8;
 /// So many values of each stretch tell which prediction is better.
 const SAMPLE: usize = 64;
 const STRETCH: usize = 512;
+/// What is left of so many values is cut into planes while it is in the processor's first cache.
+const TOGETHER: usize = 512;
 
 /// How the values of a group are made of its residuals.
 #[derive(Clone, Copy, Default)]
@@ -24,6 +26,16 @@ struct Head {
     base: u64,
     /// What the first value is predicted from when the others are from their predecessors.
     start: u64,
+}
+
+/// The planes of groups with the same number of them.
+struct Planes<'c> {
+    /// One behind the other.
+    columns: &'c mut [u8],
+    /// Of each.
+    length: usize,
+    /// So many values have their bytes in each.
+    written: usize,
 }
 
 /// Are the values of a column numbers below zero, too?
@@ -68,6 +80,7 @@ macro_rules! narrow_number {
                 self.into()
             }
 
+            #[inline(always)]
             fn extremes(values: &[Self], _: Sign) -> (u64, u64) {
                 let smallest = values
                     .iter()
@@ -88,6 +101,7 @@ impl Number for u64 {
         self
     }
 
+    #[inline(always)]
     fn extremes(values: &[Self], sign: Sign) -> (u64, u64) {
         let orders = values.iter().map(|&value| sign.order(value));
         let (smallest, largest) = orders.fold((i64::MAX, i64::MIN), |(smallest, largest), order| {
@@ -97,20 +111,24 @@ impl Number for u64 {
     }
 }
 
+#[inline(always)]
 fn bits(value: u64) -> u64 {
     u64::from(64 - value.leading_zeros())
 }
 
+#[inline(always)]
 fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63) as u64
 }
 
+#[inline(always)]
 fn planes_of(largest: u64) -> usize {
     bits(largest).div_ceil(8) as usize
 }
 
 impl Head {
     /// The better of the two predictions for `values`, and about how many bits the group will have.
+    #[inline(always)]
     fn choose<N: Number>(values: &[N], sign: Sign) -> (Self, u64) {
         let Some(first) = values.first().map(|first| first.wide()) else {
             return (Self::default(), 0);
@@ -168,18 +186,36 @@ impl Head {
         (delta, if delta.planes == 0 { head_bits } else { delta_bits })
     }
 
-    /// Appends the residuals of `values`.
-    fn residuals<N: Number>(&self, values: &[N], to: &mut Vec<u64>) {
+    /// Puts down what is left of each of the values, which follow `previous`; gives the last of them.
+    #[inline(always)]
+    fn residuals<N: Number>(&self, values: &[N], previous: u64, to: &mut [u64]) -> u64 {
         let values = values.iter().map(|value| value.wide());
-        if self.is_delta {
-            let mut previous = self.start;
-            to.extend(values.map(|value| {
-                let residual = value.wrapping_sub(previous).wrapping_sub(self.base);
-                previous = value;
-                residual
-            }));
-        } else {
-            to.extend(values.map(|value| value.wrapping_sub(self.base)));
+        if !self.is_delta {
+            values
+                .zip(to)
+                .for_each(|(value, to)| *to = value.wrapping_sub(self.base));
+            return previous;
+        }
+        values.zip(to).fold(previous, |previous, (value, to)| {
+            *to = value.wrapping_sub(previous).wrapping_sub(self.base);
+            value
+        })
+    }
+
+    /// Writes the planes of `values` behind those that are there. `room` is memory that is used again.
+    #[inline(always)]
+    fn write_planes<N: Number>(&self, values: &[N], to: &mut Planes<'_>, room: &mut [u64; TOGETHER]) {
+        let mut previous = self.start;
+        for values in values.chunks(TOGETHER) {
+            let residuals = &mut room[..values.len()];
+            previous = self.residuals(values, previous, residuals);
+            for (plane, column) in to.columns.chunks_exact_mut(to.length).enumerate() {
+                let bytes = column[to.written..to.written + residuals.len()].iter_mut();
+                bytes
+                    .zip(&*residuals)
+                    .for_each(|(byte, residual)| *byte = (residual >> (8 * plane)) as u8);
+            }
+            to.written += values.len();
         }
     }
 
@@ -222,6 +258,48 @@ impl Head {
     }
 }
 
+/// The loops over all values, with as wide vectors as the processor has: columns of logs take a sixth of their time.
+mod vectors {
+    use super::{Head, Number, Planes, Sign, TOGETHER};
+
+    macro_rules! with_wide_vectors {
+        ($(fn $name:ident<N: Number>($($argument:ident: $kind:ty),*) -> $result:ty { $plain:expr })*) => {
+            $(pub fn $name<N: Number>($($argument: $kind),*) -> $result {
+                #[cfg(target_arch = "x86_64")]
+                {
+                    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+                    fn wide<N: Number>($($argument: $kind),*) -> $result {
+                        $plain
+                    }
+                    if are_wide() {
+                        // SAFETY: the processor has what the function is compiled for.
+                        return unsafe { wide($($argument),*) };
+                    }
+                }
+                $plain
+            })*
+        };
+    }
+
+    with_wide_vectors! {
+        fn choose<N: Number>(values: &[N], sign: Sign) -> (Head, u64) {
+            Head::choose(values, sign)
+        }
+        fn write_planes<N: Number>(head: &Head, values: &[N], to: &mut Planes<'_>, room: &mut [u64; TOGETHER]) -> () {
+            head.write_planes(values, to, room)
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    fn are_wide() -> bool {
+        std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("bmi1")
+            && std::arch::is_x86_feature_detected!("bmi2")
+            && std::arch::is_x86_feature_detected!("lzcnt")
+    }
+}
+
 /// A base at or below the smallest step from which a step of zero is in the middle of a byte's range: small steps up
 /// and down then have the same higher bytes.
 fn centred(smallest: i64, largest: i64) -> i64 {
@@ -261,7 +339,7 @@ impl<'v, N: Number> Groups<'v, N> {
         let mut heads = Vec::with_capacity(groups.len());
         let mut all_bits = 0;
         for group in &groups {
-            let (head, bits) = Head::choose(group, sign);
+            let (head, bits) = vectors::choose(group, sign);
             heads.push(head);
             all_bits += bits;
         }
@@ -276,33 +354,24 @@ impl<'v, N: Number> Groups<'v, N> {
         for head in &self.heads {
             head.write(body);
         }
-        if let [Head {
-            is_delta: false,
-            base: 0,
-            planes,
-            ..
-        }] = self.heads[..]
-        {
-            return write_planes(planes, self.groups[0], body);
-        }
-        let mut residuals = body.numbers();
         for planes in 1..=MAX_PLANES {
-            residuals.clear();
-            let groups = self.heads.iter().zip(&self.groups);
-            for (head, values) in groups.filter(|(head, _)| head.planes == planes) {
-                head.residuals(values, &mut residuals);
-            }
-            write_planes(planes, &residuals, body);
+            let groups = || {
+                let all = self.heads.iter().zip(&self.groups);
+                all.filter(|(head, _)| head.planes == planes)
+            };
+            let length = groups().map(|(_, values)| values.len()).sum();
+            body.columns(planes, length, |columns| {
+                let mut planes = Planes {
+                    columns,
+                    length,
+                    written: 0,
+                };
+                let mut room = [0; TOGETHER];
+                for (head, values) in groups() {
+                    vectors::write_planes(head, values, &mut planes, &mut room);
+                }
+            });
         }
-        body.give_back(residuals);
-    }
-}
-
-fn write_planes<N: Number>(planes: usize, residuals: &[N], body: &mut BodyWriter) {
-    for plane in 0..planes {
-        body.column(residuals.len(), |bytes| {
-            bytes.extend(residuals.iter().map(|residual| (residual.wide() >> (8 * plane)) as u8));
-        });
     }
 }
 

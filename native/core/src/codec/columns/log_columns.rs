@@ -105,7 +105,11 @@ impl LogColumns {
             step
         }));
         self.last_ns = last_ns;
-        self.template_sets.extend(rows.iter().map(|row| row.set));
+        if rows.iter().all(|row| row.set == 0) {
+            self.template_sets.extend_same(0, rows.len());
+        } else {
+            self.template_sets.extend(rows.iter().map(|row| row.set));
+        }
         self.values.extend(rows.iter().map(|row| row.values), cells);
         self.record_bytes += TEMPLATE_BYTES * rows.len() + value_bytes;
     }

@@ -25,4 +25,4 @@ pub use encoder::Encoder;
 pub use log_columns::{LogColumns, LogHead, TemplateRow, TEMPLATE_BYTES};
 pub use shape::TEMPLATE_EVENT;
 pub use texts::{Dictionary, Guess, TextHash};
-pub use values::Cell;
+pub use values::{Cell, NUMBER_BYTES, TEXT_HEAD_BYTES};

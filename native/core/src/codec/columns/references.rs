@@ -16,6 +16,8 @@ pub struct ReferenceColumn {
     small: Vec<u32>,
     large: HashMap<u64, u32, IdHasher>,
     ids: Vec<u64>,
+    /// So many values are the first id, and come before those of `indexes`, which has none as long as there are no others.
+    same: usize,
     /// Into `ids`.
     indexes: Vec<u32>,
 }
@@ -31,14 +33,37 @@ impl ReferenceColumn {
 
     #[inline]
     pub fn push(&mut self, id: u64) {
+        self.spell_out();
         let index = self.index_of(id);
         self.indexes.push(index);
     }
 
     pub fn extend(&mut self, ids: impl Iterator<Item = u64>) {
+        self.spell_out();
         let mut indexes = std::mem::take(&mut self.indexes);
         indexes.extend(ids.map(|id| self.index_of(id)));
         self.indexes = indexes;
+    }
+
+    /// One id, so many times.
+    pub fn extend_same(&mut self, id: u64, times: usize) {
+        if times == 0 {
+            return;
+        }
+        let index = self.index_of(id);
+        if index == 0 && self.indexes.is_empty() {
+            self.same += times;
+        } else {
+            self.spell_out();
+            self.indexes.resize(self.indexes.len() + times, index);
+        }
+    }
+
+    #[inline]
+    fn spell_out(&mut self) {
+        if self.same > 0 {
+            self.indexes.resize(std::mem::take(&mut self.same), 0);
+        }
     }
 
     #[inline]
@@ -75,12 +100,14 @@ impl ReferenceColumn {
             }
         }
         self.large.clear();
+        self.same = 0;
         self.ids.clear();
         self.indexes.clear();
     }
 
-    /// Which of the ids each value is.
+    /// Which of the ids each value is. Of a column that was not made by `extend_same`.
     pub fn indexes(&self) -> &[u32] {
+        debug_assert_eq!(self.same, 0);
         &self.indexes
     }
 
@@ -89,7 +116,9 @@ impl ReferenceColumn {
     }
 
     pub fn write(&self, body: &mut BodyWriter) {
-        write_integers(&self.indexes, Sign::Unsigned, body);
+        // a column of zeros is told by the first of them
+        let indexes = if self.same > 0 { &[0] } else { &self.indexes[..] };
+        write_integers(indexes, Sign::Unsigned, body);
         body.count(self.ids.len());
         write_integers(&self.ids, Sign::Unsigned, body);
     }

@@ -1,11 +1,11 @@
 //! Columns of texts (or any bytes): their lengths, and all their bytes behind one another. Where texts repeat, each is
 //! there once, in the order of first appearance, and the column has its indexes.
 
-use std::hash::BuildHasher;
 use std::ops::Range;
 
 use super::super::error::{wire_error, Result};
 use super::super::id_hash::IdHasher;
+use super::super::prefetch::prefetch;
 use super::body::{BodyReader, BodyWriter};
 use super::integers::{read_integers, write_integers, Integers, Sign};
 
@@ -13,7 +13,6 @@ use super::integers::{read_integers, write_integers, Integers, Sign};
 const SAMPLE: usize = 256;
 /// What a reader keeps per text bounds how many a dictionary may have.
 pub const MAX_DICTIONARY: usize = 1 << 20;
-const HALF: u64 = 0xffff_ffff_0000_0000;
 
 /// Whether short texts are equal, without a call.
 #[inline]
@@ -30,30 +29,30 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     }
 }
 
-/// Has the processor fetch an element that is looked at soon. Nothing waits for it, so it may be any.
-#[inline(always)]
-fn prefetch<T>(all: &[T], index: usize) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint reads nothing, so its address needs to be no valid one.
-    unsafe {
-        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-        _mm_prefetch::<_MM_HINT_T0>(all.as_ptr().wrapping_add(index).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (all, index);
+/// Bytes eight at a time; the last word is filled up with zeros.
+#[inline]
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    let (whole, rest) = bytes.as_chunks::<8>();
+    let last = match bytes.last_chunk::<8>() {
+        // what was in a word before it goes out at the lower end
+        Some(last) => u64::from_le_bytes(*last).checked_shr(64 - 8 * rest.len() as u32),
+        None => Some(rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))),
+    };
+    let last = last.filter(|_| !rest.is_empty());
+    whole.iter().map(|word| u64::from_le_bytes(*word)).chain(last)
 }
 
 /// Of a text, for one dictionary.
 #[derive(Clone, Copy)]
-pub struct TextHash(u64);
+pub struct TextHash(u32);
 
-/// The text that is found first where one of that hash would be.
+/// The text that is found first where one of that hash would be: where it begins, and how long it is.
 #[derive(Clone, Copy, Default)]
 pub struct Guess {
     /// One more than its index; 0: none.
     after: u32,
+    start: u32,
     length: u32,
-    start: usize,
 }
 
 /// Where a text would be found.
@@ -106,12 +105,19 @@ fn write_run<'t>(count: usize, texts: impl Iterator<Item = &'t [u8]> + Clone, bo
     });
 }
 
+/// Of a dictionary's texts. Free where there is no text.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    hash: u32,
+    text: Guess,
+}
+
 /// Texts by index, each once, behind one another: looking one up touches little memory.
 #[derive(Default)]
 pub struct Dictionary {
     hasher: IdHasher,
-    /// A power of two of places, at most half of them taken, so that most texts are where they are looked for first: half a hash and one more than the index; 0: free.
-    places: Vec<u64>,
+    /// A power of two of places, at most half of them taken, so that most texts are where they are looked for first.
+    places: Vec<Place>,
     /// Where each text begins and how long it is.
     ranges: Vec<(usize, u32)>,
     bytes: Vec<u8>,
@@ -128,47 +134,47 @@ impl Dictionary {
 
     #[inline]
     pub fn hash(&self, text: &[u8]) -> TextHash {
-        TextHash(self.hasher.hash_one(text) & HALF)
+        self.hash_words(text.len(), words(text))
+    }
+
+    /// The same of a text of that many bytes in words, the last one filled up with zeros.
+    #[inline(always)]
+    pub fn hash_words(&self, length: usize, words: impl Iterator<Item = u64>) -> TextHash {
+        TextHash((self.hasher.of_words(length, words) >> 32) as u32)
+    }
+
+    #[inline(always)]
+    fn mask(&self) -> usize {
+        self.places.len().wrapping_sub(1)
     }
 
     /// Has the processor fetch what `guess` looks at, without waiting for it.
     #[inline(always)]
     pub fn expect(&self, hash: TextHash) {
-        let mask = self.places.len().wrapping_sub(1);
-        prefetch(&self.places, (hash.0 >> 32) as usize & mask);
+        prefetch(&self.places, hash.0 as usize & self.mask());
     }
 
-    /// Which text may have the hash: the first of three steps, each of which waits for other memory.
+    /// Which text may have the hash: the first of two steps, each of which waits for other memory.
     #[inline]
     pub fn guess(&self, hash: TextHash) -> Guess {
-        let mut guess = Guess::default();
-        let mask = self.places.len().wrapping_sub(1);
-        let mut at = (hash.0 >> 32) as usize & mask;
-        while let Some(&place) = self.places.get(at).filter(|&&place| place != 0) {
-            if place & HALF == hash.0 {
-                guess.after = place as u32;
-                prefetch(&self.ranges, guess.after as usize - 1);
-                break;
+        let mask = self.mask();
+        let mut at = hash.0 as usize & mask;
+        while let Some(place) = self.places.get(at).filter(|place| place.text.after != 0) {
+            if place.hash == hash.0 {
+                prefetch(&self.bytes, place.text.start as usize);
+                return place.text;
             }
             at = (at + 1) & mask;
         }
-        guess
-    }
-
-    #[inline]
-    pub fn look_closer(&self, guess: &mut Guess) {
-        if let Some(&(start, length)) = self.ranges.get((guess.after as usize).wrapping_sub(1)) {
-            (guess.start, guess.length) = (start, length);
-            prefetch(&self.bytes, start);
-        }
+        Guess::default()
     }
 
     /// The text's index, if it was guessed.
     #[inline]
     pub fn confirm(&self, guess: Guess, text: &[u8]) -> Option<u32> {
         let index = guess.after.checked_sub(1)?;
-        let guessed = &self.bytes[guess.start..guess.start + guess.length as usize];
-        is_same(guessed, text).then_some(index)
+        let behind = self.bytes.get(guess.start as usize..)?;
+        is_same(behind.get(..guess.length as usize)?, text).then_some(index)
     }
 
     /// The text's index, or what `insert` is to be told.
@@ -177,15 +183,14 @@ impl Dictionary {
         if 2 * self.ranges.len() >= self.places.len() {
             self.grow();
         }
-        let mask = self.places.len() - 1;
-        let mut at = (hash.0 >> 32) as usize & mask;
+        let mask = self.mask();
+        let mut at = hash.0 as usize & mask;
         loop {
-            let place = self.places[at];
-            if place == 0 {
+            let place = &self.places[at];
+            let Some(index) = place.text.after.checked_sub(1) else {
                 return Err(Missing { at, hash });
-            }
-            let index = place as u32 - 1;
-            if place & HALF == hash.0 && is_same(self.get(index), text) {
+            };
+            if place.hash == hash.0 && is_same(self.get(index), text) {
                 return Ok(index);
             }
             at = (at + 1) & mask;
@@ -194,19 +199,28 @@ impl Dictionary {
 
     /// A text that was looked up last, and is missing.
     pub fn insert(&mut self, text: &[u8], missing: Missing) -> u32 {
+        let index = self.ranges.len() as u32;
+        self.places[missing.at] = Place {
+            hash: missing.hash.0,
+            text: Guess {
+                after: index + 1,
+                // one that begins behind 4 GiB is looked up, for no guess is confirmed
+                start: u32::try_from(self.bytes.len()).unwrap_or(u32::MAX),
+                length: text.len() as u32,
+            },
+        };
         self.ranges.push((self.bytes.len(), text.len() as u32));
         self.bytes.extend_from_slice(text);
-        self.places[missing.at] = missing.hash.0 | self.ranges.len() as u64;
-        self.ranges.len() as u32 - 1
+        index
     }
 
     #[cold]
     fn grow(&mut self) {
         let mask = (2 * self.places.len()).max(256) - 1;
-        let before = std::mem::replace(&mut self.places, vec![0; mask + 1]);
-        for place in before.into_iter().filter(|&place| place != 0) {
-            let mut at = (place >> 32) as usize & mask;
-            while self.places[at] != 0 {
+        let before = std::mem::replace(&mut self.places, vec![Place::default(); mask + 1]);
+        for place in before.into_iter().filter(|place| place.text.after != 0) {
+            let mut at = place.hash as usize & mask;
+            while self.places[at].text.after != 0 {
                 at = (at + 1) & mask;
             }
             self.places[at] = place;

@@ -15,6 +15,11 @@ const MAX_VALUES: usize = 32;
 /// Groups of a column; what a reader keeps for each must not add up.
 pub const MAX_GROUPS: usize = 1 << 16;
 
+/// Of a record, for a number.
+pub const NUMBER_BYTES: usize = 9;
+/// The same for a text, without its own.
+pub const TEXT_HEAD_BYTES: usize = 5;
+
 const NONE: u8 = 0;
 const FALSE: u8 = 1;
 const TRUE: u8 = 2;
@@ -117,8 +122,8 @@ impl Cell {
     #[inline]
     pub fn record_bytes(self) -> usize {
         match self.tag {
-            INT | FLOAT => 9,
-            TEXT => 5,
+            INT | FLOAT => NUMBER_BYTES,
+            TEXT => TEXT_HEAD_BYTES,
             _ => 1,
         }
     }
@@ -162,7 +167,7 @@ impl ValueRows {
         body.byte(u8::from(is_grouped));
         let site = |row: usize| if is_grouped { sites[row] as usize } else { 0 };
         let ends = self.group_ends(&site, if is_grouped { distinct } else { 1 });
-        let mut payloads = body.numbers();
+        let mut payloads = body.numbers(self.payloads.len());
         let tags = self.by_group(&site, &ends, &mut payloads);
         Groups::choose(groups_until(&tags, &ends), Sign::Unsigned).write(body);
         let [integers, floats, indexes] = by_type(&tags, &mut payloads, &ends);
@@ -196,12 +201,11 @@ impl ValueRows {
     }
 
     /// Tags in that order, and into `payloads` these.
-    fn by_group(&self, site: &impl Fn(usize) -> usize, ends: &[usize], payloads: &mut Vec<u64>) -> Vec<u8> {
+    fn by_group(&self, site: &impl Fn(usize) -> usize, ends: &[usize], payloads: &mut [u64]) -> Vec<u8> {
         let mut next = Vec::with_capacity(ends.len());
         next.push(0);
         next.extend_from_slice(&ends[..ends.len() - 1]);
         let mut tags = vec![0; self.tags.len()];
-        payloads.resize(self.tags.len(), 0);
         let mut values = self.tags.iter().zip(&self.payloads);
         for (row, &count) in self.counts.iter().enumerate() {
             let first = site(row) * MAX_VALUES;
