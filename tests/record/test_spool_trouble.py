@@ -471,3 +471,20 @@ def test_folders_of_processes_that_were_killed_while_making_them(run, server, tm
     assert sessions(tmp_path) == sorted([folders["held"].name, folders["young"].name])
     assert not pages.exists()
     assert server.captured.messages() == ["x"]
+
+
+def test_a_message_names_a_folder_once(run, server, tmp_path):
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o755)
+    program = """
+    import time
+    mm.init(spool_dir="open")
+    mm.flush(30)
+    time.sleep(1)  # whoever recovers has looked into the folder by then
+    """
+    run(program)
+    told = [message for message in server.captured.messages() if message.startswith("spool: ")]
+    recovery = f"spool: recovery: {folder}: others have access to it (its mode should be 0700)"
+    assert recovery in told
+    assert [message.count(str(folder)) for message in told] == [1] * len(told)

@@ -96,6 +96,11 @@ uint64_t mm_whole_blocks(void)
     return __atomic_load_n(&whole_blocks, __ATOMIC_RELAXED);
 }
 
+int mm_blocks_leave_room(void)
+{
+    return __atomic_load_n(&memory_in_use, __ATOMIC_RELAXED) + MM_BLOCK_BYTES <= memory_limit - memory_limit / 4;
+}
+
 void mm_blocks_limit(uint64_t bytes)
 {
     memory_limit = bytes;

@@ -24,6 +24,9 @@ void mm_block_destroy(mm_block *block);
 
 uint64_t mm_whole_blocks(void);
 
+/* Whether a quarter of what all blocks may take is left beside one more of MM_BLOCK_BYTES. */
+int mm_blocks_leave_room(void);
+
 /* Of all blocks together. */
 void mm_blocks_limit(uint64_t bytes);
 

@@ -193,7 +193,8 @@ void mm_pool_prepare(void)
     uint64_t places = away < MM_POOL_PLACES ? MM_POOL_PLACES - away : 0;
     wanted = wanted > places ? places : wanted;
     wanted = wanted < MM_POOL_LEAST ? MM_POOL_LEAST : wanted;
-    while (pool_count() < wanted) {
+    /* Nor may the pool take what threads begin with: it would be full, and nobody could come to take a block out of it. */
+    while (pool_count() < wanted && mm_blocks_leave_room()) {
         mm_block *block = mm_block_new(MM_BLOCK_BYTES, generation);
         if (!block) {
             return;

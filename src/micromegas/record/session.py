@@ -31,6 +31,8 @@ RESERVED_PREFIX = "micromegas."
 _AT_EXIT_SECONDS = 5.0
 """As at the end of the interpreter (src/recorder/python.rs)."""
 _DEFAULT_BYTES = 64 << 20
+_LEAST_BUFFER_BYTES = 256 << 10
+"""Each thread begins with 16 KiB, and goes on with another block before that one comes free."""
 
 
 class _Hooks:
@@ -99,7 +101,7 @@ def init(
     `info,myapp.db=debug,noisy.lib=off` (see `set_log_level`); else MICROMEGAS_LOG, else `debug`. `flush_period`:
     seconds between blocks that are not full, else MICROMEGAS_FLUSH_PERIOD, else 1. At most `buffer_bytes` of events
     wait to be read and `queue_bytes` of compressed blocks wait to be sent, else MICROMEGAS_BUFFER_BYTES and
-    MICROMEGAS_QUEUE_BYTES, else 64 MiB each.
+    MICROMEGAS_QUEUE_BYTES, else 64 MiB each; less than 256 KiB of events is a ValueError.
 
     `spool`, else MICROMEGAS_SPOOL (`off`), else True: events are written to files mapped into memory, and blocks are
     kept in files until the server has them, so that what was recorded survives a SIGKILL or a crash (not a power
@@ -174,7 +176,7 @@ def init(
         "flush_period": flush_period
         if flush_period is not None
         else _period(environment.get("MICROMEGAS_FLUSH_PERIOD")),
-        "buffer_bytes": buffer_bytes if buffer_bytes is not None else _bytes_from("MICROMEGAS_BUFFER_BYTES"),
+        "buffer_bytes": _buffer_bytes(buffer_bytes),
         "console_level": level_number(console or environment.get("MICROMEGAS_CONSOLE") or "off"),
         "scrub": _is_wanted("MICROMEGAS_SCRUB") if scrub is None else scrub is not False,
         "scrub_patterns": [] if scrub is None or isinstance(scrub, bool) else [str(pattern) for pattern in scrub],
@@ -383,6 +385,14 @@ def _bytes_from(variable: str, default: int = _DEFAULT_BYTES) -> int:
     if not text.isdecimal():
         raise ValueError(f"{variable} {text!r}: not a number of bytes")
     return int(text)
+
+
+def _buffer_bytes(given: int | None) -> int:
+    size = given if given is not None else _bytes_from("MICROMEGAS_BUFFER_BYTES")
+    if size < _LEAST_BUFFER_BYTES:
+        name = "buffer_bytes" if given is not None else "MICROMEGAS_BUFFER_BYTES"
+        raise ValueError(f"{name} {size}: at least {_LEAST_BUFFER_BYTES}, or threads find no room for events")
+    return size
 
 
 def _process_properties(given: Mapping[str, object] | None, from_environment: str) -> dict[str, str]:

@@ -36,18 +36,24 @@ fn refuse(path: &Path, why: &str) -> Error {
     Error::new(ErrorKind::PermissionDenied, format!("{}: {why}", path.display()))
 }
 
+/// The same error, with the path that it is about.
+fn at(path: &Path) -> impl FnOnce(Error) -> Error + '_ {
+    |error| Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// Makes the folder (its parents too) unless it is there; refuses one that others can look into or that isn't ours.
 pub fn private_folder(path: &Path) -> Result<()> {
     if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+        made.map_err(at(parent))?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(Error::new(error.kind(), format!("{}: {error}", path.display())))
+            return Err(at(path)(error));
         }
         _ => {}
     }
-    let found = fs::symlink_metadata(path)?;
+    let found = fs::symlink_metadata(path).map_err(at(path))?;
     if !found.is_dir() {
         return Err(refuse(path, "not a folder"));
     }
@@ -127,7 +133,7 @@ pub fn all_unnamed(spool: &Path) -> Result<Vec<PathBuf>> {
 
 fn folders(spool: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(spool)? {
+    for entry in fs::read_dir(spool).map_err(at(spool))? {
         let entry = entry?;
         let is_session = entry
             .file_name()

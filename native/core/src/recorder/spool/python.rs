@@ -25,7 +25,7 @@ const MEMORY_BYTES: usize = 64 << 20;
 
 /// Process id, url, and whether the process is gone, of each session.
 pub fn sessions(folder: &Path) -> PyResult<Vec<(String, String, bool)>> {
-    let told = |error| PyOSError::new_err(format!("{}: {error}", folder.display()));
+    let told = |error: std::io::Error| PyOSError::new_err(error.to_string());
     let mut found = Vec::new();
     for path in folder::sessions(folder).map_err(told)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -500,7 +500,7 @@ pub fn recover_all(spool: &Path, url: Option<&str>, outbox: &Outbox) -> Recovere
     let sessions = match folder::private_folder(spool).and_then(|()| folder::sessions(spool)) {
         Ok(sessions) => sessions,
         Err(error) => {
-            result.last_error = Some(format!("{}: {error}", spool.display()));
+            result.last_error = Some(error.to_string());
             return result;
         }
     };
