@@ -90,7 +90,10 @@ def encode_properties(pairs: Sequence[tuple[str, str]]) -> bytes:
     """The JSONB object of one property set; the last of equal keys wins."""
 
 def jsonb_parse(text: ArrowColumn) -> ArrowArray:
-    """utf8 → dictionary<int32, binary>; NULL for a text that is no JSON. More than standard JSON is accepted."""
+    """utf8 → dictionary<int32, binary>; NULL for a text that is no JSON. More than standard JSON is accepted.
+
+    `ValueError` for a text of more than 2^24 values.
+    """
 
 def jsonb_format_json(jsonb: ArrowColumn) -> ArrowArray:
     """JSONB → dictionary<int32, utf8>, compact, keys in stored (sorted) order."""
@@ -116,7 +119,8 @@ def jsonb_array_length(jsonb: ArrowColumn) -> ArrowArray:
 def jsonb_path_query_first(jsonb: ArrowColumn, path: ArrowColumn) -> ArrowArray:
     """JSONB and utf8 → dictionary<int32, binary>, the first value that the SQL/JSON path (lax mode) leads to, or NULL.
 
-    `ValueError` for a malformed path, and for one that has too many values to look at.
+    `ValueError` for a malformed path, for one that has too many values to look at, and for results that are 128 MiB
+    larger than the documents.
     """
 
 def jsonb_path_query(jsonb: ArrowColumn, path: ArrowColumn) -> ArrowArray:

@@ -167,3 +167,18 @@ def test_what_a_path_may_cost_is_bounded() -> None:
     many = pa.array([encode(list(range(3000)))], pa.binary())
     with pytest.raises(ValueError, match="values to look at"):
         query(many, "$[*] ? ($[*] == -1)")
+
+
+def test_what_the_rows_of_a_batch_may_make_of_their_documents_is_bounded() -> None:
+    documents = pa.array([encode([f"{number:02}" + "x" * 300]) for number in range(40)], pa.binary())
+    path = "$" + "[0, 0, 0, 0]" * 7
+    assert len(query(documents[:20], path)) == 20
+    with pytest.raises(ValueError, match=r"row 26: the results of a batch exceed 1342\d{5} bytes"):
+        query(documents, path)
+    # many rows of one document make one result
+    assert len(set(query(pa.array([encode(["x" * 300])] * 40, pa.binary()).dictionary_encode(), path))) == 1
+    one = pa.array([encode(["x" * 20_000_000])], pa.binary())
+    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 5, pa.int32()), one)
+    paths = pa.array([f"$[{', '.join(['0'] * count)}]" for count in range(1, 6)], pa.utf8())
+    with pytest.raises(ValueError, match="row 3: the results of a batch exceed 1542"):
+        _engine.jsonb_path_query(rows, paths)

@@ -297,3 +297,10 @@ def test_wrong_arguments():
         _engine.jsonb_as_f64([b"x"])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="columns of 1 and 2 rows"):
         _engine.jsonb_get(jsonb({}), pa.array(["a", "b"]))
+
+
+def test_a_text_of_too_many_values_is_no_null() -> None:
+    """Of sixteen megabytes, as a line of a log may have them: all its values at once would be a gigabyte."""
+    with pytest.raises(ValueError, match="row 1: json: a text of 16777218 bytes holds more than 16777216 values"):
+        _engine.jsonb_parse(pa.array(["[,]", f"[{',' * (1 << 24)}]"], pa.utf8()))
+    assert parse("," * (1 << 24)) == [None]

@@ -16,6 +16,13 @@ use crate::json_path::Path;
 use crate::json_text;
 use crate::jsonb::{encode, encode_array, encode_value, Number, Object, Value};
 
+/// Bytes that the distinct results of a batch may have beyond those of its documents: a path can name one value any
+/// number of times, and each row another path.
+const MAX_GROWTH_BYTES: usize = 128 << 20;
+
+/// Values that one text may hold: a byte of it can stand for one, which takes forty while it is parsed.
+const MAX_PARSED_VALUES: usize = 1 << 24;
+
 /// Runs a kernel of one column without the GIL.
 fn unary(
     py: Python<'_>,
@@ -50,6 +57,7 @@ fn to_dictionary(
 pub fn jsonb_parse(py: Python<'_>, text: &Bound<'_, PyAny>) -> PyResult<ArrowArray> {
     unary(py, text, |column| {
         to_dictionary(column, false, |bytes, interner| {
+            check_values(bytes)?;
             let Ok(tree) = std::str::from_utf8(bytes)
                 .map_err(|error| error.to_string())
                 .and_then(json_text::parse)
@@ -59,6 +67,18 @@ pub fn jsonb_parse(py: Python<'_>, text: &Bound<'_, PyAny>) -> PyResult<ArrowArr
             Ok(Some(interner.intern(&encode(&tree)?)))
         })
     })
+}
+
+/// Refuses a text of too many values. Each of them begins a container or stands behind what begins one, or a comma.
+fn check_values(text: &[u8]) -> Result<(), String> {
+    let begins_value = |byte: &&u8| matches!(byte, b',' | b'[' | b'{');
+    if text.len() > MAX_PARSED_VALUES && text.iter().filter(begins_value).count() > MAX_PARSED_VALUES {
+        return Err(format!(
+            "json: a text of {} bytes holds more than {MAX_PARSED_VALUES} values",
+            text.len()
+        ));
+    }
+    Ok(())
 }
 
 /// JSONB → dictionary<int32, utf8>, the compact text.
@@ -247,6 +267,8 @@ fn by_text<P>(
     let mut results: Vec<Option<i32>> = vec![None; objects.slots()];
     let mut current: Option<(usize, P)> = None;
     let mut used: Vec<usize> = Vec::new();
+    let mut is_counted = vec![false; objects.slots()];
+    let mut room = MAX_GROWTH_BYTES;
     for row in 0..objects.len() {
         let (Some(object), Some(name)) = (objects.slot(row), names.slot(row)) else {
             keys.push(-1);
@@ -263,8 +285,14 @@ fn by_text<P>(
             Some(key) => key,
             None => {
                 used.push(object);
-                let value = Value::parse(objects.bytes(object));
-                let key = value.and_then(|value| function(value, &prepared, &mut interner));
+                let bytes = objects.bytes(object);
+                if !std::mem::replace(&mut is_counted[object], true) {
+                    room += bytes.len();
+                }
+                let key = Value::parse(bytes).and_then(|value| function(value, &prepared, &mut interner));
+                if interner.value_bytes() > room {
+                    return Err(format!("row {row}: the results of a batch exceed {room} bytes"));
+                }
                 *results[object].insert(key.map_err(|error| format!("row {row}: {error}"))?)
             }
         };

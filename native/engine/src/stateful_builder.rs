@@ -12,9 +12,9 @@ macro_rules! stateful_builder {
         impl $builder {
             #[new]
             #[pyo3(signature = (state = None))]
-            fn new(state: Option<&[u8]>) -> pyo3::PyResult<Self> {
+            fn new(py: pyo3::Python<'_>, state: Option<&[u8]>) -> pyo3::PyResult<Self> {
                 match state {
-                    Some(state) => Self::resume(state).map_err(crate::arrow_py::value_error),
+                    Some(state) => py.detach(|| Self::resume(state)).map_err(crate::arrow_py::value_error),
                     None => Ok(Self::empty()),
                 }
             }
@@ -57,7 +57,7 @@ macro_rules! stateful_builder {
 
             #[pyo3(name = "state")]
             fn py_state<'py>(&self, py: pyo3::Python<'py>) -> pyo3::Bound<'py, pyo3::types::PyBytes> {
-                pyo3::types::PyBytes::new(py, &self.state())
+                pyo3::types::PyBytes::new(py, &py.detach(|| self.state()))
             }
 
             $($more)*

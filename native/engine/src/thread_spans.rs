@@ -162,11 +162,13 @@ impl ThreadSpansBuilder {
 impl ThreadSpansBuilder {
     #[new]
     #[pyo3(signature = (thread_name, state = None))]
-    fn new(thread_name: String, state: Option<&[u8]>) -> PyResult<Self> {
-        let tree = state
-            .map(|state| CallTreeBuilder::resume(&thread_name, state))
-            .transpose()
-            .map_err(value_error)?;
+    fn new(py: Python<'_>, thread_name: String, state: Option<&[u8]>) -> PyResult<Self> {
+        let resumed = py.detach(|| {
+            state
+                .map(|state| CallTreeBuilder::resume(&thread_name, state))
+                .transpose()
+        });
+        let tree = resumed.map_err(value_error)?;
         Ok(Self {
             thread_name,
             layouts: LayoutCache::default(),

@@ -100,8 +100,9 @@ pub struct TraceEncoder {
     lane_tracks: Vec<usize>,
     /// Track of a thread itself, by thread.
     thread_tracks: HashMap<u32, usize>,
-    /// Sorted by parent, then child.
+    /// Sorted by parent, then child, once all are here.
     flows: Vec<(i64, i64)>,
+    are_flows_sorted: bool,
     flow_children: HashSet<i64>,
     series_texts: Texts,
     properties: HashMap<Vec<u8>, u32>,
@@ -121,6 +122,9 @@ impl TraceEncoder {
 
     /// Writes until rows of some kind are needed, or `max_bytes` are ready, or everything is written.
     fn run(&mut self, max_bytes: usize) -> Result<Option<usize>, String> {
+        if !std::mem::replace(&mut self.are_flows_sorted, true) {
+            self.flows.sort_unstable();
+        }
         while self.packets.bytes() < max_bytes {
             let mut next: Option<(i64, usize)> = None;
             for (kind, input) in self.inputs.iter().enumerate() {
@@ -392,6 +396,7 @@ impl TraceEncoder {
             lane_tracks: Vec::new(),
             thread_tracks: HashMap::new(),
             flows: Vec::new(),
+            are_flows_sorted: true,
             flow_children: HashSet::new(),
             series_texts: Texts::default(),
             properties: HashMap::new(),
@@ -422,7 +427,7 @@ impl TraceEncoder {
         let pairs = flows(&rows_of(batch)?).map_err(value_error)?;
         self.flow_children.extend(pairs.iter().map(|(_, child)| *child));
         self.flows.extend(pairs);
-        self.flows.sort_unstable();
+        self.are_flows_sorted = false;
         Ok(())
     }
 

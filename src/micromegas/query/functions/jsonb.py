@@ -21,7 +21,8 @@ JSONB_FUNCTIONS = (
         DICT_JSONB,
         _engine.jsonb_parse,
         "The value of a JSON text, NULL when it is none. Numbers may have a leading +, leading zeros, be hexadecimal "
-        "or lack digits on one side of the point; an empty array element is null; of equal keys the last one counts.",
+        "or lack digits on one side of the point; an empty array element is null; of equal keys the last one counts. "
+        "A text of more than 16 777 216 values is an error.",
         "SELECT jsonb_format_json(jsonb_parse('{\"b\": [1, +2, 0x1F], \"a\": .5}')) AS j, jsonb_parse('{') AS broken",
     ),
     ScalarFunction(
@@ -99,8 +100,8 @@ JSONB_FUNCTIONS = (
         (_JSONB, _PATH),
         DICT_JSONB,
         _engine.jsonb_path_query,
-        "A JSON array of all values that a path leads to, an empty one when there is none. Paths: see "
-        "jsonb_path_query_first.",
+        "A JSON array of all values that a path leads to, an empty one when there is none. An error where those of a "
+        "batch of rows are 128 MiB larger than its documents. Paths: see jsonb_path_query_first.",
         "SELECT jsonb_format_json(jsonb_path_query(jsonb_parse(msg), '$.items[*] ? (@.price > 5).sku')) AS dear "
         "FROM log_entries WHERE msg LIKE '{%' ORDER BY time",
     ),
