@@ -14,14 +14,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from kept import kept
 from servers.identity_provider import IdentityProviderServer
+from servers.lakes import LAKE_BACKENDS, local_or_remote_lake
 from servers.postgres import PostgresServer, running_postgres
-from servers.s3 import S3Bucket, S3Server, running_s3
+from servers.s3 import S3Server, running_s3
 from spools import spool_below
 
 from micromegas.config import LakeSettings
 from micromegas.lake import Lake
-
-LAKE_BACKENDS = ["sqlite+folder", "postgres+s3"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,9 +40,8 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """Address of a fresh database."""
-    name = postgres_server.create_database()
-    yield postgres_server.url(name)
-    postgres_server.drop_database(name)
+    with postgres_server.database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -51,12 +49,6 @@ def s3_server() -> Iterator[S3Server]:
     """A running S3 emulator."""
     with running_s3() as server:
         yield server
-
-
-@pytest.fixture
-def s3_bucket(s3_server: S3Server) -> S3Bucket:
-    """A fresh bucket."""
-    return s3_server.create_bucket()
 
 
 @pytest.fixture
@@ -84,13 +76,10 @@ def redirect_port() -> Iterator[None]:
 
 
 @pytest.fixture(params=LAKE_BACKENDS)
-def lake_backend(request: pytest.FixtureRequest, tmp_path: Path) -> LakeSettings:
-    """Settings of an empty lake: the embedded default, and PostgreSQL with S3."""
-    if request.param == "sqlite+folder":
-        return LakeSettings(lake_dir=tmp_path / "lake")
-    bucket: S3Bucket = request.getfixturevalue("s3_bucket")
-    url: str = request.getfixturevalue("postgres_url")
-    return LakeSettings(database_url=url, object_store=bucket.url, object_store_options=bucket.options)
+def lake_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LakeSettings]:
+    """Settings of an empty lake on each back end."""
+    with local_or_remote_lake(request.param, tmp_path, request) as settings:
+        yield settings
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from cli.example import START_NS, example_lake
 from cli.example import grafana_dashboards as tool
 from e2e.serving import serving
 from postgres_gateway.gateway import RunningGateway
-from servers.postgres import PostgresServer
+from servers.lakes import LAKE_BACKENDS, local_or_remote_lake
 
 from micromegas.client import Client
 from micromegas.config import LakeSettings
@@ -86,21 +86,13 @@ class Answer:
 Ask = Callable[[str, bool], Answer]
 
 
-@pytest.fixture(scope="module", params=["sqlite+folder", "postgres+s3"])
-def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LakeSettings:
+@pytest.fixture(scope="module", params=LAKE_BACKENDS)
+def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LakeSettings]:
     """The lake of the documentation's examples, on each back end."""
-    if request.param == "sqlite+folder":
-        settings = LakeSettings(lake_dir=tmp_path_factory.mktemp("grafana") / "lake")
-    else:
-        database: PostgresServer = request.getfixturevalue("postgres_server")
-        bucket = request.getfixturevalue("s3_server").create_bucket()
-        settings = LakeSettings(
-            database_url=database.url(database.create_database()),
-            object_store=bucket.url,
-            object_store_options=bucket.options,
-        )
-    with example_lake(settings):
-        return settings
+    with local_or_remote_lake(request.param, tmp_path_factory.mktemp("grafana"), request) as settings:
+        with example_lake(settings):
+            pass
+        yield settings
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
 from e2e.serving import PROGRAM, Service, serving
 from pyarrow import flight
+from servers.lakes import remote_lake
 from servers.postgres import PostgresServer
 from servers.s3 import S3Server
 
@@ -98,13 +99,11 @@ def key(keys_file: Path) -> str:
 @pytest.fixture(scope="module")
 def keyed_server(postgres_server: PostgresServer, s3_server: S3Server, keys_file: Path, key: str) -> Iterator[Service]:
     environment = {"MICROMEGAS_API_KEYS_FILE": str(keys_file), "MICROMEGAS_ADMINS": '["ops"]'}
-    database, bucket = postgres_server.create_database(), s3_server.create_bucket()
-    settings = LakeSettings(
-        database_url=postgres_server.url(database), object_store=bucket.url, object_store_options=bucket.options
-    )
-    with serving(settings, environment=environment, api_key=key) as service:
+    with (
+        remote_lake(postgres_server, s3_server) as settings,
+        serving(settings, environment=environment, api_key=key) as service,
+    ):
         yield service
-    postgres_server.drop_database(database)
 
 
 def test_keys_are_made_listed_and_removed(tmp_path: Path) -> None:

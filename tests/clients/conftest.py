@@ -12,6 +12,7 @@ from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import recording
 from e2e.serving import Service, serving
 from kept import python_with
+from servers.lakes import remote_lake
 from servers.postgres import PostgresServer
 from servers.s3 import S3Server
 
@@ -26,19 +27,16 @@ def folder_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
 
 
 @pytest.fixture(scope="session")
-def remote_lake(postgres_server: PostgresServer, s3_server: S3Server) -> Iterator[LakeSettings]:
+def remote_settings(postgres_server: PostgresServer, s3_server: S3Server) -> Iterator[LakeSettings]:
     """An empty lake on PostgreSQL and the S3 emulator."""
-    database, bucket = postgres_server.create_database(), s3_server.create_bucket()
-    yield LakeSettings(
-        database_url=postgres_server.url(database), object_store=bucket.url, object_store_options=bucket.options
-    )
-    postgres_server.drop_database(database)
+    with remote_lake(postgres_server, s3_server) as settings:
+        yield settings
 
 
 @pytest.fixture(scope="session")
-def remote_service(remote_lake: LakeSettings) -> Iterator[Service]:
+def remote_service(remote_settings: LakeSettings) -> Iterator[Service]:
     """As `folder_service`, over PostgreSQL and the S3 emulator."""
-    with serving_recordings(remote_lake) as running:
+    with serving_recordings(remote_settings) as running:
         yield running
 
 

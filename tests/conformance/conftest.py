@@ -15,11 +15,9 @@ from e2e.posting import assert_all_accepted, post_all
 from e2e.recordings import Recording, recording
 from e2e.reference import ProcessReference, processes_of
 from e2e.serving import Service, serving, wait_until_materialized
-from servers.postgres import PostgresServer
-from servers.s3 import S3Server
+from servers.lakes import LAKE_BACKENDS, local_or_remote_lake
 
 from micromegas.client import Client
-from micromegas.config import LakeSettings
 from micromegas.lake import Lake
 
 SEED = 20261123
@@ -61,23 +59,14 @@ def _plain(column: pa.ChunkedArray) -> list[Any]:
 
 @pytest.fixture(
     scope="session",
-    params=[(lake, state) for lake in ("sqlite+folder", "postgres+s3") for state in ("tail", "partitions")],
+    params=[(lake, state) for lake in LAKE_BACKENDS for state in ("tail", "partitions")],
     ids="-".join,
 )
 def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     """`tail`: no daemon has run; `partitions`: it has put every block into a partition."""
     backend, state = request.param
     with ExitStack() as stack:
-        if backend == "sqlite+folder":
-            settings = LakeSettings(lake_dir=tmp_path_factory.mktemp("lake"))
-        else:
-            postgres: PostgresServer = request.getfixturevalue("postgres_server")
-            s3: S3Server = request.getfixturevalue("s3_server")
-            database, bucket = postgres.create_database(), s3.create_bucket()
-            stack.callback(postgres.drop_database, database)
-            settings = LakeSettings(
-                database_url=postgres.url(database), object_store=bucket.url, object_store_options=bucket.options
-            )
+        settings = stack.enter_context(local_or_remote_lake(backend, tmp_path_factory.mktemp("world"), request))
         ingest: Service
         if state == "tail":
             ingest = stack.enter_context(serving(settings, "ingest"))

@@ -190,14 +190,12 @@ async def test_a_broken_view_does_not_stop_the_other(
 
 @in_loop
 async def test_a_database_that_goes_away_comes_back(
-    postgres_server: PostgresServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy = CuttableProxy(postgres_server.port)
-    name = postgres_server.create_database()
-    direct = LakeSettings(lake_dir=tmp_path / "lake", database_url=postgres_server.url(name))
+    direct = LakeSettings(lake_dir=tmp_path / "lake", database_url=postgres_url)
     cut_off = LakeSettings(
-        lake_dir=tmp_path / "lake",
-        database_url=postgres_server.url(name).replace(str(postgres_server.port), str(proxy.port)),
+        lake_dir=tmp_path / "lake", database_url=postgres_url.replace(str(postgres_server.port), str(proxy.port))
     )
     with contextlib.ExitStack() as opened:
         opened.callback(proxy.close)
@@ -213,7 +211,6 @@ async def test_a_database_that_goes_away_comes_back(
             assert check_lake(mine, [telemetry]) == 1
             await asyncio.to_thread(proxy.restore)
             await until(lambda: check_lake(mine, [telemetry]) == 0)
-    postgres_server.drop_database(name)
 
 
 @in_loop

@@ -7,27 +7,16 @@ from pathlib import Path
 
 import pytest
 from e2e.serving import Service, serving
-from servers.postgres import PostgresServer
-from servers.s3 import S3Server
+from servers.lakes import LAKE_BACKENDS, local_or_remote_lake
 
 from micromegas.config import LakeSettings
-
-LAKE_BACKENDS = ["sqlite+folder", "postgres+s3"]
 
 
 @pytest.fixture(scope="module", params=LAKE_BACKENDS)
 def module_lake(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LakeSettings]:
     """Settings of an empty lake on each back end, shared by the tests of a module."""
-    if request.param == "sqlite+folder":
-        yield LakeSettings(lake_dir=tmp_path_factory.mktemp("lake"))
-        return
-    postgres: PostgresServer = request.getfixturevalue("postgres_server")
-    s3: S3Server = request.getfixturevalue("s3_server")
-    database, bucket = postgres.create_database(), s3.create_bucket()
-    yield LakeSettings(
-        database_url=postgres.url(database), object_store=bucket.url, object_store_options=bucket.options
-    )
-    postgres.drop_database(database)
+    with local_or_remote_lake(request.param, tmp_path_factory.mktemp("module"), request) as settings:
+        yield settings
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from e2e.kill_rounds import Fate, KillRounds
+from servers.lakes import remote_lake
 from servers.postgres import running_postgres
 from servers.s3 import running_s3
 
@@ -27,13 +28,8 @@ def new_lake(backend: str) -> Iterator[LakeSettings]:
         with tempfile.TemporaryDirectory(prefix="micromegas-kill-") as folder:
             yield LakeSettings(lake_dir=Path(folder))
         return
-    with running_postgres() as postgres, running_s3() as s3:
-        bucket = s3.create_bucket()
-        yield LakeSettings(
-            database_url=postgres.url(postgres.create_database()),
-            object_store=bucket.url,
-            object_store_options=bucket.options,
-        )
+    with running_postgres() as postgres, running_s3() as s3, remote_lake(postgres, s3) as settings:
+        yield settings
 
 
 def main() -> int:

@@ -101,10 +101,11 @@ def test_a_folder_can_be_given_by_url(tmp_path: Path) -> None:
         assert lake.objects.url_of("views/x") == (folder / "views" / "x").as_uri()
 
 
-def test_postgres_away_is_unavailable_then_fine_again(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    name = postgres_server.create_database()
+def test_postgres_away_is_unavailable_then_fine_again(
+    postgres_server: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
     proxy = CuttableProxy(postgres_server.port)
-    url = postgres_server.url(name).replace(f":{postgres_server.port}/", f":{proxy.port}/")
+    url = postgres_url.replace(f":{postgres_server.port}/", f":{proxy.port}/")
     owner = process()
     log = stream(owner.process_id)
     refused, again = block(log), block(log)
@@ -122,7 +123,6 @@ def test_postgres_away_is_unavailable_then_fine_again(postgres_server: PostgresS
         lake.commit(Batch(blocks=[again]))
         assert [row.block_id for row in lake.metadata.blocks()] == [again.block_id]
     proxy.close()
-    postgres_server.drop_database(name)
 
 
 def test_s3_away_is_unavailable_then_fine_again(s3_server: S3Server, tmp_path: Path) -> None:

@@ -13,29 +13,19 @@ from postgres_gateway.gateway import Asked, RunningGateway
 from psycopg import sql
 from query.committed import commit_recording
 from query.traffic import MadeTraffic
+from servers.lakes import LAKE_BACKENDS, local_or_remote_lake
 from servers.postgres import PostgresServer
-from servers.s3 import S3Server
 
-from micromegas.config import LakeSettings
 from micromegas.lake import Lake
 
 MESSAGES = ["hello", "it's 'quoted'", "", "tab\tnew\nline \\ back", "öne ☃", "NULL", "ERROR {a,b}"]
 VALUES = [1.5, 0.1, -0.0, 1e300, 1e-9, 123456789.0]
 
 
-@pytest.fixture(scope="session", params=["sqlite+folder", "postgres+s3"])
+@pytest.fixture(scope="session", params=LAKE_BACKENDS)
 def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     with ExitStack() as stack:
-        if request.param == "sqlite+folder":
-            settings = LakeSettings(lake_dir=tmp_path_factory.mktemp("lake"))
-        else:
-            postgres: PostgresServer = request.getfixturevalue("postgres_server")
-            s3: S3Server = request.getfixturevalue("s3_server")
-            database, bucket = postgres.create_database(), s3.create_bucket()
-            stack.callback(postgres.drop_database, database)
-            settings = LakeSettings(
-                database_url=postgres.url(database), object_store=bucket.url, object_store_options=bucket.options
-            )
+        settings = stack.enter_context(local_or_remote_lake(request.param, tmp_path_factory.mktemp("asked"), request))
         lake = stack.enter_context(Lake.open(settings))
         traffic = MadeTraffic(lake)
         first = traffic.next_log_time()
@@ -57,18 +47,16 @@ def connection(asked: Asked) -> Iterator[psycopg.Connection[Any]]:
 @pytest.fixture(scope="module")
 def same_rows(asked: Asked, postgres_server: PostgresServer) -> Iterator[str]:
     """A database with the logs of one process."""
-    database = postgres_server.create_database()
-    with (
-        psycopg.connect(asked.gateway.dsn()) as ours,
-        psycopg.connect(postgres_server.url(database), autocommit=True) as theirs,
-    ):
-        theirs.execute('CREATE TABLE log_entries (time timestamptz, process_id text, level int, msg text COLLATE "C")')
-        rows = ours.execute("SELECT time, process_id, level, msg FROM log_entries").fetchall()
-        theirs.cursor().executemany("INSERT INTO log_entries VALUES (%s, %s, %s, %s)", rows)
-        for setting in ("timezone TO 'UTC'", "default_transaction_read_only TO on"):
-            theirs.execute(sql.SQL(f"ALTER DATABASE {{}} SET {setting}").format(sql.Identifier(database)))
-    yield postgres_server.url(database)
-    postgres_server.drop_database(database)
+    with postgres_server.database() as url:
+        with psycopg.connect(asked.gateway.dsn()) as ours, psycopg.connect(url, autocommit=True) as theirs:
+            theirs.execute(
+                'CREATE TABLE log_entries (time timestamptz, process_id text, level int, msg text COLLATE "C")'
+            )
+            rows = ours.execute("SELECT time, process_id, level, msg FROM log_entries").fetchall()
+            theirs.cursor().executemany("INSERT INTO log_entries VALUES (%s, %s, %s, %s)", rows)
+            for setting in ("timezone TO 'UTC'", "default_transaction_read_only TO on"):
+                theirs.execute(sql.SQL(f"ALTER DATABASE {{}} SET {setting}").format(sql.Identifier(theirs.info.dbname)))
+        yield url
 
 
 @pytest.fixture(scope="module")

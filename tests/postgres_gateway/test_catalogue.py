@@ -18,27 +18,23 @@ LOG_ENTRIES = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = 'log_en
 @pytest.fixture(scope="module")
 def same_tables(asked: Asked, postgres_server: PostgresServer) -> Iterator[str]:
     """A database with the tables that the gateway tells of."""
-    database = postgres_server.create_database()
-    with (
-        psycopg.connect(asked.gateway.dsn()) as ours,
-        psycopg.connect(postgres_server.url(database), autocommit=True) as theirs,
-    ):
-        theirs.execute("CREATE SCHEMA instances")
-        columns = ours.execute(
-            """SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull
-            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname IN ('public', 'instances') AND a.attnum > 0 ORDER BY 1, 2, a.attnum"""
-        ).fetchall()
-        tables: dict[tuple[str, str], list[sql.Composable]] = {}
-        for schema, table, name, kind, is_required in columns:
-            column = sql.SQL(f"{{}} {kind} {'NOT NULL' if is_required else ''}").format(sql.Identifier(name))
-            tables.setdefault((schema, table), []).append(column)
-        for table_name, parts in tables.items():
-            listed = sql.SQL(", ").join(parts)
-            theirs.execute(sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(*table_name), listed))
-    assert ("public", "log_entries") in tables
-    yield postgres_server.url(database)
-    postgres_server.drop_database(database)
+    with postgres_server.database() as url:
+        with psycopg.connect(asked.gateway.dsn()) as ours, psycopg.connect(url, autocommit=True) as theirs:
+            theirs.execute("CREATE SCHEMA instances")
+            columns = ours.execute(
+                """SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull
+                FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname IN ('public', 'instances') AND a.attnum > 0 ORDER BY 1, 2, a.attnum"""
+            ).fetchall()
+            tables: dict[tuple[str, str], list[sql.Composable]] = {}
+            for schema, table, name, kind, is_required in columns:
+                column = sql.SQL(f"{{}} {kind} {'NOT NULL' if is_required else ''}").format(sql.Identifier(name))
+                tables.setdefault((schema, table), []).append(column)
+            for table_name, parts in tables.items():
+                listed = sql.SQL(", ").join(parts)
+                theirs.execute(sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(*table_name), listed))
+        assert ("public", "log_entries") in tables
+        yield url
 
 
 @pytest.fixture

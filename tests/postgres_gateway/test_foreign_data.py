@@ -8,16 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 from postgres_gateway.gateway import Asked
-from servers.postgres import PostgresServer
 
 
 @pytest.fixture
-def federated(asked: Asked, postgres_server: PostgresServer) -> Iterator[psycopg.Connection[Any]]:
+def federated(asked: Asked, postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A database with the lake's views as foreign tables."""
-    name = postgres_server.create_database()
-    with psycopg.connect(postgres_server.url(name), autocommit=True) as connection:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'postgres_fdw'").fetchone() is None:
-            postgres_server.drop_database(name)
             pytest.skip("the PostgreSQL of this machine has no postgres_fdw (Debian: package postgresql)")
         connection.execute("CREATE EXTENSION postgres_fdw")
         connection.execute(
@@ -30,7 +27,6 @@ def federated(asked: Asked, postgres_server: PostgresServer) -> Iterator[psycopg
         connection.execute("IMPORT FOREIGN SCHEMA public FROM SERVER lake INTO lake")
         yield connection
         connection.execute("SELECT postgres_fdw_disconnect_all()")
-    postgres_server.drop_database(name)
 
 
 def remote_sql(connection: psycopg.Connection[Any], sql: str) -> str:

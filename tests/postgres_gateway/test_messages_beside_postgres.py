@@ -68,7 +68,8 @@ def answered(port: int, database: str, content: bytes) -> list[tuple[bytes, byte
     with RawClient(port) as client:
         client.send(startup({"user": "micromegas", "database": database}))
         client.until(b"Z")
-        client.send(content + SYNC + message(b"Q", text("SELECT 'the end'")))
+        # a transaction that failed would refuse the question for the end
+        client.send(content + SYNC + message(b"Q", text("ROLLBACK")) + message(b"Q", text("SELECT 'the end'")))
         answers: list[tuple[bytes, bytes | str]] = []
         while (answer := client.answer()) is not None and b"the end" not in answer[1]:
             kind, body = answer
@@ -85,6 +86,7 @@ def answered(port: int, database: str, content: bytes) -> list[tuple[bytes, byte
 @example([message(b"P", text("s"), text("EXECUTE s"), b"\0\0"), message(b"B", text(""), text("s"), bytes(6))])
 @example([message(b"Q", text(SQL[15])), message(b"E", text("c"), b"\0\0\0\x02")])
 @example([message(b"Q", text("BEGIN")), message(b"Q", text(SQL[14])), message(b"E", text("c"), bytes(4))])
+@example([message(b"Q", text("BEGIN")), message(b"B", text(""), text(""), bytes(6))])
 @given(said_in_turn=st.lists(messages, min_size=1, max_size=9))
 def test_messages_are_answered_as_postgresql_answers_them(
     asked: Asked, same_rows: str, said_in_turn: list[bytes]

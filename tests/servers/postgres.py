@@ -49,7 +49,7 @@ def _wheel_binaries(scratch: Path) -> Path:
 
 
 class PostgresServer:
-    """A running server; `create_database()` gives a fresh database each time."""
+    """A running server; `database()` gives the address of a fresh database each time."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -58,15 +58,17 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self) -> str:
+    @contextmanager
+    def database(self) -> Iterator[str]:
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
-        return name
-
-    def drop_database(self, name: str) -> None:
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(psycopg.sql.Identifier(name)))
+        try:
+            yield self.url(name)
+        finally:
+            with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+                dropped = psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(psycopg.sql.Identifier(name))
+                connection.execute(dropped)
 
 
 @contextmanager
