@@ -27,11 +27,12 @@ class RawClient:
     def say(self, kind: bytes, *parts: bytes) -> None:
         self.send(message(kind, *parts))
 
-    def start(self, **parameters: str) -> None:
-        """Begins a session and reads to the first ReadyForQuery."""
+    def start(self, **parameters: str) -> bytes:
+        """Begins a session and reads to the first ReadyForQuery; what cancels it."""
         self.send(startup({"user": "raw", "database": "micromegas", **parameters}))
         answers = self.until(b"Z")
         assert answers[-1] == (b"Z", b"I")
+        return next(body for kind, body in answers if kind == b"K")
 
     def answer(self) -> tuple[bytes, bytes] | None:
         """The next message; None when the server has closed."""
@@ -55,6 +56,13 @@ class RawClient:
         while (answer := self.answer()) is not None:
             answers.append(answer)
         return answers
+
+
+def cancel(port: int, key: bytes) -> None:
+    """Cancels what the session with this key does."""
+    with RawClient(port) as canceller:
+        canceller.send(struct.pack("!ii", 8 + len(key), 80877102) + key)
+        assert canceller.rest() == []
 
 
 def message(kind: bytes, *parts: bytes) -> bytes:

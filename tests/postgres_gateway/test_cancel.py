@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from postgres_gateway.gateway import Asked
-from postgres_gateway.raw import RawClient, message, startup, state_of, text
+from postgres_gateway.raw import RawClient, cancel, message, state_of, text
 
 from micromegas.serve.postgres.messages import ready_for_query
 from micromegas.serve.postgres.relay import Relay
@@ -51,17 +50,6 @@ def client(asked: Asked) -> Iterator[RawClient]:
         yield opened
 
 
-def key_of(client: RawClient) -> bytes:
-    client.send(startup({"user": "raw", "database": "micromegas"}))
-    return next(body for kind, body in client.until(b"Z") if kind == b"K")
-
-
-def cancel(asked: Asked, key: bytes) -> None:
-    with RawClient(asked.gateway.port) as canceller:
-        canceller.send(struct.pack("!ii", 16, 80877102) + key)
-        assert canceller.rest() == []
-
-
 def assert_answers_once(client: RawClient) -> None:
     for _ in range(2):
         client.say(b"Q", text("SELECT 1"))
@@ -71,7 +59,7 @@ def assert_answers_once(client: RawClient) -> None:
 def test_while_a_run_of_messages_ends(
     asked: Asked, client: RawClient, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = key_of(client)
+    key = client.start()
     sync = Relay.sync
 
     async def held(relay: Relay) -> None:
@@ -81,7 +69,7 @@ def test_while_a_run_of_messages_ends(
     monkeypatch.setattr(Relay, "sync", held)
     client.send(ONE + SYNC)
     assert gate.reached.wait(20)
-    cancel(asked, key)
+    cancel(asked.gateway.port, key)
     gate.opened.set()
     assert [kind for kind, _ in client.until(b"Z")] == [b"1", b"2", b"D", b"C", b"Z"]
     assert_answers_once(client)
@@ -104,11 +92,11 @@ def test_while_an_end_is_told(
     asked: Asked, client: RawClient, gate: Gate, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
     hold_writes(gate, monkeypatch, lambda content: content.endswith(ready_for_query(b"I")))
-    key = key_of(client)
+    key = client.start()
     gate.armed = True
     client.say(b"Q", text(sql))
     assert gate.reached.wait(20)
-    cancel(asked, key)
+    cancel(asked.gateway.port, key)
     gate.opened.set()
     client.until(b"Z")
     assert_answers_once(client)
@@ -116,11 +104,11 @@ def test_while_an_end_is_told(
 
 def test_while_an_error_is_told(asked: Asked, client: RawClient, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     hold_writes(gate, monkeypatch, lambda content: content[:1] == b"E")
-    key = key_of(client)
+    key = client.start()
     gate.armed = True
     client.send(message(b"P", text(""), text("SELECT nosuch FROM log_entries"), b"\0\0"))
     assert gate.reached.wait(20)
-    cancel(asked, key)
+    cancel(asked.gateway.port, key)
     gate.opened.set()
     client.send(SYNC)
     assert [kind for kind, _ in client.until(b"Z")] == [b"E", b"Z"]

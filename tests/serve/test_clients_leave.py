@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
-from postgres_gateway.raw import RawClient, message, text
+from postgres_gateway.raw import RawClient, cancel, message, state_of, text
 from pyarrow import flight
 from serve.conftest import wait_until
 from serve.doors import Doors, open_doors
@@ -93,15 +92,16 @@ def gateway_reset(doors: Doors) -> Callable[[], None]:
 
 
 def gateway_cancelled(doors: Doors) -> Callable[[], None]:
-    address = f"host=127.0.0.1 port={doors.ports['postgresql']} user=anybody dbname=micromegas"
-    client = psycopg.connect(address, autocommit=True)
-    client.pgconn.send_query(AGGREGATE.encode())
+    # not psycopg: the server is a thread of this process, and libpq waits for it with the interpreter's lock in hand
+    client = RawClient(doors.ports["postgresql"])
+    key = client.start()
+    client.send(message(b"Q", text(AGGREGATE)))
 
     def leave() -> None:
-        client.cancel_safe()
-        while (result := client.pgconn.get_result()) is not None:
-            assert result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
-        client.close()
+        cancel(doors.ports["postgresql"], key)
+        [(kind, body), _] = client.until(b"Z")
+        assert (kind, state_of(body)) == (b"E", "57014")
+        client.__exit__()
 
     return leave
 
