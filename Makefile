@@ -75,8 +75,9 @@ test-native: setup-test
 	if test -z "$$libdir"; then echo "this Python has no shared library: the unit tests of native/engine and native/transport are left out"; exit 0; fi; \
 	cd native && LD_LIBRARY_PATH=$$libdir PYO3_PYTHON=$(ABS_PY) cargo test --locked --no-default-features -p micromegas-engine -p micromegas-transport
 
-# Files of tests side by side, one process per core.
-PYTEST   = -m pytest -n auto --maxprocesses 4 --dist loadfile
+# Files of tests side by side, one process per core. A process that hung or crashed isn't replaced: its successor would
+# begin with the test that ended it.
+PYTEST   = -m pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 test-python: setup-test
 	$(PY) $(PYTEST)
