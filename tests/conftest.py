@@ -12,7 +12,6 @@ import pytest
 # Helper modules of the tests (`servers`, `senders`, `spools`) are found from here in every import mode.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from kept import kept
 from servers.identity_provider import IdentityProviderServer
 from servers.lakes import LAKE_BACKENDS, local_or_remote_lake
 from servers.postgres import PostgresServer, running_postgres
@@ -65,14 +64,6 @@ def module_provider() -> Iterator[IdentityProviderServer]:
     running = IdentityProviderServer()
     yield running
     running.close()
-
-
-@pytest.fixture
-def redirect_port() -> Iterator[None]:
-    """The usual address to which browsers are sent back, for one test at a time, whatever run it is of: one that waits
-    for a browser would wait for ever for that of another."""
-    with kept("redirect-port"):
-        yield
 
 
 @pytest.fixture(params=LAKE_BACKENDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -36,7 +37,7 @@ COMMAND = (sys.executable, "-m", "micromegas")
 
 
 @pytest.fixture
-def environment(provider: IdentityProviderServer, tmp_path: Path, address: str, redirect_port: None) -> dict[str, str]:
+def environment(provider: IdentityProviderServer, tmp_path: Path, address: str) -> dict[str, str]:
     """Of a person with a browser, whose default server asks them to sign in at the provider."""
     browser = tmp_path / "browser.py"
     browser.write_text(BROWSER)
@@ -44,7 +45,9 @@ def environment(provider: IdentityProviderServer, tmp_path: Path, address: str, 
     (tmp_path / ".micromegas").mkdir()
     (tmp_path / ".micromegas" / "config.json").write_text(json.dumps(settings))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MICROMEGAS_")}
-    return {**kept, "HOME": str(tmp_path), "BROWSER": f"{sys.executable} {browser} %s"}
+    # the usual one may be taken on this machine
+    redirect = {"MICROMEGAS_OIDC_REDIRECT_URI": "http://localhost:0/callback"}
+    return {**kept, **redirect, "HOME": str(tmp_path), "BROWSER": f"{sys.executable} {browser} %s"}
 
 
 def finished(environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
@@ -239,6 +242,15 @@ def test_a_token_of_another_sign_in_signs_nobody_in(
     assert refused.returncode == 4
     assert "another sign-in" in refused.stderr
     assert not tokens_file(environment).exists()
+
+
+def test_who_has_no_place_to_come_back_to_hears_what_to_set(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"http://localhost:{taken.getsockname()[1]}/callback"
+        refused = finished(environment | {"MICROMEGAS_OIDC_REDIRECT_URI": place}, *COMMAND, "login")
+    assert refused.returncode == 4
+    assert place in refused.stderr
+    assert "set MICROMEGAS_OIDC_REDIRECT_URI" in refused.stderr
 
 
 def test_only_who_began_is_answered() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from clients.conftest import address_of
 from clients.published import PublishedPackage
 from e2e.serving import Service, serving
+from kept import kept
 from servers.identity_provider import IdentityProviderServer
 
 import micromegas
@@ -41,6 +43,18 @@ def service(tmp_path_factory: pytest.TempPathFactory, module_provider: IdentityP
     }
     with serving(lake, "serve", environment=environment, api_key="k-1") as running:
         yield running
+
+
+@pytest.fixture
+def redirect_port() -> Iterator[None]:
+    """The published client knows one address only to which browsers are sent back: it is for one run at a time, and
+    may be taken by a connection of anybody, as it is among the ports that the system gives to these."""
+    with kept("redirect-port"):
+        try:
+            socket.create_server(("127.0.0.1", 48080)).close()
+        except OSError as error:
+            pytest.skip(f"port 48080, which the published client needs: {error.strerror}")
+        yield
 
 
 @pytest.fixture

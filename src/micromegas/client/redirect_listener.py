@@ -57,7 +57,8 @@ class RedirectListener:
             self._server = Server(("::1" if host == "::1" else "127.0.0.1", port), Handler)
         except OSError as error:
             reason = error.strerror or error
-            raise SignInRefused(f"redirect_uri {redirect_uri}: can't be listened to: {reason}; give another") from None
+            next_step = "set MICROMEGAS_OIDC_REDIRECT_URI to another that the provider knows"
+            raise SignInRefused(f"redirect_uri {redirect_uri}: can't be listened to: {reason}; {next_step}") from None
         name = f"[{host}]" if host == "::1" else host
         self.redirect_uri = f"http://{name}:{self._server.server_address[1]}{path}"
         self._answers = answers
