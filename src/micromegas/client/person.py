@@ -24,7 +24,7 @@ from micromegas.client.redirect_listener import RedirectListener
 from micromegas.client.token_file import KeptTokens, read_tokens, renewing, write_tokens
 
 DEFAULT_SCOPE = "openid email profile offline_access"
-_DEFAULT_REDIRECT = "http://localhost:48080/callback"
+DEFAULT_REDIRECT = "http://localhost:48080/callback"
 _REDIRECT_VARIABLE = "MICROMEGAS_OIDC_REDIRECT_URI"
 _WAIT_S = 300.0
 _PAUSE_S = 10.0
@@ -68,7 +68,7 @@ class OidcAuthProvider:
         client_id: str,
         client_secret: str | None = None,
         token_file: str | None = None,
-        redirect_uri: str | None = None,
+        redirect_uri: str = DEFAULT_REDIRECT,
         audience: str | None = None,
         scope: str | None = None,
         *,
@@ -77,15 +77,16 @@ class OidcAuthProvider:
         """Signs in with a browser, and waits five minutes for the person; by a code that is typed in elsewhere with
         `device`, or where there is no browser and the provider offers that.
 
-        `redirect_uri`: where the provider sends the browser back to, an address of this machine that it knows; by
-        default MICROMEGAS_OIDC_REDIRECT_URI, else `http://localhost:48080/callback`. Port 0 takes a free one. Raises
+        `redirect_uri`: where the provider sends the browser back to, an address of this machine that it knows; in
+        place of the usual one MICROMEGAS_OIDC_REDIRECT_URI, where that is set. Port 0 takes a free one. Raises
         `SignInRefused`.
         """
         person = cls(issuer, client_id, client_secret, token_file, None, audience, scope)
         if device or (not _has_browser() and person._provider.optional_endpoint("device_authorization_endpoint")):
             person._sign_in_elsewhere()
         else:
-            person._sign_in_here(redirect_uri or os.environ.get(_REDIRECT_VARIABLE) or _DEFAULT_REDIRECT)
+            is_usual = redirect_uri == DEFAULT_REDIRECT
+            person._sign_in_here((is_usual and os.environ.get(_REDIRECT_VARIABLE)) or redirect_uri)
         try:
             person.save()
         except OSError as error:
