@@ -4,13 +4,20 @@ import subprocess
 import sys
 
 PROGRAM = """
+import time
 from pathlib import Path
 from micromegas.cli.engine_process import prepare_engine_process
 prepare_engine_process()
 from datafusion import SessionContext
 SessionContext().sql("SELECT 1").collect()
 print(Path("/proc/self/status").read_text())
-print(*(thread.joinpath("comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()), sep="\\n")
+def names():
+    return [thread.joinpath("comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
+# a thread takes its name once it runs
+deadline = time.monotonic() + 20
+while sum(name.startswith("tokio") for name in names()) < 8 and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(*names(), sep="\\n")
 """
 
 
