@@ -58,16 +58,19 @@ def flight_cancelled(doors: Doors) -> Callable[[], None]:
     return leave
 
 
+def closed(connection: socket.socket, close: Callable[[], None], linger: bytes | None) -> Callable[[], None]:
+    def leave() -> None:
+        if linger is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        close()
+
+    return leave
+
+
 def http_closed(doors: Doors, linger: bytes | None = None) -> Callable[[], None]:
     client = http.client.HTTPConnection("127.0.0.1", doors.ports["api"], timeout=60)
     client.request("POST", "/api/query", json.dumps({"sql": AGGREGATE}), {"content-type": "application/json"})
-
-    def leave() -> None:
-        if linger is not None:
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        client.close()
-
-    return leave
+    return closed(client.sock, client.close, linger)
 
 
 def http_reset(doors: Doors) -> Callable[[], None]:
@@ -78,13 +81,7 @@ def gateway_closed(doors: Doors, linger: bytes | None = None) -> Callable[[], No
     client = RawClient(doors.ports["postgresql"])
     client.start()
     client.send(message(b"Q", text(AGGREGATE)))
-
-    def leave() -> None:
-        if linger is not None:
-            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        client.__exit__()
-
-    return leave
+    return closed(client.socket, client.__exit__, linger)
 
 
 def gateway_reset(doors: Doors) -> Callable[[], None]:
