@@ -472,8 +472,11 @@ def test_what_matters_most_is_sent_first(run, server, tmp_path):
         all_kinds(0)
         assert mm.flush(30)
         for i in range(10):
+            before = mm.status()["waiting_bytes"]
             all_kinds(i)
-            mm.flush(0.03)
+            while mm.status()["waiting_bytes"] <= before:
+                mm.flush(0.03)
+        mm.flush(0.5)  # the last one's blocks are all made
         open("all recorded", "w").close()
         while not mm.flush(30): pass
         """
