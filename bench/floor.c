@@ -20,22 +20,31 @@ static PyObject *empty(PyObject *module, PyObject *value)
     Py_RETURN_NONE;
 }
 
-static PyObject *stamped_monotonic(PyObject *module, PyObject *value)
-{
-    (void)module;
-    (void)value;
-    last = mm_monotonic_ns();
-    Py_RETURN_NONE;
-}
-
+/* One time stamp and one store in each kind of call: a function, a method of one argument, one of any, a prebound one. */
+#define STAMPED_CALLS(clock, ticks)                                                                                \
+    static PyObject *stamped_##clock(PyObject *self, PyObject *value)                                              \
+    {                                                                                                              \
+        (void)self;                                                                                                \
+        (void)value;                                                                                               \
+        last = ticks;                                                                                              \
+        Py_RETURN_NONE;                                                                                            \
+    }                                                                                                              \
+    static PyObject *stamped_fast_##clock(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) \
+    {                                                                                                              \
+        (void)self;                                                                                                \
+        (void)args;                                                                                                \
+        (void)count;                                                                                               \
+        (void)names;                                                                                               \
+        last = ticks;                                                                                              \
+        Py_RETURN_NONE;                                                                                            \
+    }                                                                                                              \
+    static PyObject *stamped_bound_##clock(PyObject *self, PyObject *const *args, size_t count, PyObject *names)    \
+    {                                                                                                              \
+        return stamped_fast_##clock(self, args, (Py_ssize_t)count, names);                                         \
+    }
+STAMPED_CALLS(monotonic, mm_monotonic_ns())
 #if MM_HAS_COUNTER
-static PyObject *stamped_counter(PyObject *module, PyObject *value)
-{
-    (void)module;
-    (void)value;
-    last = MM_READ_COUNTER();
-    Py_RETURN_NONE;
-}
+STAMPED_CALLS(counter, MM_READ_COUNTER())
 #endif
 
 /* ---- an empty `with`: ordinary methods, and methods bound beforehand ------------------------------------------------------- */
@@ -71,6 +80,21 @@ static PyMethodDef plain_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* The functions are set when the clock is known. */
+static PyMethodDef stamped_methods[] = {
+    {"method", NULL, METH_O, "takes a time stamp"},
+    {"fast", NULL, METH_FASTCALL | METH_KEYWORDS, "takes a time stamp"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject stamped_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "floor.Stamped",
+    .tp_basicsize = sizeof(PyObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = PyType_GenericNew,
+    .tp_methods = stamped_methods,
+};
+
 static PyTypeObject plain_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "floor.Plain",
     .tp_basicsize = sizeof(PyObject),
@@ -101,25 +125,34 @@ static PyTypeObject bound_type = {
     .tp_call = PyVectorcall_Call,
 };
 
-static PyObject *the_bound;
+typedef struct {
+    PyObject_HEAD
+    PyObject *bound;
+} binder;
 
 static PyObject *binder_get(PyObject *self, PyObject *object, PyObject *type)
 {
-    (void)self;
     (void)object;
     (void)type;
-    return Py_NewRef(the_bound);
+    return Py_NewRef(((binder *)self)->bound);
 }
 
 static PyTypeObject binder_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "floor.Binder",
-    .tp_basicsize = sizeof(PyObject),
+    .tp_basicsize = sizeof(binder),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_descr_get = binder_get,
 };
 
 static PyTypeObject prebound_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "floor.Prebound",
+    .tp_basicsize = sizeof(PyObject),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = PyType_GenericNew,
+};
+
+static PyTypeObject stamped_prebound_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "floor.StampedPrebound",
     .tp_basicsize = sizeof(PyObject),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = PyType_GenericNew,
@@ -171,10 +204,7 @@ static PyObject *mark(PyObject *module, PyObject *unused)
 static PyMethodDef functions[] = {
     {"mark", mark, METH_NOARGS, "ends a count of instructions"},
     {"empty", empty, METH_O, "does nothing"},
-    {"stamped_monotonic", stamped_monotonic, METH_O, "reads the monotonic clock and stores it"},
-#if MM_HAS_COUNTER
-    {"stamped_counter", stamped_counter, METH_O, "reads the counter of the processor and stores it"},
-#endif
+    {"stamped", NULL, METH_O, "reads the clock and stores it"},
     {"time_calls", time_calls, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -186,48 +216,68 @@ static struct PyModuleDef definition = {
     .m_methods = functions,
 };
 
-static int add_with_types(PyObject *module)
+static void set_function(PyMethodDef *methods, const char *name, void *function)
 {
-    if (PyType_Ready(&plain_type) < 0 || PyType_Ready(&bound_type) < 0 || PyType_Ready(&binder_type) < 0 ||
-        PyType_Ready(&prebound_type) < 0) {
+    while (strcmp(methods->ml_name, name) != 0) {
+        methods++;
+    }
+    methods->ml_meth = (PyCFunction)function;
+}
+
+/* A type whose `with` calls `call` twice. */
+static int ready_prebound(PyTypeObject *type, vectorcallfunc call)
+{
+    if (PyType_Ready(type) < 0) {
         return -1;
     }
     bound *made = PyObject_New(bound, &bound_type);
-    PyObject *binder = PyObject_New(PyObject, &binder_type);
-    if (!made || !binder) {
+    binder *get = PyObject_New(binder, &binder_type);
+    if (!made || !get) {
         return -1;
     }
-    made->call = bound_call;
-    the_bound = (PyObject *)made;
-    if (PyDict_SetItemString(prebound_type.tp_dict, "__enter__", binder) < 0 ||
-        PyDict_SetItemString(prebound_type.tp_dict, "__exit__", binder) < 0) {
+    made->call = call;
+    get->bound = (PyObject *)made;
+    if (PyDict_SetItemString(type->tp_dict, "__enter__", (PyObject *)get) < 0 ||
+        PyDict_SetItemString(type->tp_dict, "__exit__", (PyObject *)get) < 0) {
         return -1;
     }
-    PyType_Modified(&prebound_type);
-    return PyModule_AddObjectRef(module, "Plain", (PyObject *)&plain_type) < 0 ||
-                   PyModule_AddObjectRef(module, "Prebound", (PyObject *)&prebound_type) < 0
-               ? -1
-               : 0;
+    PyType_Modified(type);
+    return 0;
+}
+
+static int add_type(PyObject *module, const char *name, PyTypeObject *type)
+{
+    return PyType_Ready(type) < 0 ? -1 : PyModule_AddObjectRef(module, name, (PyObject *)type);
 }
 
 PyMODINIT_FUNC PyInit_floor(void)
 {
-    PyObject *module = PyModule_Create(&definition);
     /* As the recorder reads the environment. */
     const char *clock = getenv("MICROMEGAS_RECORDER_CLOCK");
     mm_clock_choose(clock && strcmp(clock, "monotonic") == 0);
-    const char *stamped = "stamped_monotonic";
+    PyCFunction stamped = stamped_monotonic;
+    void *fast = (void *)stamped_fast_monotonic;
+    vectorcallfunc call = stamped_bound_monotonic;
 #if MM_HAS_COUNTER
     if (mm_clock_uses_counter) {
-        stamped = "stamped_counter";
+        stamped = stamped_counter;
+        fast = (void *)stamped_fast_counter;
+        call = stamped_bound_counter;
     }
 #endif
-    PyObject *function = module ? PyObject_GetAttrString(module, stamped) : NULL;
-    if (!function || PyModule_AddObjectRef(module, "stamped", function) < 0 || add_with_types(module) < 0 ||
+    set_function(functions, "stamped", (void *)stamped);
+    set_function(stamped_methods, "method", (void *)stamped);
+    set_function(stamped_methods, "fast", fast);
+    PyObject *module = PyModule_Create(&definition);
+    if (!module || PyType_Ready(&bound_type) < 0 || PyType_Ready(&binder_type) < 0 ||
+        ready_prebound(&prebound_type, bound_call) < 0 || ready_prebound(&stamped_prebound_type, call) < 0 ||
+        add_type(module, "Plain", &plain_type) < 0 || add_type(module, "Stamped", &stamped_type) < 0 ||
+        add_type(module, "Prebound", &prebound_type) < 0 ||
+        add_type(module, "StampedPrebound", &stamped_prebound_type) < 0 ||
+        PyModule_AddIntConstant(module, "USES_COUNTER", mm_clock_is_short()) < 0 ||
         PyModule_AddIntConstant(module, "BLOCK_BYTES", MM_BLOCK_BYTES - (long)sizeof(mm_block)) < 0 ||
         PyModule_AddIntConstant(module, "METRIC_BYTES", (long)sizeof(mm_record) + 8) < 0) {
         return NULL;
     }
-    Py_DECREF(function);
     return module;
 }

@@ -5,8 +5,11 @@
 The floor (bench/floor.c): **E**, an empty `METH_O` call; **R**, the same with a time stamp and one store;
 **T** = R - E; **W**, the best empty `with` of a C type. Each statement stands 20 times in a loop whose names are local;
 the empty loop is measured in every round and subtracted; the clock is the CPU time of the thread. ns: the best of all
-rounds. floor: the same call of a function that does nothing, and T for each event. A server process (bench/sink.py)
-takes what is recorded. `--peers` adds other libraries, as far as they are installed (`make bench-peers` installs them).
+rounds. floor: the same call of a function that takes a time stamp, stores it, and does nothing else (nothing at all
+where no event is recorded). That is more than an empty call and T: reading the counter lets nothing else of the
+program begin, and an interpreter has the more in flight the longer its way to the call. A server process
+(bench/sink.py) takes what is recorded. `--peers` adds other libraries, as far as they are installed (`make bench-peers`
+installs them).
 
 `MICROMEGAS_RECORDER_CLOCK=monotonic` has both, floor and recorder, ask the system for the time, as on machines whose
 counter can't be used (`make bench-hotpath-clock`): T is ten times as large then, and the limits in units of R with it.
@@ -33,8 +36,8 @@ def show(shapes: dict[str, Shape], best: Best, ours: Best | None = None) -> None
         if shape.limit:
             bound = shape.limit.ns(best)
             line += f"  {shape.limit.text:<14}{bound:>8.1f}{ns / bound:>7.2f}  {'OK' if ns <= bound else 'over':<6}"
-            if shape.call and not shape.less:
-                floor = best.ns[shape.call] + shape.stamps * best.t
+            if (call := shape.stamped or shape.call) and not shape.less:
+                floor = best.ns[call]
                 line += f"{floor:>8.1f}{ns / floor:>7.2f}"
         elif shape.nearest:
             line += f"  {ns / (ours or best).ns[shape.nearest]:.1f} x our {shape.nearest}"
@@ -46,7 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peers", action="store_true", help="other libraries, those that are installed")
     options = parser.parse_args()
-    clock = "the counter" if FLOOR.stamped.__name__ == "stamped_counter" else "the system's clock"
+    clock = "the counter" if FLOOR.USES_COUNTER else "the system's clock"
     config = sysconfig.get_config_var("CONFIG_ARGS") or ""
     print(f"CPython {platform.python_version()}, time stamps of {clock}, {config}")
     print(f"{'shape':<34}{'ns':>10}{'/ E':>9}{'/ R':>8}  {'limit':<14}{'ns':>8}{'of it':>7}{'floor':>16}{'of it':>7}")

@@ -31,6 +31,10 @@ EMPTY, STAMPED = "empty METH_O call (E)", "with a time stamp (R)"
 METHOD, FAST1, FAST2, FAST4, FAST_NAMED = (
     f"empty method, {arguments}" for arguments in ("METH_O", "1 value", "2 values", "4 values", "1 value, 1 named")
 )
+STAMPED_METHOD, STAMPED_FAST1, STAMPED_FAST2, STAMPED_FAST4, STAMPED_NAMED = (
+    f"stamped method, {arguments}" for arguments in ("METH_O", "1 value", "2 values", "4 values", "1 value, 1 named")
+)
+STAMPED_WITH = "stamped with, prebound"
 PLAIN_WITH, PREBOUND_WITH, UNTRACED = "empty with, plain C type", "empty with, prebound", "f(x) untraced"
 
 
@@ -72,8 +76,8 @@ class Shape:
     """What is subtracted: the same work without us."""
     call: str | None = None
     """The same call of a function that does nothing."""
-    stamps: int = 0
-    """Events, each of which has a time stamp. With `call`: the floor."""
+    stamped: str | None = None
+    """The same call of a function that takes one time stamp, for a shape that records: its floor."""
     nearest: str | None = None
     """Of a peer: the shape of ours that does the same."""
     suspendable: bool = False
@@ -104,16 +108,22 @@ def times_shape(factor: float, name: str) -> Limit:
 
 
 def floor_shapes() -> dict[str, Shape]:
+    plain_names, stamped_names = ({"plain": kind(), "x": 5} for kind in (FLOOR.Plain, FLOOR.Stamped))
+    calls = {
+        "plain.method(x)": (METHOD, STAMPED_METHOD),
+        "plain.fast('x')": (FAST1, STAMPED_FAST1),
+        "plain.fast('x', x)": (FAST2, STAMPED_FAST2),
+        "plain.fast('x', x, x, x)": (FAST4, STAMPED_FAST4),
+        "plain.fast('x', user=x)": (FAST_NAMED, STAMPED_NAMED),
+    }
     return {
         EMPTY: Shape("call(x)", {"call": FLOOR.empty, "x": 5}),
         STAMPED: Shape("call(x)", {"call": FLOOR.stamped, "x": 5}),
-        METHOD: Shape("plain.method(x)", {"plain": FLOOR.Plain(), "x": 5}),
-        FAST1: Shape("plain.fast('x')", {"plain": FLOOR.Plain()}),
-        FAST2: Shape("plain.fast('x', x)", {"plain": FLOOR.Plain(), "x": 5}),
-        FAST4: Shape("plain.fast('x', x, x, x)", {"plain": FLOOR.Plain(), "x": 5}),
-        FAST_NAMED: Shape("plain.fast('x', user=x)", {"plain": FLOOR.Plain(), "x": 5}),
+        **{empty: Shape(statement, plain_names) for statement, (empty, _) in calls.items()},
+        **{stamped: Shape(statement, stamped_names) for statement, (_, stamped) in calls.items()},
         PLAIN_WITH: Shape("with span: pass", {"span": FLOOR.Plain()}),
         PREBOUND_WITH: Shape("with span: pass", {"span": FLOOR.Prebound()}),
+        STAMPED_WITH: Shape("with span: pass", {"span": FLOOR.StampedPrebound()}),
         UNTRACED: Shape("f(x)", {"f": plain, "x": 5}),
     }
 
@@ -129,33 +139,39 @@ def recording_shapes() -> dict[str, Shape]:
         "counter.add(n)": Shape("counter.add(x)", {"counter": counter, "x": 5}, times_e(1.7), call=METHOD),
         "log below its level": Shape("log.trace('x=%s', x)", {"log": log, "x": 5}, times_e(1.7), call=FAST2),
         "metric.record(int)": Shape(
-            "metric.record(x)", {"metric": metric, "x": 5}, times_r(1.2, 1.5), call=METHOD, stamps=1
+            "metric.record(x)", {"metric": metric, "x": 5}, times_r(1.2, 1.5), call=METHOD, stamped=STAMPED_METHOD
         ),
         "metric.record(float)": Shape(
-            "metric.record(x)", {"metric": metric, "x": 1.5}, times_r(1.2, 1.5), call=METHOD, stamps=1
+            "metric.record(x)", {"metric": metric, "x": 1.5}, times_r(1.2, 1.5), call=METHOD, stamped=STAMPED_METHOD
         ),
         "metric.record_with, one property": Shape(
             "metric.record_with(x, user=s)", {"metric": metric, "x": 5, "s": "alice"}
         ),
-        "log, literal": Shape("log.info('literal')", {"log": log}, times_r(1.4, 1.65), call=FAST1, stamps=1),
-        "log, one int": Shape("log.info('x=%s', x)", {"log": log, "x": 5}, times_r(1.6, 1.8), call=FAST2, stamps=1),
-        "log, one str": Shape("log.info('x=%s', x)", {"log": log, "x": text}, times_r(1.6, 1.8), call=FAST2, stamps=1),
+        "log, literal": Shape(
+            "log.info('literal')", {"log": log}, times_r(1.4, 1.65), call=FAST1, stamped=STAMPED_FAST1
+        ),
+        "log, one int": Shape(
+            "log.info('x=%s', x)", {"log": log, "x": 5}, times_r(1.6, 1.8), call=FAST2, stamped=STAMPED_FAST2
+        ),
+        "log, one str": Shape(
+            "log.info('x=%s', x)", {"log": log, "x": text}, times_r(1.6, 1.8), call=FAST2, stamped=STAMPED_FAST2
+        ),
         "log, three values": Shape(
             "log.info('%s %d %f', s, x, f)",
             {"log": log, "s": text, "x": 5, "f": 1.5},
             times_r(1.9, 2.0),
             call=FAST4,
-            stamps=1,
+            stamped=STAMPED_FAST4,
         ),
         "log, one property": Shape(
-            "log.info('literal', user=s)", {"log": log, "s": "alice"}, call=FAST_NAMED, stamps=1
+            "log.info('literal', user=s)", {"log": log, "s": "alice"}, call=FAST_NAMED, stamped=STAMPED_NAMED
         ),
         "log, f-string": Shape("log.info(f'x={x}')", {"log": log, "x": 5}),
         "with span (two events)": Shape(
-            "with span: pass", {"span": span}, times_with(1.15), call=PREBOUND_WITH, stamps=2
+            "with span: pass", {"span": span}, times_with(1.15), call=PREBOUND_WITH, stamped=STAMPED_WITH
         ),
         "with span, in a coroutine": Shape(
-            "with span: pass", {"span": span}, times_with(1.3), suspendable=True, stamps=2
+            "with span: pass", {"span": span}, times_with(1.3), suspendable=True, stamped=STAMPED_WITH
         ),
         "with mm.span('name')": Shape("with make('name'): pass", {"make": mm.span}),
         "@trace, added to f(x)": Shape(
@@ -241,7 +257,7 @@ def context_shapes() -> dict[str, Shape]:
             "log.info('x=%s', x)",
             {"log": log, "x": 5},
             call=FAST2,
-            stamps=1,
+            stamped=STAMPED_FAST2,
             around=functools.partial(mm.context, user="ann"),
         ),
         "log, one exception": Shape("log.error('failed', exc_info=error)", {"log": log, "error": error}, loops=20),

@@ -103,7 +103,7 @@ static inline int mm_async_record(const void *descriptor, PyObject *name, enum m
     record->id = id;
     record->parent = parent;
     record->depth = depth;
-    __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
+    mm_commit_at_once(block, (uint8_t *)(record + 1));
     return 1;
 }
 

@@ -49,16 +49,22 @@ static inline PyThreadState *mm_thread_state_at_once(void)
 #endif
 }
 
+/* Whether that is the thread's. */
+static inline int mm_is_known(const PyThreadState *thread)
+{
+#if !defined(MM_PUBLIC_FRAME_API) && PY_VERSION_HEX >= 0x030C0000
+    return __builtin_expect(thread != &mm_thread_not_known, 1);
+#else
+    (void)thread;
+    return 1;
+#endif
+}
+
 /* The same, and it is the thread's. */
 static inline PyThreadState *mm_thread_state(void)
 {
     PyThreadState *thread = mm_thread_state_at_once();
-#if !defined(MM_PUBLIC_FRAME_API) && PY_VERSION_HEX >= 0x030C0000
-    if (__builtin_expect(thread == &mm_thread_not_known, 0)) {
-        return PyThreadState_Get();
-    }
-#endif
-    return thread;
+    return mm_is_known(thread) ? thread : PyThreadState_Get();
 }
 
 #ifndef MM_PUBLIC_FRAME_API

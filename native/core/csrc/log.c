@@ -225,7 +225,7 @@ static inline __attribute__((always_inline)) PyObject *record_few(const mm_log *
         return record_otherwise(self, args, count, names, same);
     }
     mm_write_head_at_once(head, hot->tagged_literal | 1);
-    __atomic_store_n(&block->cursor, end, __ATOMIC_RELEASE);
+    mm_commit_at_once(block, end);
     Py_RETURN_NONE;
 }
 
@@ -248,7 +248,7 @@ static inline __attribute__((always_inline)) PyObject *record_literal(const mm_l
     }
     mm_record *record = (mm_record *)block->cursor;
     mm_write_head_at_once(record, hot->tagged_literal);
-    __atomic_store_n(&block->cursor, (uint8_t *)(record + 1), __ATOMIC_RELEASE);
+    mm_commit_at_once(block, (uint8_t *)(record + 1));
     Py_RETURN_NONE;
 }
 

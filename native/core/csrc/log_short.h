@@ -52,11 +52,21 @@ static inline void copy_short(uint8_t *to, const uint8_t *from, size_t bytes)
     }
 }
 
+/* One test of both flags, which the header's macro takes two for. */
+static inline int mm_is_compact_ascii(PyObject *text)
+{
+    const PyASCIIObject wanted = {.state = {.compact = 1, .ascii = 1}};
+    uint32_t mask, state;
+    memcpy(&mask, &wanted.state, sizeof mask);
+    memcpy(&state, &((PyASCIIObject *)text)->state, sizeof state);
+    return (state & mask) == mask;
+}
+
 /* Gives the end of what was written, NULL when this value needs the long way. */
 static inline uint8_t *mm_write_plain_text(uint8_t *to, PyObject *text)
 {
     size_t units = (size_t)PyUnicode_GET_LENGTH(text);
-    if (__builtin_expect(!PyUnicode_IS_COMPACT_ASCII(text) || units > MM_SHORT_TEXT, 0)) {
+    if (__builtin_expect(!mm_is_compact_ascii(text) || units > MM_SHORT_TEXT, 0)) {
         return NULL;
     }
     *(uint64_t *)to = MM_TEXT1 | (uint64_t)units << 8;

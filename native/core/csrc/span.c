@@ -45,25 +45,53 @@ const void *mm_span_descriptor(PyObject *span)
 
 /* ---- begin and end ------------------------------------------------------------------------------------------------------- */
 
-static inline void begin(const void *descriptor)
+/* What the shortest way of `with` can't do, each a function of its own that is called last: so the shortest way keeps nothing on
+ * the stack. */
+
+static __attribute__((noinline)) PyObject *enter_otherwise(mm_span *span)
 {
+    if (mm_recording == MM_OFF) {
+        return Py_NewRef(span);
+    }
     PyThreadState *thread = mm_thread_state();
     uintptr_t frame = mm_suspendable_frame(thread);
-    if (__builtin_expect(!frame || !mm_block_begin(thread, descriptor, NULL, frame), 1)) {
-        mm_emit(descriptor, MM_SPAN_BEGIN);
+    if (!frame || !mm_block_begin(thread, span->descriptor, NULL, frame)) {
+        mm_emit(span->descriptor, MM_SPAN_BEGIN);
     }
+    return Py_NewRef(span);
 }
 
-static inline void end(const void *descriptor)
+static inline PyObject *enter(mm_span *span)
+{
+    PyThreadState *thread = mm_thread_state_at_once();
+    if (__builtin_expect(!mm_is_known(thread) || mm_suspendable_frame(thread), 0) ||
+        !mm_emit_at_once(span->descriptor, MM_SPAN_BEGIN)) {
+        return enter_otherwise(span);
+    }
+    return Py_NewRef(span);
+}
+
+static __attribute__((noinline)) PyObject *leave_otherwise(const void *descriptor)
 {
     if (mm_open_blocks) {
         PyThreadState *thread = mm_thread_state();
         uintptr_t frame = mm_suspendable_frame(thread);
         if (frame && mm_block_end(thread, descriptor, frame)) {
-            return;
+            Py_RETURN_NONE;
         }
     }
-    mm_emit(descriptor, MM_SPAN_END);
+    if (mm_recording != MM_OFF) {
+        mm_emit(descriptor, MM_SPAN_END);
+    }
+    Py_RETURN_NONE;
+}
+
+static inline PyObject *leave(const void *descriptor)
+{
+    if (mm_open_blocks || !mm_emit_at_once(descriptor, MM_SPAN_END)) {
+        return leave_otherwise(descriptor);
+    }
+    Py_RETURN_NONE;
 }
 
 #if MM_PREBOUND
@@ -72,9 +100,7 @@ static PyObject *call_enter(PyObject *self, PyObject *const *args, size_t count,
     (void)args;
     (void)count;
     (void)names;
-    mm_span *span = ((mm_bound *)self)->span;
-    begin(span->descriptor);
-    return Py_NewRef(span);
+    return enter(((mm_bound *)self)->span);
 }
 
 static PyObject *call_leave(PyObject *self, PyObject *const *args, size_t count, PyObject *names)
@@ -82,8 +108,7 @@ static PyObject *call_leave(PyObject *self, PyObject *const *args, size_t count,
     (void)args;
     (void)count;
     (void)names;
-    end(((mm_bound *)self)->span->descriptor);
-    Py_RETURN_NONE;
+    return leave(((mm_bound *)self)->span->descriptor);
 }
 
 static PyTypeObject bound_type = {
@@ -166,16 +191,14 @@ static int add_binder(const char *name, int leaves)
 static PyObject *span_enter(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    begin(((mm_span *)self)->descriptor);
-    return Py_NewRef(self);
+    return enter((mm_span *)self);
 }
 
 static PyObject *span_exit(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     (void)args;
     (void)count;
-    end(((mm_span *)self)->descriptor);
-    Py_RETURN_NONE;
+    return leave(((mm_span *)self)->descriptor);
 }
 #endif
 
@@ -345,8 +368,7 @@ static PyObject *named_exit(PyObject *self, PyObject *const *args, Py_ssize_t co
 {
     (void)args;
     (void)count;
-    end(((mm_named_span *)self)->location);
-    Py_RETURN_NONE;
+    return leave(((mm_named_span *)self)->location);
 }
 
 static PyObject *named_begin_method(PyObject *self, PyObject *unused)
@@ -359,8 +381,7 @@ static PyObject *named_begin_method(PyObject *self, PyObject *unused)
 static PyObject *named_end_method(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    end(((mm_named_span *)self)->location);
-    Py_RETURN_NONE;
+    return leave(((mm_named_span *)self)->location);
 }
 
 static PyObject *named_open_async(PyObject *self, PyObject *unused)
