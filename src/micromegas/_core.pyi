@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from logging import LogRecord
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, SupportsFloat, SupportsIndex, final
 
 # ---- codec
@@ -255,6 +255,7 @@ def make_frame(metric: Metric, budget_ns: int, /) -> Frame: ...
 def make_gc_callback(metrics: tuple[Metric, ...], /) -> Callable[[str, dict[str, int]], None]:
     """A function for `gc.callbacks` that records how long each collection took, in ns, by generation."""
 
+def give_code(function: FunctionType, code: CodeType, /) -> None: ...
 def traced_code(code: CodeType, span: Span, /) -> CodeType: ...
 def leave_code_alone(code: CodeType, /) -> None: ...
 def auto_trace(decider: Callable[[object, str, str], bool] | None, /) -> None: ...

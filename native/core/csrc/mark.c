@@ -3,7 +3,12 @@
 
 #include <stdlib.h>
 
+#include "caller.h"
 #include "mark.h"
+
+#if !defined(MM_PUBLIC_FRAME_API) && PY_VERSION_HEX >= 0x030D0000
+#include "internal/pycore_function.h"
+#endif
 
 typedef struct mm_copy {
     const void *descriptor;
@@ -105,6 +110,23 @@ PyObject *mm_traced_code(PyObject *module, PyObject *args)
     copy->next = original->copies;
     original->copies = copy;
     return traced;
+}
+
+/* (function, code) */
+PyObject *mm_give_code(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *function, *code;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyFunction_Type, &function, &PyCode_Type, &code) ||
+        PyObject_SetAttrString(function, "__code__", code) < 0) {
+        return NULL;
+    }
+#if !defined(MM_PUBLIC_FRAME_API) && PY_VERSION_HEX >= 0x030D0000
+    /* 3.13 gives a version, without which its calls are not specialised (a third dearer), only to functions that a `def`
+     * makes: that of their code. */
+    _PyFunction_SetVersion((PyFunctionObject *)function, ((PyCodeObject *)code)->co_version);
+#endif
+    Py_RETURN_NONE;
 }
 
 PyObject *mm_leave_code_alone(PyObject *module, PyObject *code)

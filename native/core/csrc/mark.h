@@ -7,6 +7,9 @@
 
 #include <stdint.h>
 
+/* Nothing outside of this module: no detour by its table of symbols. */
+#pragma GCC visibility push(hidden)
+
 typedef struct mm_mark {
     const void *descriptor; /* NULL: not traced */
     struct mm_mark *inner;  /* the next decorator inward */
@@ -55,7 +58,11 @@ mm_mark *mm_mark_make(PyObject *code);
 int mm_mark_init(void);
 /* (code, span): the copy of a code object whose calls are recorded as this span; the same one for the same arguments. */
 PyObject *mm_traced_code(PyObject *module, PyObject *args);
+/* (function, code): makes it the code of the function. */
+PyObject *mm_give_code(PyObject *module, PyObject *args);
 /* (code): never to be traced automatically. */
 PyObject *mm_leave_code_alone(PyObject *module, PyObject *code);
+
+#pragma GCC visibility pop
 
 #endif

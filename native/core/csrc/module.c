@@ -19,6 +19,7 @@ static PyMethodDef functions[] = {
     {"make_counter", mm_make_counter, METH_VARARGS, "(name, unit, target, file, line, properties)"},
     {"make_frame", mm_make_frame, METH_VARARGS, "(metric, budget in ns)"},
     {"make_gc_callback", mm_make_gc_callback, METH_O, "(metrics, one per generation): a function for gc.callbacks"},
+    {"give_code", mm_give_code, METH_VARARGS, "(function, code): makes it the code of the function"},
     {"traced_code", mm_traced_code, METH_VARARGS, "(code, span): the copy of a code object whose calls are recorded"},
     {"leave_code_alone", mm_leave_code_alone, METH_O, "(code): never to be traced automatically"},
     {"auto_trace", mm_auto_trace, METH_O, "(decider or None): switches automatic tracing on or off"},

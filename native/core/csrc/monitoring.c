@@ -71,54 +71,37 @@ static void end_chain(const mm_mark *mark)
     mm_emit(mark->descriptor, MM_SPAN_END);
 }
 
-static inline void begin(const mm_mark *mark)
-{
-    for (; mark; mark = mark->inner) {
-        mm_emit(mark->descriptor, MM_SPAN_BEGIN);
-    }
-}
-
-static inline void end(const mm_mark *mark)
-{
-    if (__builtin_expect(mark->inner != NULL, 0)) {
-        end_chain(mark);
-    }
-    else {
-        mm_emit(mark->descriptor, MM_SPAN_END);
-    }
-}
-
 static inline int is_decided(const mm_mark *mark)
 {
     return mark && (mark->generation == MM_FOR_GOOD || mark->generation == generation);
 }
 
-static inline PyObject *on_begin(PyObject *code, int may_disable)
+static PyObject *begin_any(PyObject *code, int may_disable)
 {
     mm_mark *mark = mm_mark_seen(code);
-    if (__builtin_expect(!is_decided(mark), 0)) {
-        if (!generation || !(mark = decide(code, PyEval_GetGlobals()))) {
-            Py_RETURN_NONE;
-        }
-    }
-    if (__builtin_expect(mark->descriptor != NULL, 1)) {
-        begin(mark);
+    if (!is_decided(mark) && (!generation || !(mark = decide(code, PyEval_GetGlobals())))) {
         Py_RETURN_NONE;
     }
-    return Py_NewRef(may_disable ? disable : Py_None);
+    if (!mark->descriptor) {
+        return Py_NewRef(may_disable ? disable : Py_None);
+    }
+    for (; mark; mark = mark->inner) {
+        mm_emit(mark->descriptor, MM_SPAN_BEGIN);
+    }
+    Py_RETURN_NONE;
 }
 
-static inline PyObject *on_end(PyObject *code, int may_disable)
+static PyObject *end_any(PyObject *code, int may_disable)
 {
     mm_mark *mark = mm_mark_seen(code);
-    if (__builtin_expect(!is_decided(mark), 0)) {
+    if (!is_decided(mark)) {
         Py_RETURN_NONE; /* it runs since before tracing began */
     }
-    if (__builtin_expect(mark->descriptor != NULL, 1)) {
-        end(mark);
-        Py_RETURN_NONE;
+    if (!mark->descriptor) {
+        return Py_NewRef(may_disable ? disable : Py_None);
     }
-    return Py_NewRef(may_disable ? disable : Py_None);
+    end_chain(mark);
+    Py_RETURN_NONE;
 }
 
 /* Called by the interpreter itself without the frame that a built-in function would have: they can't recurse. */
@@ -135,22 +118,38 @@ static PyTypeObject callback_type = {
     .tp_call = PyVectorcall_Call,
 };
 
-#define MM_CALLBACK(name, body)                                                                       \
-    static PyObject *name(PyObject *self, PyObject *const *args, size_t count, PyObject *names)       \
-    {                                                                                                 \
-        (void)self;                                                                                   \
-        (void)names;                                                                                  \
-        if (__builtin_expect(PyVectorcall_NARGS(count) < 1 || !PyCode_Check(args[0]), 0)) {           \
-            PyErr_SetString(PyExc_TypeError, "a callback for sys.monitoring: not called with a code"); \
-            return NULL;                                                                              \
-        }                                                                                             \
-        return body;                                                                                  \
+/* The code that was asked about last, and one span of it: recorded at once, or 0. */
+static inline int recorded_at_once(PyObject *const *args, size_t count, enum mm_kind kind)
+{
+    const mm_mark *mark = mm_last_mark.mark;
+    return PyVectorcall_NARGS(count) >= 1 && args[0] == mm_last_mark.code && is_decided(mark) && mark->descriptor &&
+           !mark->inner && mm_emit_at_once(mark->descriptor, kind);
+}
+
+/* What can't be is for a function that is called last, so that the shortest way keeps nothing on the stack. */
+#define MM_CALLBACK(name, kind, any, may_disable)                                                       \
+    static __attribute__((noinline)) PyObject *name##_otherwise(PyObject *const *args, size_t count)    \
+    {                                                                                                   \
+        if (PyVectorcall_NARGS(count) < 1 || !PyCode_Check(args[0])) {                                  \
+            PyErr_SetString(PyExc_TypeError, "a callback for sys.monitoring: not called with a code");  \
+            return NULL;                                                                                \
+        }                                                                                               \
+        return any(args[0], may_disable);                                                               \
+    }                                                                                                   \
+    static PyObject *name(PyObject *self, PyObject *const *args, size_t count, PyObject *names)         \
+    {                                                                                                   \
+        (void)self;                                                                                     \
+        (void)names;                                                                                    \
+        if (!recorded_at_once(args, count, kind)) {                                                     \
+            return name##_otherwise(args, count);                                                       \
+        }                                                                                               \
+        Py_RETURN_NONE;                                                                                 \
     }
 
-MM_CALLBACK(on_start, on_begin(args[0], 1))
-MM_CALLBACK(on_return, on_end(args[0], 1))
-MM_CALLBACK(on_throw, on_begin(args[0], 0))
-MM_CALLBACK(on_unwind, on_end(args[0], 0))
+MM_CALLBACK(on_start, MM_SPAN_BEGIN, begin_any, 1)
+MM_CALLBACK(on_return, MM_SPAN_END, end_any, 1)
+MM_CALLBACK(on_throw, MM_SPAN_BEGIN, begin_any, 0)
+MM_CALLBACK(on_unwind, MM_SPAN_END, end_any, 0)
 
 static PyObject *new_callback(vectorcallfunc call)
 {

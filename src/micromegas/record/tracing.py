@@ -61,7 +61,7 @@ def _traced(function: Any, name: str | None) -> Any:
     if wrap is None and isinstance(function, FunctionType) and tool.acquire():
         traced = _core.traced_code(function.__code__, _span_of(function, name))
         tool.watch(traced)
-        function.__code__ = traced
+        _core.give_code(function, traced)
         return function
     wrap = wrap or _core.make_traced
     span = _span_of(function, name)
