@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import final
 
+import pyarrow
 from typing_extensions import Buffer
 
 @final
@@ -44,7 +45,7 @@ class Call:
     def start(self, headers: list[tuple[str, str]]) -> None:
         """Sends the headers of the answer, at most once. `ValueError` for what is no header."""
 
-    def write(self, *parts: Buffer) -> int:
+    def write(self, *parts: Buffer | Body) -> int:
         """Sends a message after those before, given in parts that lie in one piece each; its length in bytes. Long
         parts aren't copied, and must not change until they are sent. `BufferError` for what is no bytes, `ValueError`
         from 4 GiB on."""
@@ -55,6 +56,33 @@ class Call:
 
     def reset(self) -> None:
         """Drops what still waits for the reader."""
+
+@final
+class Layout:
+    """Messages of Arrow's IPC format, of batches of one schema whose columns are plain: a value of some bits or a text
+    per row."""
+
+    def __new__(
+        cls,
+        schema: pyarrow.Schema,
+        columns: Sequence[int | None],
+        metadata: bytes,
+        places: tuple[int, int, int, int],
+    ) -> Layout:
+        """`columns`: bits of a value, 0 where all are null, None of texts with offsets of 32 bits. `metadata` is that
+        of a batch of `schema` (the flatbuffer that Arrow wrote), with its number of rows, the length of the body, the
+        first node and the first buffer at `places`. `ValueError` for other bits than 1 and multiples of 8, and where no
+        numbers can stand at `places`."""
+
+    def message(self, batch: pyarrow.RecordBatch) -> tuple[bytes, Body]:
+        """Metadata and body of a batch with rows. `ValueError` for one of another schema."""
+
+@final
+class Body:
+    """The body of a message, with its padding; the columns stay where they are. It holds its batch."""
+
+    def __len__(self) -> int: ...
+    def __bytes__(self) -> bytes: ...
 
 @final
 class Transport:

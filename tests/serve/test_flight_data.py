@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from micromegas._transport import Body, Layout
 from micromegas.serve.flight import messages
 from micromegas.serve.flight.flight_data import FlightData, FlightDataWriter, schema_stream
 
@@ -51,24 +52,31 @@ NESTINGS = [lists, fixed_lists, structs, maps]
 
 
 @st.composite
-def columns(draw: st.DrawFn, rows: int) -> pa.Array:
+def columns(draw: st.DrawFn, rows: int, is_plain: bool) -> pa.Array:
     kind, values = draw(st.sampled_from(SCALARS))
-    for nest in draw(st.lists(st.sampled_from(NESTINGS), max_size=2)):
+    for nest in draw(st.lists(st.sampled_from(NESTINGS), max_size=0 if is_plain else 2)):
         kind, values = nest(kind, values)
     # a few values again and again: drawing one takes much longer than to send it
     pool = draw(st.lists(values | st.none(), min_size=1, max_size=5))
     column = pa.array([pool[row * row % len(pool)] for row in range(rows)], kind)
+    if is_plain:
+        return column
     if not pa.types.is_nested(kind) and not pa.types.is_null(kind) and kind != pa.month_day_nano_interval():
         column = column.dictionary_encode() if draw(st.booleans()) else column
     return column
 
 
 @st.composite
+def wholes(draw: st.DrawFn, is_plain: bool) -> pa.RecordBatch:
+    rows = draw(st.integers(0, 40))
+    arrays = draw(st.lists(columns(rows, is_plain), max_size=4))
+    return pa.RecordBatch.from_arrays(arrays, names=[f"c{number}" for number in range(len(arrays))])
+
+
+@st.composite
 def streams(draw: st.DrawFn) -> list[pa.RecordBatch]:
     """Batches of one schema: slices from anywhere in one, empty ones among them."""
-    rows = draw(st.integers(0, 40))
-    arrays = draw(st.lists(columns(rows), max_size=4))
-    whole = pa.RecordBatch.from_arrays(arrays, names=[f"c{number}" for number in range(len(arrays))])
+    whole = draw(wholes(draw(st.booleans())))
     spans = st.tuples(st.integers(0, whole.num_rows), st.integers(0, whole.num_rows))
     return [whole.slice(*span) for span in draw(st.lists(spans, min_size=1, max_size=4))]
 
@@ -98,9 +106,32 @@ def joined(frame: FlightData) -> bytes:
 @on_any_machine
 @given(streams(), st.sampled_from([None, "lz4", "zstd"]))
 def test_frames_are_what_arrow_and_protobuf_write(batches: list[pa.RecordBatch], compression: str | None) -> None:
-    frames = frames_of(batches, compression)
-    assert [joined(frame) for frame in frames] == list(copied(batches, compression))
+    frames, expected = frames_of(batches, compression), list(copied(batches, compression))
     assert [frame.size for frame in frames] == [len(joined(frame)) for frame in frames]
+    assert len(frames) == len(expected)
+    for frame, arrows in zip(frames, expected, strict=True):
+        # Arrow fills up the buffers of slices with what lies behind them
+        if not any(isinstance(part, Body) for part in frame.parts):
+            assert joined(frame) == arrows
+
+
+@on_any_machine
+@given(wholes(True))
+def test_what_arrow_does_not_write_is_what_it_would(batch: pa.RecordBatch) -> None:
+    frames = frames_of([batch, batch])
+    assert [joined(frame) for frame in frames] == list(copied([batch, batch], None))
+    has_body = batch.num_rows > 0 and not all(map(pa.types.is_null, batch.schema.types))
+    assert isinstance(frames[2].parts[-1], Body) == has_body
+
+
+@on_any_machine
+@given(wholes(True), st.integers(0, 40))
+def test_nothing_beside_a_slice_is_sent(batch: pa.RecordBatch, first: int) -> None:
+    """Of bitmaps no bit, and behind a buffer zeros: as of a copy of the rows."""
+    part = batch.slice(first, 13)
+    alone = pa.record_batch([pa.array(column.to_pylist(), column.type) for column in part.columns], part.schema)
+    texts = [joined(frames_of([batch, rows])[-1]) for rows in (part, alone)]
+    assert (texts[0] == texts[1]) or part.num_rows == 0
 
 
 @on_any_machine
@@ -111,7 +142,9 @@ def test_rows_come_back_as_they_were(batches: list[pa.RecordBatch]) -> None:
     for message in received[1:]:
         length = len(message.data_header).to_bytes(4, "little")
         stream += b"\xff\xff\xff\xff" + length + message.data_header + message.data_body
-    assert pa.ipc.open_stream(stream).read_all() == pa.Table.from_batches(batches)
+    table = pa.ipc.open_stream(stream).read_all()
+    table.validate(full=True)
+    assert table == pa.Table.from_batches(batches)
 
 
 def test_rows_are_not_copied() -> None:
@@ -123,6 +156,49 @@ def test_rows_are_not_copied() -> None:
     assert values.address == numbers.buffers()[1].address + 8 * 8
     assert (values.size, offsets.size) == (500 * 8, 501 * 4)
     assert data.address == texts.buffers()[2].address + 8 * len("text")
+
+
+def test_rows_of_later_batches_are_not_copied_either() -> None:
+    rows = bytearray(8 * 1000)
+    numbers = pa.Array.from_buffers(pa.int64(), 1000, [None, pa.py_buffer(rows)])
+    batch = pa.record_batch({"numbers": numbers}).slice(8, 500)
+    frame = frames_of([batch, batch])[-1]
+    rows[8 * 8] = 7
+    assert joined(frame).endswith(b"\7" + bytes(8 * 500 - 1))
+
+
+def test_another_schema_is_refused_however_it_comes() -> None:
+    plain, other = pa.record_batch({"c": [1, 2]}), pa.record_batch({"c": ["text"]})
+    writer = FlightDataWriter(plain.schema)
+    for _ in range(2):
+        list(writer.batch_frames(plain))
+        with pytest.raises(pa.ArrowInvalid, match="schema"):
+            list(writer.batch_frames(other))
+
+
+@pytest.mark.parametrize(
+    ("columns", "places", "why"),
+    [
+        ([64], (0, 8, 16, 1000), "another schema"),
+        ([64], (2**64 - 8, 8, 16, 32), "another schema"),
+        ([12], (0, 8, 16, 32), "12 bits"),
+    ],
+)
+def test_a_layout_is_looked_at(columns: list[int], places: tuple[int, int, int, int], why: str) -> None:
+    schema = pa.schema({"c": pa.int64()})
+    with pytest.raises(ValueError, match=why):
+        Layout(schema, columns, bytes(100), places)
+
+
+def test_a_layout_takes_batches_of_its_schema_only() -> None:
+    schema = pa.schema({"c": pa.int64()})
+    layout = Layout(schema, [64], bytes(100), (0, 8, 16, 32))
+    with pytest.raises(ValueError, match="another schema"):
+        layout.message(pa.record_batch({"c": ["text"]}))
+    # told wrong, it doesn't read what isn't there
+    for columns in ([None], [64, 64], []):
+        with pytest.raises(ValueError, match="aren't as its schema says"):
+            Layout(schema, columns, bytes(200), (0, 8, 16, 80)).message(pa.record_batch({"c": [1]}, schema))
 
 
 def test_a_dictionary_is_sent_when_it_changed() -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from serve.raw_http2 import DATA, DO_GET, RST_STREAM, WINDOW_UPDATE, RawClient, frame, message
 
-from micromegas._transport import Call, Transport
+from micromegas._transport import Call, Layout, Transport
 
 WINDOW = 65535
 """What a stream takes until its reader opens it."""
@@ -67,9 +67,20 @@ def written(call: Call) -> weakref.ref[Rows]:
     return weakref.ref(rows)
 
 
+def batch_written(call: Call) -> weakref.ref[Rows]:
+    """The same, as the column of a batch."""
+    rows = Rows(8 * LENGTH)
+    column = pa.Array.from_buffers(pa.int64(), LENGTH, [None, pa.py_buffer(rows)])
+    batch = pa.record_batch({"c": column})
+    layout = Layout(batch.schema, [64], bytes(64), (0, 8, 16, 32))
+    _, body = layout.message(batch)
+    assert call.write(b"short", body, b"after") == 8 * LENGTH + 10
+    return weakref.ref(rows)
+
+
 def opens_its_window(each: Driven) -> None:
-    each.client.send(frame(WINDOW_UPDATE, 0, 1, LENGTH.to_bytes(4, "big")))
-    each.client.send(frame(WINDOW_UPDATE, 0, 0, LENGTH.to_bytes(4, "big")))
+    each.client.send(frame(WINDOW_UPDATE, 0, 1, (9 * LENGTH).to_bytes(4, "big")))
+    each.client.send(frame(WINDOW_UPDATE, 0, 0, (9 * LENGTH).to_bytes(4, "big")))
 
 
 def gives_up(each: Driven) -> None:
@@ -89,9 +100,12 @@ def sees_the_end(each: Driven) -> None:
 
 
 @pytest.mark.parametrize("what", [opens_its_window, gives_up, hangs_up, is_reset, sees_the_end])
-def test_what_waits_is_held_until_it_is_sent_or_nobody_waits(what: Callable[[Driven], None]) -> None:
+@pytest.mark.parametrize("writes", [written, batch_written])
+def test_what_waits_is_held_until_it_is_sent_or_nobody_waits(
+    writes: Callable[[Call], weakref.ref[Rows]], what: Callable[[Driven], None]
+) -> None:
     with driven() as each:
-        rows = written(each.call)
+        rows = writes(each.call)
         for _ in range(3):
             each.transport.drive(True)
             assert rows() is not None
@@ -154,24 +168,31 @@ def test_what_is_no_piece_of_bytes_is_refused_and_nothing_is_sent(part: object) 
 
 
 RELEASES = """
-from serve.test_lent_buffers import Rows, driven, gives_up, written
+import pyarrow as pa
+from serve.test_lent_buffers import Layout, Rows, driven, gives_up
 
 class Asking(Rows):
     def __del__(self):
         seen.append((call.has_room, transport.is_idle, call.write(b"late"), call.finish(0, "")))
 
+def body():
+    column = pa.Array.from_buffers(pa.int64(), 25_000, [None, pa.py_buffer(Asking(200_000))])
+    batch = pa.record_batch({"c": column})
+    return Layout(batch.schema, [64], bytes(64), (0, 8, 16, 32)).message(batch)[1]
+
 seen = []
 with driven() as each:
     call, transport = each.call, each.transport
-    call.write(Asking(200_000))
+    call.write(MADE)
     transport.drive(True)
     gives_up(each)
     each.until(lambda: seen)
 """
 
 
-def test_giving_back_may_run_anything() -> None:
+@pytest.mark.parametrize("made", ["Asking(200_000)", "body()"])
+def test_giving_back_may_run_anything(made: str) -> None:
     """Where a lock were held it would stand still for ever: in a process of its own."""
     path = [entry for entry in sys.path if entry]
-    code = f"import sys; sys.path[:0] = {path!r}\n{RELEASES}"
+    code = f"import sys; sys.path[:0] = {path!r}\n{RELEASES.replace('MADE', made)}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)

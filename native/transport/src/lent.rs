@@ -1,4 +1,4 @@
-//! Python's buffers while they are on their way out.
+//! Python's buffers and Arrow's batches while they are on their way out.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,17 +7,24 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 
 use crate::held::held;
+use crate::rows::Rows;
 
-/// Buffers that HTTP/2 is done with. It lets them go while it holds its locks, and giving one back may run anything, so
-/// they wait here until nothing is held.
+/// What is given back by being dropped.
+enum Owner {
+    Buffer { _buffer: PyUntypedBuffer },
+    Batch { _rows: Arc<Rows> },
+}
+
+/// What HTTP/2 is done with. It lets go of it while it holds its locks, and giving it back may run anything, so it waits
+/// here until nothing is held.
 #[derive(Default)]
-pub struct Returned(Mutex<Vec<PyUntypedBuffer>>);
+pub struct Returned(Mutex<Vec<Owner>>);
 
 impl Returned {
-    /// Gives them back; no lock of this crate or of HTTP/2 may be held.
+    /// Gives it back; no lock of this crate or of HTTP/2 may be held.
     pub fn give_back(&self, _: Python<'_>) {
-        let buffers = std::mem::take(&mut *held(&self.0));
-        drop(buffers);
+        let owners = std::mem::take(&mut *held(&self.0));
+        drop(owners);
     }
 }
 
@@ -60,6 +67,41 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        held(&self.returned.0).extend(self.buffer.take());
+        let owner = self.buffer.take().map(|buffer| Owner::Buffer { _buffer: buffer });
+        held(&self.returned.0).extend(owner);
+    }
+}
+
+/// A batch of which pieces are on their way.
+pub struct LentRows {
+    rows: Option<Arc<Rows>>,
+    returned: Arc<Returned>,
+}
+
+impl LentRows {
+    pub fn of(rows: &Arc<Rows>, returned: &Arc<Returned>) -> Arc<LentRows> {
+        Arc::new(LentRows {
+            rows: Some(rows.clone()),
+            returned: returned.clone(),
+        })
+    }
+}
+
+impl Drop for LentRows {
+    fn drop(&mut self) {
+        let owner = self.rows.take().map(|rows| Owner::Batch { _rows: rows });
+        held(&self.returned.0).extend(owner);
+    }
+}
+
+/// One buffer of it.
+pub struct LentPiece {
+    pub of: Arc<LentRows>,
+    pub number: usize,
+}
+
+impl AsRef<[u8]> for LentPiece {
+    fn as_ref(&self) -> &[u8] {
+        self.of.rows.as_ref().map_or(&[], |rows| rows.buffer(self.number))
     }
 }

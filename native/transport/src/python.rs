@@ -15,8 +15,10 @@ use crate::call::{Call, News};
 use crate::connection::Keepalive;
 use crate::frame::Composer;
 use crate::held::held;
-use crate::lent::{Lent, Returned};
+use crate::layout::Body;
+use crate::lent::{Lent, LentPiece, LentRows, Returned};
 use crate::limits::Limits;
+use crate::rows::padding;
 use crate::status::Status;
 use crate::tls;
 use crate::transport::Transport;
@@ -101,18 +103,14 @@ impl PyCall {
     fn write(&self, py: Python<'_>, parts: &Bound<'_, PyTuple>) -> PyResult<usize> {
         let parts = parts
             .iter()
-            .map(|part| Lent::of(&part, &self.returned))
+            .map(|part| Part::of(&part, &self.returned))
             .collect::<PyResult<Vec<_>>>()?;
-        let length = parts.iter().map(Lent::len).sum();
-        let short = parts.iter().map(Lent::len).filter(|&length| length < COPIED).sum();
+        let length = parts.iter().map(Part::len).sum();
+        let short = parts.iter().map(Part::short).sum();
         let mut composer =
             Composer::new(length, short).ok_or_else(|| PyValueError::new_err("a message of 4 GiB or more"))?;
         for part in parts {
-            if part.len() < COPIED {
-                composer.copy(part.as_ref());
-            } else {
-                composer.keep(Bytes::from_owner(part));
-            }
+            part.put(&mut composer);
         }
         self.call.write(composer.finish());
         self.returned.give_back(py);
@@ -128,6 +126,66 @@ impl PyCall {
     fn reset(&self, py: Python<'_>) {
         self.call.reset();
         self.returned.give_back(py);
+    }
+}
+
+/// Of a message.
+enum Part<'py> {
+    Buffer(Lent),
+    Body(PyRef<'py, Body>, Arc<LentRows>),
+}
+
+impl<'py> Part<'py> {
+    fn of(object: &Bound<'py, PyAny>, returned: &Arc<Returned>) -> PyResult<Part<'py>> {
+        match object.cast::<Body>() {
+            Ok(body) => {
+                let body = body.borrow();
+                let lent = LentRows::of(&body.rows, returned);
+                Ok(Part::Body(body, lent))
+            }
+            Err(_) => Lent::of(object, returned).map(Part::Buffer),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Part::Buffer(lent) => lent.len(),
+            Part::Body(body, _) => body.length,
+        }
+    }
+
+    /// About how much of it is copied.
+    fn short(&self) -> usize {
+        match self {
+            Part::Buffer(lent) => short(lent.len()),
+            Part::Body(body, _) => body.rows.buffers().map(|buffer| short(buffer.len())).sum(),
+        }
+    }
+
+    fn put(self, composer: &mut Composer) {
+        match self {
+            Part::Buffer(lent) if lent.len() < COPIED => composer.copy(lent.as_ref()),
+            Part::Buffer(lent) => composer.keep(Bytes::from_owner(lent)),
+            Part::Body(body, lent) => {
+                for (number, buffer) in body.rows.buffers().enumerate() {
+                    if buffer.len() < COPIED {
+                        composer.copy(buffer);
+                    } else {
+                        let of = lent.clone();
+                        composer.keep(Bytes::from_owner(LentPiece { of, number }));
+                    }
+                    composer.copy(padding(buffer.len()));
+                }
+            }
+        }
+    }
+}
+
+fn short(length: usize) -> usize {
+    if length < COPIED {
+        length
+    } else {
+        0
     }
 }
 

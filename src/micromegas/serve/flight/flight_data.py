@@ -1,7 +1,8 @@
 """FlightData messages: Arrow IPC messages framed by hand on the way out, put together again on the way in.
 
 What leaves is not copied: a message is a list of parts, and those of its body are Arrow's own buffers. A dictionary is
-sent when it changed since the batch before, as a replacement.
+sent when it changed since the batch before, as a replacement. Arrow writes the first batch of a stream; where all
+columns are plain, the transport makes the others after it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from micromegas._transport import Body, Layout
 from micromegas.serve.flight.errors import invalid
-from micromegas.serve.flight.ipc_sizes import body_size, inflated_size
+from micromegas.serve.flight.ipc_sizes import body_size, inflated_size, number_places
 
 _HEADER_TAG = b"\x12"
 """Field 2, length-delimited: `data_header`."""
@@ -22,10 +24,12 @@ _CONTINUATION = b"\xff\xff\xff\xff"
 _END_OF_STREAM = _CONTINUATION + b"\0\0\0\0"
 _PREFIX = 8
 """Continuation mark and length in front of an encapsulated message's metadata."""
+_NOT_PLAIN = -1
 
 
 class FlightData(NamedTuple):
-    """One serialized FlightData: its parts (`bytes` and `pyarrow.Buffer`) in order, `size` bytes together."""
+    """One serialized FlightData: its parts (`bytes`, `pyarrow.Buffer`, the transport's `Body`) in order, `size` bytes
+    together."""
 
     parts: list[Any]
     size: int
@@ -50,6 +54,9 @@ class FlightDataWriter:
         self._schema = schema
         self._has_begun = False
         self._pieces: list[Any] = []
+        self._columns = None if compression else _plain_columns(schema)
+        self._layout: Layout | None = None
+        self._first_header: bytes | None = None
         # the sink doesn't know its file: a circle would keep both until the garbage collector comes
         file = pa.PythonFile(_Sink(self._pieces), mode="w")
         self._writer = pa.ipc.new_stream(file, schema, options=pa.ipc.IpcWriteOptions(compression=compression))
@@ -61,6 +68,10 @@ class FlightDataWriter:
     def batch_frames(self, batch: pa.RecordBatch) -> Iterator[FlightData]:
         """The frames of one batch, dictionaries first. They hold its buffers, which must not change until they are
         sent."""
+        if (message := self._made(batch)) is not None:
+            header, body = message
+            yield _framed(header, [body], len(body))
+            return
         self._writer.write_batch(batch)
         pieces = iter(self._pieces.copy())
         self._pieces.clear()
@@ -70,7 +81,26 @@ class FlightDataWriter:
             _taken(pieces, int.from_bytes(next(pieces), "little"))
             self._has_begun = True
         for mark in pieces:
-            yield _framed(*_message(pieces, mark))
+            header, parts, size = _message(pieces, mark)
+            self._first_header = self._first_header or header
+            yield _framed(header, parts, size)
+
+    def _made(self, batch: pa.RecordBatch) -> tuple[bytes, Body] | None:
+        """Metadata and body of a batch of plain columns, once there is another to go by; None of others, and of what
+        Arrow has to refuse."""
+        if self._layout is None:
+            if self._columns is None or self._first_header is None:
+                return None
+            places = number_places(self._first_header)
+            if places is None:
+                # of no rows
+                self._first_header = None
+                return None
+            self._layout = Layout(self._schema, self._columns, self._first_header, places)
+        # the offsets of no texts may be missing
+        if batch.num_rows == 0 or not batch.schema.equals(self._schema):
+            return None
+        return self._layout.message(batch)
 
 
 class IncomingBatches:
@@ -147,6 +177,23 @@ class _Pending:
 
     def close(self) -> None:
         self.closed = True
+
+
+def _plain_columns(schema: pa.Schema) -> list[int | None] | None:
+    """Bits of a value of each column (0 where all are null, None of texts of any length); None where a column is
+    nested or something else that only Arrow writes."""
+    columns = [_plain_column(kind) for kind in schema.types]
+    return None if _NOT_PLAIN in columns else columns
+
+
+def _plain_column(kind: Any) -> int | None:
+    if pa.types.is_null(kind):
+        return 0
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        return None
+    if pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind):
+        return int(kind.bit_width) or _NOT_PLAIN
+    return _NOT_PLAIN
 
 
 def _message(pieces: Iterator[Any], mark: bytes) -> tuple[bytes, list[Any], int]:

@@ -1,5 +1,5 @@
 """What the body of an Arrow IPC message comes to, as it is sent and once it is inflated, read from the message itself:
-a few bytes may declare gigabytes, and must be refused before anything is inflated.
+a few bytes may declare gigabytes, and must be refused before anything is inflated. And where a message says so.
 
 Reads the flatbuffer by hand; only of messages whose flatbuffer was verified.
 """
@@ -30,6 +30,18 @@ class InflatedSize:
 def body_size(header: bytes) -> int:
     """Bytes of the body that follows a message's metadata `header`, as they are sent."""
     return _message(header).number(3, 8)
+
+
+def number_places(header: bytes) -> tuple[int, int, int, int] | None:
+    """Where the metadata `header` of a record batch has its number of rows, the length of its body, its first node
+    (64 bits of rows, then of nulls) and its first buffer (offset, then length); None where one is left out, as zeros
+    are."""
+    message = _message(header)
+    batch = message.table(2)
+    if message.number(1, 1) != _RECORD_BATCH or batch is None:
+        return None
+    places = (batch.place(0), message.place(3), batch.first_of(1), batch.first_of(2))
+    return None if None in places else places  # type: ignore[return-value]
 
 
 def inflated_size(header: bytes, body: bytes) -> InflatedSize:
@@ -80,24 +92,27 @@ class _Table:
         self._vtable = position - self._int(position, 4, signed=True)
 
     def number(self, field: int, size: int) -> int:
-        place = self._place(field)
+        place = self.place(field)
         return 0 if place is None else self._int(place, size, signed=True)
 
     def table(self, field: int) -> _Table | None:
-        place = self._place(field)
+        place = self.place(field)
         return None if place is None else _Table(self._data, self._target(place))
 
     def buffers(self, field: int) -> list[tuple[int, int]]:
         """Offset and length of each `Buffer` of a vector."""
-        place = self._place(field)
-        if place is None:
+        first = self.first_of(field)
+        if first is None:
             return []
-        vector = self._target(place)
-        first = vector + 4
-        places = range(first, first + self._int(vector, 4) * _BUFFER_BYTES, _BUFFER_BYTES)
+        places = range(first, first + self._int(first - 4, 4) * _BUFFER_BYTES, _BUFFER_BYTES)
         return [(self._int(at, 8, signed=True), self._int(at + 8, 8, signed=True)) for at in places]
 
-    def _place(self, field: int) -> int | None:
+    def first_of(self, field: int) -> int | None:
+        """Where the first item of a vector stands, behind their number."""
+        place = self.place(field)
+        return None if place is None else self._target(place) + 4
+
+    def place(self, field: int) -> int | None:
         entry = 4 + 2 * field
         if entry >= self._int(self._vtable, 2):
             return None
