@@ -54,7 +54,7 @@ class FlightDataWriter:
         self._schema = schema
         self._has_begun = False
         self._pieces: list[Any] = []
-        self._columns = None if compression else _plain_columns(schema)
+        self._may_be_plain = compression is None
         self._layout: Layout | None = None
         self._first_header: bytes | None = None
         # the sink doesn't know its file: a circle would keep both until the garbage collector comes
@@ -89,14 +89,19 @@ class FlightDataWriter:
         """Metadata and body of a batch of plain columns, once there is another to go by; None of others, and of what
         Arrow has to refuse."""
         if self._layout is None:
-            if self._columns is None or self._first_header is None:
+            # not before there is a second batch: most answers have one
+            if not self._may_be_plain or self._first_header is None:
+                return None
+            columns = _plain_columns(self._schema)
+            if columns is None:
+                self._may_be_plain = False
                 return None
             places = number_places(self._first_header)
             if places is None:
                 # of no rows
                 self._first_header = None
                 return None
-            self._layout = Layout(self._schema, self._columns, self._first_header, places)
+            self._layout = Layout(self._schema, columns, self._first_header, places)
         # the offsets of no texts may be missing
         if batch.num_rows == 0 or not batch.schema.equals(self._schema):
             return None
