@@ -1,18 +1,20 @@
 """How fast answers leave over Flight SQL, beside pyarrow.flight's own server, fed by the same asynchronous stream.
 
-    python bench/flight.py [--seconds 1.5] [--rounds 1]
+    python bench/flight.py [--seconds 1.5] [--rounds 3]
 
 Servers run in processes of their own, over the same batches in memory: 32 768 rows, wide (60 columns) and narrow (2
 columns); small queries are one row each. Clients are pyarrow's, in processes of their own, too: one reader, two readers
-of what two workers on one port send, 16 clients with small queries (in two processes), the same beside two readers of
-wide rows, and 64 readers that stop reading. Only ratios of one run mean something: the readers take as much of the
-machine as the servers. Memory is what a server has at its peak beyond what it had before.
+of what two workers on one port send (the kernel chooses which: in half of the rounds one has both), 16 clients with
+small queries (in two processes), the same beside two readers of wide rows, and 64 readers that stop reading. Only
+ratios of one run mean something: the readers take as much of the machine as the servers. Memory is what a server has at
+its peak beyond what it had before.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -195,13 +197,21 @@ def read_for(port: int, kind: str, seconds: float, clients: int) -> None:
 def amounts(port: int, seconds: float, *clients: tuple[str, int]) -> dict[str, float]:
     """What clients got per second, each of the given (kind, number) in a process."""
     started = [
-        (kind, subprocess.Popen(client_command(port, kind, seconds, count), stdout=subprocess.PIPE, text=True))
+        (
+            kind,
+            subprocess.Popen(client_command(port, kind, seconds, count), stdout=subprocess.PIPE, text=True, env=CLIENT),
+        )
         for kind, count in clients
     ]
     got: dict[str, float] = {}
     for kind, process in started:
         got[kind] = got.get(kind, 0) + int(process.communicate()[0]) / seconds
     return got
+
+
+CLIENT = os.environ | {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+"""Clients keep the memory of the messages that they have read. By default the C library gives it back now and then and
+has it made anew, a page at a time: by chance up to half of a reader's time, whoever sends."""
 
 
 def client_command(port: int, kind: str, seconds: float, clients: int) -> list[str]:
@@ -260,7 +270,7 @@ ROLES = ("ours", "ours x 2", "peer")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1.5)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--serve", choices=["ours", "peer"], help=argparse.SUPPRESS)
     parser.add_argument("--read", choices=list(KINDS), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
