@@ -1,9 +1,8 @@
 """gRPC over HTTP/2 as bytes in and bytes out, for one thread: that of an event loop. Nothing in here blocks."""
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
-import pyarrow
 from typing_extensions import Buffer
 
 @final
@@ -64,18 +63,18 @@ class Layout:
 
     def __new__(
         cls,
-        schema: pyarrow.Schema,
+        schema: Any,
         columns: Sequence[int | None],
         metadata: bytes,
         places: tuple[int, int, int, int],
     ) -> Layout:
-        """`columns`: bits of a value, 0 where all are null, None of texts with offsets of 32 bits. `metadata` is that
-        of a batch of `schema` (the flatbuffer that Arrow wrote), with its number of rows, the length of the body, the
-        first node and the first buffer at `places`. `ValueError` for other bits than 1 and multiples of 8, and where no
-        numbers can stand at `places`."""
+        """`schema` is a `pyarrow.Schema`. `columns`: bits of a value, 0 where all are null, None of texts with offsets
+        of 32 bits. `metadata` is that of a batch of `schema` (the flatbuffer that Arrow wrote), with its number of
+        rows, the length of the body, the first node and the first buffer at `places`. `ValueError` for other bits than
+        1 and multiples of 8, and where no numbers can stand at `places`."""
 
-    def message(self, batch: pyarrow.RecordBatch) -> tuple[bytes, Body]:
-        """Metadata and body of a batch with rows. `ValueError` for one of another schema."""
+    def message(self, batch: Any) -> tuple[bytes, Body]:
+        """Metadata and body of a `pyarrow.RecordBatch` with rows. `ValueError` for one of another schema."""
 
 @final
 class Body:
