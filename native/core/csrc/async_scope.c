@@ -96,18 +96,44 @@ void mm_async_make_not_current(mm_async_span *span)
     }
 }
 
-mm_async_span *mm_async_find_scope(PyThreadState *thread)
+static mm_async_span *seen(PyThreadState *thread, mm_async_span *scope)
+{
+    mm_async.seen.thread = thread->id;
+    mm_async.seen.version = thread->context_ver;
+    mm_async.seen.context = thread->context;
+    mm_async.seen.scope = scope;
+    return scope;
+}
+
+static int is_own(const PyThreadState *thread, const mm_async_span *scope)
+{
+    return scope && scope->context == thread->context && scope->epoch == mm_async.epoch;
+}
+
+/* New reference to what the context variable holds, or NULL. */
+static mm_async_span *held_scope(void)
 {
     PyObject *held = NULL;
     if (PyContextVar_Get(mm_async.variable, NULL, &held) < 0) {
         PyErr_Clear();
-        return NULL;
     }
-    mm_async_span *scope = (mm_async_span *)held;
-    if (!scope || scope->context != thread->context || scope->epoch != mm_async.epoch) {
+    return (mm_async_span *)held;
+}
+
+mm_async_span *mm_async_known_scope(PyThreadState *thread)
+{
+    mm_async_span *scope = held_scope();
+    Py_XDECREF(scope); /* the context holds it */
+    return is_own(thread, scope) ? seen(thread, scope) : NULL;
+}
+
+mm_async_span *mm_async_find_scope(PyThreadState *thread)
+{
+    mm_async_span *scope = held_scope();
+    if (!is_own(thread, scope)) {
         mm_parent parent = mm_async_innermost(scope, NULL);
         mm_async_span *own = mm_async_span_new(NULL, NULL, NULL, parent);
-        Py_XDECREF(held);
+        Py_XDECREF(scope);
         if (!own) {
             PyErr_Clear();
             return NULL;
@@ -119,14 +145,7 @@ mm_async_span *mm_async_find_scope(PyThreadState *thread)
         scope = own;
     }
     Py_DECREF(scope); /* the context holds it */
-    if (thread->context != scope->context) {
-        return NULL;
-    }
-    mm_async.seen.thread = thread->id;
-    mm_async.seen.version = thread->context_ver;
-    mm_async.seen.context = thread->context;
-    mm_async.seen.scope = scope;
-    return scope;
+    return is_own(thread, scope) ? seen(thread, scope) : NULL;
 }
 
 uint64_t mm_async_ticks_of_age(unsigned long long age_ns)

@@ -16,12 +16,11 @@
 
 struct mm_async_span;
 
-/* An open block: `with span:` in code that can be suspended. */
+/* A block: `with span:` in code that can be suspended. */
 typedef struct mm_open {
-    struct mm_open *previous, *next; /* among all that are open */
-    struct mm_open *outer;           /* in the stack of the scope */
-    struct mm_async_span *scope;     /* not counted; NULL once it is gone */
-    uintptr_t frame;
+    struct mm_open *outer;       /* in the stack of the scope, or among the free ones */
+    struct mm_async_span *scope; /* not counted; NULL once it is gone */
+    uintptr_t frame;             /* 0: the block is free */
     const void *descriptor;
     PyObject *name; /* strong: of a span named at run time, else NULL */
     uint64_t id, parent, depth;
@@ -89,21 +88,27 @@ int mm_async_record_named(const void *descriptor, PyObject *name, enum mm_kind k
                           uint64_t age_ticks);
 int mm_async_record_slowly(const void *descriptor, enum mm_kind kind, uint64_t id, uint64_t parent, uint64_t depth);
 
-static inline int mm_async_record(const void *descriptor, PyObject *name, enum mm_kind kind, uint64_t id, uint64_t parent, uint64_t depth)
+/* Where mm_is_ready said so. */
+static inline void mm_async_record_at_once(mm_block *block, const void *descriptor, enum mm_kind kind, uint64_t id, uint64_t parent,
+                                           uint64_t depth)
 {
-    if (__builtin_expect(name != NULL, 0)) {
-        return mm_async_record_named(descriptor, name, kind, id, parent, depth, 0);
-    }
-    mm_block *block = mm_current;
-    if (!mm_is_ready(block, sizeof(mm_async_event))) {
-        return mm_async_record_slowly(descriptor, kind, id, parent, depth);
-    }
     mm_async_event *record = (mm_async_event *)block->cursor;
     mm_write_head_at_once(&record->head, mm_tagged(descriptor, kind));
     record->id = id;
     record->parent = parent;
     record->depth = depth;
     mm_commit_at_once(block, (uint8_t *)(record + 1));
+}
+
+static inline int mm_async_record(const void *descriptor, PyObject *name, enum mm_kind kind, uint64_t id, uint64_t parent, uint64_t depth)
+{
+    if (__builtin_expect(name != NULL, 0)) {
+        return mm_async_record_named(descriptor, name, kind, id, parent, depth, 0);
+    }
+    if (!mm_is_ready(mm_current, sizeof(mm_async_event))) {
+        return mm_async_record_slowly(descriptor, kind, id, parent, depth);
+    }
+    mm_async_record_at_once(mm_current, descriptor, kind, id, parent, depth);
     return 1;
 }
 
@@ -140,7 +145,9 @@ mm_async_span *mm_async_span_new(const void *descriptor, PyObject *name, mm_asyn
 /* Without memory the variable stays as it is: spans inside get the outer parent. */
 void mm_async_make_current(mm_async_span *span);
 void mm_async_make_not_current(mm_async_span *span);
-/* The scope of the running context, not counted; makes one when there is none. NULL without memory. */
+/* The scope of the running context, not counted; NULL when it has none of its own. */
+mm_async_span *mm_async_known_scope(PyThreadState *thread);
+/* The same, which makes one when there is none. NULL without memory. */
 mm_async_span *mm_async_find_scope(PyThreadState *thread);
 
 static inline int mm_async_is_seen(const PyThreadState *thread)

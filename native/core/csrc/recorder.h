@@ -326,6 +326,8 @@ PyObject *mm_async_span_variable(void);
  * 0: it is one of the thread's. */
 #define MM_NO_FRAME ((uintptr_t)1)
 int mm_block_begin(PyThreadState *thread, const void *descriptor, PyObject *name, uintptr_t frame);
+/* All of a span's `__enter__`, also where it is one of the thread's; gives the span, a new reference. */
+PyObject *mm_block_enter(PyObject *span, const void *descriptor, PyThreadState *thread, uintptr_t frame);
 int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame);
 extern size_t mm_open_blocks; /* how many there are */
 PyObject *mm_auto_trace(PyObject *module, PyObject *decider);

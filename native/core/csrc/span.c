@@ -50,12 +50,12 @@ const void *mm_span_descriptor(PyObject *span)
 
 static __attribute__((noinline)) PyObject *enter_otherwise(mm_span *span)
 {
-    if (mm_recording == MM_OFF) {
-        return Py_NewRef(span);
-    }
     PyThreadState *thread = mm_thread_state();
     uintptr_t frame = mm_suspendable_frame(thread);
-    if (!frame || !mm_block_begin(thread, span->descriptor, NULL, frame)) {
+    if (frame) {
+        return mm_block_enter((PyObject *)span, span->descriptor, thread, frame);
+    }
+    if (mm_recording != MM_OFF) {
         mm_emit(span->descriptor, MM_SPAN_BEGIN);
     }
     return Py_NewRef(span);
@@ -64,8 +64,14 @@ static __attribute__((noinline)) PyObject *enter_otherwise(mm_span *span)
 static inline PyObject *enter(mm_span *span)
 {
     PyThreadState *thread = mm_thread_state_at_once();
-    if (__builtin_expect(!mm_is_known(thread) || mm_suspendable_frame(thread), 0) ||
-        !mm_emit_at_once(span->descriptor, MM_SPAN_BEGIN)) {
+    if (__builtin_expect(!mm_is_known(thread), 0)) {
+        return enter_otherwise(span);
+    }
+    uintptr_t frame = mm_suspendable_frame(thread);
+    if (__builtin_expect(frame != 0, 0)) {
+        return mm_block_enter((PyObject *)span, span->descriptor, thread, frame);
+    }
+    if (!mm_emit_at_once(span->descriptor, MM_SPAN_BEGIN)) {
         return enter_otherwise(span);
     }
     return Py_NewRef(span);
