@@ -89,6 +89,31 @@ print(json.dumps(expected))
     assert not wrong
 
 
+def test_values_of_all_kinds_beside_each_other(run, server):
+    """In any number and order, with properties and without: few plain ones lie in a record of their own form."""
+    done = run(
+        """
+import json, random
+pace = random.Random(5)
+texts = ["x" * length for length in (0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 32, 33, 62, 63, 64, 65, 200)]
+kinds = [0, 7, -1, 2**30, 2**62, 1.5, None, True, False, "\u00e9" * 9, "\u4e2d", "\U0001f600", *texts]
+calls = [pace.choices(kinds, k=pace.randrange(1, 7)) for _ in range(600)]
+mm.init(level="trace")
+for number, values in enumerate(calls):
+    template = "|".join(["%s"] * len(values))
+    given = ", ".join(f"values[{index}]" for index in range(len(values)))
+    source = f"mm.log.info({template!r}, {given}" + (", of=values[0])" if number % 3 == 0 else ")")
+    code = compile(f"def call(values):\\n for _ in range(3):\\n  {source}\\n", "generated", "exec")
+    scope = {"mm": mm}
+    exec(code, scope)
+    scope["call"](values)
+assert mm.flush()
+print(json.dumps(["|".join(map(str, values)) for values in calls for _ in range(3)]))
+"""
+    )
+    assert server.captured.messages() == json.loads(done.stdout)
+
+
 def test_random_floats_read_as_in_python(run, server):
     done = run(
         """

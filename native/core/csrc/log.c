@@ -2,6 +2,11 @@
  *
  * Must never raise for what is being logged: broken objects and templates become part of the message.
  */
+#if defined(__GNUC__) && !defined(__clang__)
+/* Else what several branches read is read before them, into registers that would have to be saved. */
+#pragma GCC optimize("no-gcse")
+#endif
+
 #include "log.h"
 
 #include <string.h>
@@ -73,13 +78,13 @@ typedef struct {
     PyObject *text;         /* borrowed from the site, which is never freed */
     uint64_t tagged_literal;
     int32_t value_count;    /* never that of a call when this is no site for the short way */
-    char conversions[MM_FEW_VALUES];
+    uint8_t accepted[MM_FEW_VALUES];
 } mm_hot_site;
 
 #define MM_HOT_SITES 1024
 _Static_assert(sizeof(mm_hot_site) == 32, "the place of a key is found by the bits above the lowest five");
 /* `record_few` makes the one of the other. */
-_Static_assert(MM_LOG_VALUES == (MM_LOG_LITERAL | 1), "the tags of a literal and of values differ by a bit");
+_Static_assert((MM_LOG_FEW & MM_LOG_VALUES) == MM_LOG_LITERAL && MM_LOG_VALUES == (MM_LOG_LITERAL | 1), "tags differ by a bit");
 
 static mm_hot_site hot_sites[MM_HOT_SITES];
 
@@ -103,25 +108,33 @@ static inline int has_few_names(const mm_log *self, PyObject *names)
     return !names || (PyTuple_GET_SIZE(names) <= MM_FEW_VALUES && !self->is_stdlib);
 }
 
-/* Writes all of a record but its head; gives its end, NULL when a value needs the long way. */
-static inline __attribute__((always_inline)) uint8_t *write_few(mm_record *head, const char *conversions, PyObject *const *args,
-                                                                Py_ssize_t count, PyObject *names,
-                                                                mm_property_set *const *sets, size_t set_count)
+/* Writes all of a record with few values but its head; gives its end, NULL when a value needs the long way. */
+static inline __attribute__((always_inline)) uint8_t *write_few(mm_record *head, const uint8_t *accepted, PyObject *const *args,
+                                                                Py_ssize_t count)
+{
+    uint64_t *words = (uint64_t *)(head + 1);
+    uint8_t *to = (uint8_t *)(words + 1);
+    uint8_t *codes = (uint8_t *)words;
+    to = count > 1 ? mm_write_bare(to, args[1], accepted + 0, codes) : to;
+    to = count > 2 && to ? mm_write_bare(to, args[2], accepted + 1, codes + 1) : to;
+    to = count > 3 && to ? mm_write_bare(to, args[3], accepted + 2, codes + 2) : to;
+    to = count > 4 && to ? mm_write_bare(to, args[4], accepted + 3, codes + 3) : to;
+    if (__builtin_expect(to != NULL, 1)) {
+        ((uint32_t *)words)[1] = (uint32_t)(count - 1) | (uint32_t)(to - (uint8_t *)head) << 16;
+    }
+    return to;
+}
+
+/* The same of a record with properties. */
+static inline __attribute__((always_inline)) uint8_t *write_with(mm_record *head, const uint8_t *accepted, PyObject *const *args, Py_ssize_t count,
+                                  PyObject *names, mm_property_set *const *sets, size_t set_count)
 {
     Py_ssize_t name_count = names ? PyTuple_GET_SIZE(names) : 0;
     uint64_t properties = (uint64_t)name_count;
     uint64_t *words = (uint64_t *)(head + 1);
     uint8_t *to = (uint8_t *)(words + 1);
-    /* Without a loop where the count is known (three at most): what a loop needs to know would take the place of registers. */
-    if (__builtin_constant_p(count)) {
-        to = count > 1 ? mm_write_plain(to, args[1], conversions[0]) : to;
-        to = count > 2 && to ? mm_write_plain(to, args[2], conversions[1]) : to;
-        to = count > 3 && to ? mm_write_plain(to, args[3], conversions[2]) : to;
-    }
-    else {
-        for (Py_ssize_t index = 1; to && index < count; index++) {
-            to = mm_write_plain(to, args[index], conversions[index - 1]);
-        }
+    for (Py_ssize_t index = 1; to && index < count; index++) {
+        to = mm_write_plain(to, args[index], accepted + index - 1);
     }
     for (size_t index = 0; to && index < set_count; index++) {
         memcpy(to, sets[index]->encoded, sets[index]->size);
@@ -136,6 +149,14 @@ static inline __attribute__((always_inline)) uint8_t *write_few(mm_record *head,
         words[0] = size | (uint64_t)(count - 1) << 32 | properties << 48;
     }
     return to;
+}
+
+/* What the values of a site may be. */
+static void accept(uint8_t accepted[MM_FEW_VALUES], const mm_site *site)
+{
+    for (int value = 0; value < site->conversion_count && value < MM_FEW_VALUES; value++) {
+        accepted[value] = mm_accepted_by(site->conversions[value]);
+    }
 }
 
 /* The short way where the shortest one never goes: reading the clock is a call, or all events get properties of the process
@@ -153,6 +174,8 @@ static __attribute__((noinline)) int record_with_ambient(const mm_log *self, con
     for (size_t index = 0; index < set_count; index++) {
         room += sets[index]->size;
     }
+    uint8_t accepted[MM_FEW_VALUES];
+    accept(accepted, site);
     int is_literal = count == 1 && !names && !set_count;
     enum mm_kind kind = is_literal ? MM_LOG_LITERAL : MM_LOG_VALUES;
     mm_block *block = mm_reserve(room, kind);
@@ -160,7 +183,7 @@ static __attribute__((noinline)) int record_with_ambient(const mm_log *self, con
     if (block) {
         mm_record *head = (mm_record *)block->cursor;
         uint8_t *end = is_literal ? (uint8_t *)(head + 1)
-                                  : write_few(head, site->conversions, args, count, names, sets, set_count);
+                                  : write_with(head, accepted, args, count, names, sets, set_count);
         done = end != NULL;
         if (done) {
             mm_write_head(block, site->descriptor, kind);
@@ -186,7 +209,7 @@ static __attribute__((noinline)) PyObject *record_otherwise(const mm_log *self, 
         hot->text = site->text;
         hot->tagged_literal = mm_tagged(site->descriptor, MM_LOG_LITERAL);
         hot->value_count = is_short ? site->conversion_count : -2;
-        memcpy(hot->conversions, site->conversions, sizeof hot->conversions);
+        accept(hot->accepted, site);
         return names ? record_properties(self, args, count, names, level) : record_values(self, args, count, level);
     }
     if (site && (mm_log_extras || !mm_clock_is_short()) && record_with_ambient(self, site, args, count, names)) {
@@ -218,13 +241,14 @@ static inline __attribute__((always_inline)) PyObject *record_few(const mm_log *
         return record_otherwise(self, args, count, names, level);
     }
     mm_record *head = (mm_record *)block->cursor;
-    uint8_t *end = write_few(head, hot->conversions, args, count, names, NULL, 0);
+    uint8_t *end = names ? write_with(head, hot->accepted, args, count, names, NULL, 0)
+                         : write_few(head, hot->accepted, args, count);
     if (__builtin_expect(!end, 0)) {
         /* Read again, so that no register keeps the level while values are written. */
         int same = __builtin_constant_p(level) ? level : (int)(*(volatile const uintptr_t *)&hot->key & 7);
         return record_otherwise(self, args, count, names, same);
     }
-    mm_write_head_at_once(head, hot->tagged_literal | 1);
+    mm_write_head_at_once(head, hot->tagged_literal | (names ? MM_LOG_VALUES ^ MM_LOG_LITERAL : MM_LOG_FEW ^ MM_LOG_LITERAL));
     mm_commit_at_once(block, end);
     Py_RETURN_NONE;
 }

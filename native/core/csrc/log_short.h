@@ -8,10 +8,8 @@
 
 #include <string.h>
 
-/* At most so many values, and properties, none a longer text. */
-#define MM_FEW_VALUES 4
-#define MM_SHORT_TEXT 64
-#define MM_SHORT_RECORD (sizeof(mm_record) + 8 + 3 * MM_FEW_VALUES * (8 + MM_SHORT_TEXT))
+/* At most MM_FEW_VALUES values, and as many properties, no text longer than short. */
+#define MM_SHORT_RECORD (sizeof(mm_record) + 8 + 3 * MM_FEW_VALUES * (8 + MM_MAX_SHORT_TEXT + 1))
 
 static inline size_t padded(size_t bytes)
 {
@@ -32,22 +30,23 @@ static inline void copy_short(uint8_t *to, const uint8_t *from, size_t bytes)
         memcpy(to + bytes - 16, from + bytes - 16, sizeof(pair));
     }
     else if (bytes >= 8) {
-        uint64_t first, last;
-        memcpy(&first, from, 8);
-        memcpy(&last, from + bytes - 8, 8);
-        memcpy(to, &first, 8);
-        memcpy(to + bytes - 8, &last, 8);
+        uint64_t part;
+        memcpy(&part, from, 8);
+        memcpy(to, &part, 8);
+        memcpy(&part, from + bytes - 8, 8);
+        memcpy(to + bytes - 8, &part, 8);
     }
     else if (bytes >= 4) {
-        uint32_t first, last;
-        memcpy(&first, from, 4);
-        memcpy(&last, from + bytes - 4, 4);
-        memcpy(to, &first, 4);
-        memcpy(to + bytes - 4, &last, 4);
+        uint32_t part;
+        memcpy(&part, from, 4);
+        memcpy(to, &part, 4);
+        memcpy(&part, from + bytes - 4, 4);
+        memcpy(to + bytes - 4, &part, 4);
     }
     else if (bytes) {
-        to[0] = from[0];
-        to[bytes >> 1] = from[bytes >> 1];
+        if (bytes >= 2) {
+            memcpy(to, from, 2);
+        }
         to[bytes - 1] = from[bytes - 1];
     }
 }
@@ -62,76 +61,103 @@ static inline int mm_is_compact_ascii(PyObject *text)
     return (state & mask) == mask;
 }
 
-/* Gives the end of what was written, NULL when this value needs the long way. */
-static inline uint8_t *mm_write_plain_text(uint8_t *to, PyObject *text)
+/* What a conversion takes here besides integers, so that one bit in memory tells. */
+enum mm_accepts { MM_ACCEPTS_TEXT = 1, MM_ACCEPTS_FLOAT = 2, MM_ACCEPTS_NONE = 4, MM_ACCEPTS_ALL = 7 };
+
+static inline uint8_t mm_accepted_by(char conversion)
 {
-    size_t units = (size_t)PyUnicode_GET_LENGTH(text);
-    if (__builtin_expect(!mm_is_compact_ascii(text) || units > MM_SHORT_TEXT, 0)) {
-        return NULL;
+    switch (conversion) {
+    case 's':
+        return MM_ACCEPTS_ALL;
+    case 'r':
+        return MM_ACCEPTS_FLOAT | MM_ACCEPTS_NONE;
+    case 'd':
+    case 'x':
+        return 0;
+    default:
+        return MM_ACCEPTS_FLOAT;
     }
-    *(uint64_t *)to = MM_TEXT1 | (uint64_t)units << 8;
-    copy_short(to + 8, (const uint8_t *)((PyASCIIObject *)text + 1), units);
-    return to + 8 + padded(units);
 }
 
-static inline uint8_t *mm_write_plain(uint8_t *to, PyObject *object, char conversion)
+/* Writes a value's code, and what it has besides to another place. Gives the end of that, NULL when this value needs the long
+ * way. */
+static inline uint8_t *mm_write_bare_text(uint8_t *to, PyObject *text, uint8_t *code)
 {
-    uint64_t *words = (uint64_t *)to;
+    size_t units = (size_t)PyUnicode_GET_LENGTH(text);
+    if (__builtin_expect(!mm_is_compact_ascii(text) || units > MM_MAX_SHORT_TEXT, 0)) {
+        return NULL;
+    }
+    *code = (uint8_t)(MM_SHORT_TEXT | units);
+    copy_short(to, (const uint8_t *)((PyASCIIObject *)text + 1), units);
+    return to + padded(units);
+}
+
+static inline __attribute__((always_inline)) uint8_t *mm_write_bare(uint8_t *to, PyObject *object, const uint8_t *accepted, uint8_t *code)
+{
     if (mm_is_small_int(object)) {
-        words[0] = MM_INT;
-        words[1] = (uint64_t)mm_small_int(object);
-        return to + 16;
+        *code = MM_INT;
+        *(uint64_t *)to = (uint64_t)mm_small_int(object);
+        return to + 8;
     }
     PyTypeObject *type = Py_TYPE(object);
     if (type == &PyUnicode_Type) {
-        return __builtin_expect(conversion == 's', 1) ? mm_write_plain_text(to, object) : NULL;
+        return __builtin_expect(*accepted & MM_ACCEPTS_TEXT, 1) ? mm_write_bare_text(to, object, code) : NULL;
     }
     if (type == &PyFloat_Type) {
-        if (__builtin_expect(conversion == 'd' || conversion == 'x', 0)) {
+        if (__builtin_expect(!(*accepted & MM_ACCEPTS_FLOAT), 0)) {
             return NULL;
         }
-        words[0] = MM_FLOAT;
-        memcpy(words + 1, &((PyFloatObject *)object)->ob_fval, 8);
-        return to + 16;
+        *code = MM_FLOAT;
+        memcpy(to, &((PyFloatObject *)object)->ob_fval, 8);
+        return to + 8;
     }
     if (type == &PyLong_Type) { /* zero, negative, large */
 #if PY_VERSION_HEX >= 0x030C0000
         if (!PyUnstable_Long_IsCompact((PyLongObject *)object)) {
             return NULL;
         }
-        words[1] = (uint64_t)(int64_t)PyUnstable_Long_CompactValue((PyLongObject *)object);
+        *(uint64_t *)to = (uint64_t)(int64_t)PyUnstable_Long_CompactValue((PyLongObject *)object);
 #else
         Py_ssize_t digits = Py_SIZE(object);
         if (digits < -1 || digits > 1) {
             return NULL;
         }
-        words[1] = (uint64_t)(digits * (int64_t)((PyLongObject *)object)->ob_digit[0]);
+        *(uint64_t *)to = (uint64_t)(digits * (int64_t)((PyLongObject *)object)->ob_digit[0]);
 #endif
-        words[0] = MM_INT;
-        return to + 16;
-    }
-    if (object == Py_None && (conversion == 's' || conversion == 'r')) {
-        words[0] = MM_NONE;
+        *code = MM_INT;
         return to + 8;
+    }
+    if (object == Py_None && *accepted & MM_ACCEPTS_NONE) {
+        *code = MM_NONE;
+        return to;
     }
     if (type == &PyBool_Type) {
-        words[0] = object == Py_True ? MM_TRUE : MM_FALSE;
-        return to + 8;
+        *code = object == Py_True ? MM_TRUE : MM_FALSE;
+        return to;
     }
     return NULL;
+}
+
+/* The same as elsewhere: a word with the code first. */
+static inline uint8_t *mm_write_plain(uint8_t *to, PyObject *object, const uint8_t *accepted)
+{
+    *(uint64_t *)to = 0;
+    return mm_write_bare(to + 8, object, accepted, to);
 }
 
 /* The same for properties; NULL also for a name that may be no property. */
 static inline uint8_t *mm_write_plain_properties(uint8_t *to, PyObject *names, PyObject *const *values, Py_ssize_t count)
 {
+    static const uint8_t accepted = MM_ACCEPTS_ALL;
     for (Py_ssize_t index = 0; to && index < count; index++) {
         PyObject *name = PyTuple_GET_ITEM(names, index);
         Py_ssize_t length = PyUnicode_GET_LENGTH(name);
         if (length == MM_EXC_INFO_LENGTH || length == MM_PROPERTIES_LENGTH) {
             return NULL;
         }
-        to = mm_write_plain_text(to, name);
-        to = to ? mm_write_plain(to, values[index], 's') : NULL;
+        *(uint64_t *)to = 0;
+        to = mm_write_bare_text(to + 8, name, to);
+        to = to ? mm_write_plain(to, values[index], &accepted) : NULL;
     }
     return to;
 }

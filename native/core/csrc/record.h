@@ -21,6 +21,7 @@ enum mm_kind {
     MM_NAMED_BEGIN = 9,        /* ticks, descriptor of the place, size of the record, the name as a value; ends by MM_SPAN_END */
     MM_ASYNC_NAMED_BEGIN = 10, /* ticks, descriptor of the place, size of the record, span id, parent, depth, name */
     MM_ASYNC_NAMED_END = 11,
+    MM_LOG_FEW = 12,           /* ticks, descriptor, head of few, what the values have besides their codes */
     MM_METRIC_WITH = 13,       /* ticks, descriptor, measure head, the number as a value, then properties as those of a log */
     MM_FRAME = 14, /* ticks, descriptor of the measure, budget in ns << 1 | whether the frame ends */
     MM_KINDS = 15,
@@ -29,24 +30,31 @@ enum mm_kind {
 
 /* Log head, one word: u32 size of the whole record, u16 values, u16 properties. */
 
+/* Head of few, one word: the codes of the values, a byte each, u8 values, a free byte, u16 size of the whole record. */
+#define MM_FEW_VALUES 4
+
 /* Measure head, one word: u32 size of the whole record, u16 properties of the context and the process, u16 properties in all:
  * those come first. */
 
-/* A value is a word (tag in the low byte, count of code units above it) and its payload, padded to 8 bytes. */
-enum mm_tag {
+/* A value is a word, its code in the low byte, and what the code says it has besides, padded to 8 bytes. Few values have their
+ * codes in the head, and no words. */
+enum mm_code {
     MM_NONE = 0,
     MM_FALSE = 1,
     MM_TRUE = 2,
     MM_INT = 3,    /* i64 */
     MM_FLOAT = 4,  /* f64 */
+    /* The count of code units is above the code. */
     MM_TEXT1 = 5,  /* Latin-1 code units */
     MM_TEXT2 = 6,  /* UCS-2 code units */
     MM_TEXT4 = 7,  /* UCS-4 code units */
-    MM_CUT = 0x80, /* set on a text that was cut: one more word, the count of code points before the cut, precedes the units */
+    MM_CUT = 0x40, /* set on a text that was cut: one more word, the count of code points before the cut, precedes the units */
+    MM_SHORT_TEXT = 0x80, /* of ASCII: the count of units is the rest of the code */
 };
 
 #define MM_MAX_VALUES 32
 #define MM_MAX_TEXT_BYTES (4u << 20)
+#define MM_MAX_SHORT_TEXT 63 /* so that no length has the bit MM_CUT */
 
 typedef struct {
     uint64_t ticks;

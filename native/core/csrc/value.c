@@ -23,6 +23,12 @@ static inline size_t padded(size_t bytes)
 static void measure_text(mm_value *value, PyObject *text)
 {
     size_t units = (size_t)PyUnicode_GET_LENGTH(text);
+    if (units <= MM_MAX_SHORT_TEXT && PyUnicode_IS_ASCII(text)) {
+        value->text = text;
+        value->word = MM_SHORT_TEXT | units;
+        value->size = 8 + padded(units);
+        return;
+    }
     int width = (int)PyUnicode_KIND(text);
     uint64_t tag = width == 1 ? MM_TEXT1 : width == 2 ? MM_TEXT2 : MM_TEXT4;
     value->text = text;
@@ -184,8 +190,9 @@ uint8_t *mm_value_write(const mm_value *value, uint8_t *to)
             words[1] = value->as.whole;
             offset = 16;
         }
-        size_t width = (size_t)1 << ((value->word & 0x7F) - MM_TEXT1);
-        size_t bytes = (size_t)(value->word >> 8) * width;
+        size_t bytes = value->word & MM_SHORT_TEXT
+                           ? value->word & ~(uint64_t)MM_SHORT_TEXT
+                           : (size_t)(value->word >> 8) << ((value->word & 0xF) - MM_TEXT1);
         const char *from = PyUnicode_DATA(value->text);
         if (bytes >= 8 && bytes <= 32) {
             /* Two overlapping moves instead of a call: most texts in logs are this short. */

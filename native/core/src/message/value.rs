@@ -19,12 +19,14 @@ pub struct Text<'a> {
     pub whole: Option<u64>,
 }
 
-/// Of `enum mm_tag`, csrc/record.h.
+/// Of `enum mm_code`, csrc/record.h.
 const INT: u64 = 3;
 const FLOAT: u64 = 4;
 const TEXT1: u64 = 5;
 const TEXT4: u64 = 7;
-const CUT: u64 = 0x80;
+const CUT: u64 = 0x40;
+/// The length is the rest of the code.
+const SHORT_TEXT: u64 = 0x80;
 
 /// The 8 bytes at an index, as the hot path writes them.
 pub fn word(bytes: &[u8], index: usize) -> u64 {
@@ -36,12 +38,13 @@ impl<'a> Value<'a> {
     /// The first value of a run of them, which is cut off. None: there is no whole value.
     #[inline]
     pub fn take(rest: &mut &'a [u8]) -> Option<Self> {
+        let (mut words, _) = rest.as_chunks();
+        if let Some(value) = Plain::take(&mut words).value() {
+            *rest = words.as_flattened();
+            return Some(value);
+        }
         let head = word(rest.get(..8)?, 0);
-        let (value, size) = match head & 0x7f {
-            1 => (Self::Bool(false), 8),
-            2 => (Self::Bool(true), 8),
-            INT => (Self::Int(word(rest.get(..16)?, 1) as i64), 16),
-            FLOAT => (Self::Float(f64::from_bits(word(rest.get(..16)?, 1))), 16),
+        let (value, size) = match head & 0xff & !CUT {
             tag @ TEXT1..=TEXT4 => {
                 let width = 1 << (tag - TEXT1);
                 let (whole, offset) = if head & CUT == 0 {
@@ -57,19 +60,23 @@ impl<'a> Value<'a> {
                 };
                 (Self::Text(text), offset + bytes.next_multiple_of(8))
             }
-            _ => (Self::None, 8),
+            INT | FLOAT => return None,
+            _ => (Self::None, 8), // only a damaged file has such a code
         };
         *rest = rest.get(size..)?;
         Some(value)
     }
 }
 
-/// A value told by its first word or two: those that most log calls have.
+/// A value told by its first word or two, or by its code: those that most log calls have.
+#[derive(Clone, Copy)]
 pub enum Plain<'a> {
     Int(u64),
     /// Its bits.
     Float(u64),
     Narrow(Narrow<'a>),
+    /// Nothing, or a boolean.
+    Bare(Value<'static>),
     /// Any other, which is left where it is.
     Other,
 }
@@ -101,26 +108,63 @@ impl<'a> Plain<'a> {
     pub fn take(rest: &mut &'a [[u8; 8]]) -> Self {
         let [head, after @ ..] = *rest else { return Self::Other };
         let head = u64::from_le_bytes(*head);
-        if head & 0xff == TEXT1 {
-            let length = (head >> 8) as usize;
-            let Some((words, after)) = after.split_at_checked(length.div_ceil(8)) else {
-                return Self::Other;
-            };
-            *rest = after;
-            return Self::Narrow(Narrow {
-                units: &words.as_flattened()[..length],
-                words,
-            });
-        }
-        let [bits, after @ ..] = after else { return Self::Other };
-        let bits = u64::from_le_bytes(*bits);
+        let mut behind = after;
         let value = match head & 0xff {
-            INT => Self::Int(bits),
-            FLOAT => Self::Float(bits),
-            _ => return Self::Other,
+            TEXT1 => Self::take_text((head >> 8) as usize, &mut behind),
+            code => Self::take_coded(code, &mut behind),
+        };
+        if !matches!(value, Self::Other) {
+            *rest = behind;
+        }
+        value
+    }
+
+    /// The value that a code and the first words of the rest make, which are cut off. Other: there is no whole one.
+    #[inline(always)]
+    pub fn take_coded(code: u64, rest: &mut &'a [[u8; 8]]) -> Self {
+        match code {
+            SHORT_TEXT.. => Self::take_text((code & !SHORT_TEXT) as usize, rest),
+            INT => Self::take_word(rest).map_or(Self::Other, Self::Int),
+            FLOAT => Self::take_word(rest).map_or(Self::Other, Self::Float),
+            0 => Self::Bare(Value::None),
+            1 => Self::Bare(Value::Bool(false)),
+            2 => Self::Bare(Value::Bool(true)),
+            _ => Self::Other,
+        }
+    }
+
+    #[inline(always)]
+    fn take_text(length: usize, rest: &mut &'a [[u8; 8]]) -> Self {
+        let Some((words, after)) = rest.split_at_checked(length.div_ceil(8)) else {
+            return Self::Other;
         };
         *rest = after;
-        value
+        Self::Narrow(Narrow {
+            units: &words.as_flattened()[..length],
+            words,
+        })
+    }
+
+    #[inline(always)]
+    fn take_word(rest: &mut &'a [[u8; 8]]) -> Option<u64> {
+        let [word, after @ ..] = *rest else { return None };
+        *rest = after;
+        Some(u64::from_le_bytes(*word))
+    }
+
+    /// None: it is another.
+    pub fn value(self) -> Option<Value<'a>> {
+        Some(match self {
+            Self::Int(bits) => Value::Int(bits as i64),
+            Self::Float(bits) => Value::Float(f64::from_bits(bits)),
+            Self::Narrow(text) => Value::Text(Text {
+                units: text.units,
+                width: 1,
+                whole: None,
+            }),
+            Self::Bare(value) => value,
+            Self::Other => return None,
+        })
     }
 }
 

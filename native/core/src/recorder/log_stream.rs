@@ -13,7 +13,7 @@ use super::descriptor::{Description, Descriptor};
 use super::known_texts::{KnownTexts, Place, Questions};
 use super::layouts::StreamKind;
 use super::log_properties::{PropertySets, SetIndex};
-use super::record::{Record, Values, LOG_LITERAL, LOG_TEXT, LOG_VALUES};
+use super::record::{Record, Values, LOG_FEW, LOG_LITERAL, LOG_TEXT, LOG_VALUES};
 use super::scrubber::Scrubber;
 use super::shown_templates::{Look, ShownTemplates};
 use crate::codec::columns::{Cell, LogColumns, LogHead, TemplateRow, NUMBER_BYTES, TEMPLATE_BYTES, TEXT_HEAD_BYTES};
@@ -66,6 +66,23 @@ struct GivenValues {
 impl GivenValues {
     fn range(&self) -> Range<usize> {
         self.start as usize..self.start as usize + usize::from(self.count)
+    }
+}
+
+/// Of the values of an event.
+#[derive(Default)]
+struct Sizes {
+    /// In a record.
+    bytes: usize,
+    /// In a message, at most.
+    longest: usize,
+}
+
+impl Sizes {
+    #[inline(always)]
+    fn add(&mut self, bytes: usize, longest: usize) {
+        self.bytes += bytes;
+        self.longest += longest;
     }
 }
 
@@ -153,7 +170,7 @@ impl LogStream {
         let descriptor = record.descriptor;
         let is_clean = matches!(self.templates.look(descriptor), Look::Clean) && self.console.is_none();
         match &descriptor.description {
-            Description::Log { template, .. } if is_clean && record.kind == LOG_VALUES => {
+            Description::Log { template, .. } if is_clean && matches!(record.kind, LOG_FEW | LOG_VALUES) => {
                 let given = self.given_values(template, record, questions);
                 let set = self.set_of(record);
                 self.pending.push(Pending {
@@ -182,7 +199,7 @@ impl LogStream {
                 let is_printed = self.console.as_ref().is_some_and(|console| console.wants(*level));
                 let made = match look {
                     Look::Clean if !is_printed => None,
-                    _ => self.message(ns, descriptor, template, look, record.values()),
+                    _ => self.message(ns, descriptor, template, look, record.all_values()),
                 };
                 made.unwrap_or_else(|| Message::Values(self.given_values(template, record, questions)))
             }
@@ -246,48 +263,77 @@ impl LogStream {
         record: &Record<'r>,
         questions: &mut Questions<'r>,
     ) -> GivenValues {
-        let (count, mut words) = record.value_words();
-        let (event, start) = (self.pending.len() as u32, self.values.len() as u32);
-        let (mut bytes, mut longest) = (0, 0);
-        for value in start..start + count as u32 {
-            let mut behind = words;
-            let cell = match Plain::take(&mut behind) {
-                Plain::Int(bits) => {
-                    bytes += NUMBER_BYTES;
-                    longest += LONGEST_NUMBER;
-                    Cell::of_int(bits)
-                }
-                Plain::Float(bits) => {
-                    bytes += NUMBER_BYTES;
-                    longest += LONGEST_NUMBER;
-                    Cell::of_float_bits(bits)
-                }
-                Plain::Narrow(text) if self.known_texts.ask(text, Place { event, value }, questions) => {
-                    bytes += TEXT_HEAD_BYTES + text.units.len();
-                    longest += text.units.len();
-                    Cell::of_text(0)
-                }
-                _ => {
-                    behind = words;
-                    let (cell, is_suspicious, more, longer) =
-                        other_value(&mut behind, &mut self.known_texts, &self.scrubber);
-                    if is_suspicious {
-                        self.suspicious.push(event);
-                    }
-                    bytes += more;
-                    longest += longer;
-                    cell
-                }
-            };
-            words = behind;
-            self.values.push(cell);
+        let start = self.values.len() as u32;
+        let mut sizes = Sizes::default();
+        if let Some((codes, mut words)) = record.few() {
+            for code in codes {
+                let plain = Plain::take_coded(u64::from(*code), &mut words);
+                let cell = self.plain_cell(plain, &mut sizes, questions).unwrap_or_else(|| {
+                    let value = plain.value().unwrap_or(Value::None); // only a damaged file has others
+                    self.other_cell(&value, &mut sizes)
+                });
+                self.values.push(cell);
+            }
+        } else {
+            let (count, mut words) = record.value_words();
+            for _ in 0..count {
+                let mut behind = words;
+                let plain = Plain::take(&mut behind);
+                let cell = self.plain_cell(plain, &mut sizes, questions).unwrap_or_else(|| {
+                    let mut rest = words.as_flattened();
+                    let value = Value::take(&mut rest).unwrap_or(Value::None); // only a damaged file ends early
+                    behind = rest.as_chunks().0;
+                    self.other_cell(&value, &mut sizes)
+                });
+                words = behind;
+                self.values.push(cell);
+            }
         }
         GivenValues {
             start,
-            count: count as u8,
-            bytes: bytes as u32,
-            longest: template.longest_message(longest) as u32,
+            count: (self.values.len() as u32 - start) as u8,
+            bytes: sizes.bytes as u32,
+            longest: template.longest_message(sizes.longest) as u32,
         }
+    }
+
+    /// None: the value is another.
+    #[inline(always)]
+    fn plain_cell<'r>(&self, plain: Plain<'r>, sizes: &mut Sizes, questions: &mut Questions<'r>) -> Option<Cell> {
+        let cell = match plain {
+            Plain::Int(bits) => Cell::of_int(bits),
+            Plain::Float(bits) => Cell::of_float_bits(bits),
+            Plain::Narrow(text) => {
+                let place = Place {
+                    event: self.pending.len() as u32,
+                    value: self.values.len() as u32,
+                };
+                if !self.known_texts.ask(text, place, questions) {
+                    return None;
+                }
+                sizes.add(TEXT_HEAD_BYTES + text.units.len(), text.units.len());
+                return Some(Cell::of_text(0));
+            }
+            Plain::Bare(_) | Plain::Other => return None,
+        };
+        sizes.add(NUMBER_BYTES, LONGEST_NUMBER);
+        Some(cell)
+    }
+
+    #[inline(never)]
+    fn other_cell(&mut self, value: &Value<'_>, sizes: &mut Sizes) -> Cell {
+        let (mut text_bytes, mut is_suspicious) = (0, false);
+        let cell = Cell::of(value, |text| {
+            let answer = self.known_texts.answer_now(text, &self.scrubber);
+            text_bytes = text.len();
+            is_suspicious = answer.is_suspicious;
+            answer.index
+        });
+        if is_suspicious {
+            self.suspicious.push(self.pending.len() as u32);
+        }
+        sizes.add(cell.record_bytes() + text_bytes, longest_value(value));
+        cell
     }
 
     /// Looks up the texts of the events that wait, and looks closer at those events that have suspicious ones.
@@ -339,9 +385,8 @@ impl LogStream {
         descriptor: &'static Descriptor,
         template: &Template<'_>,
         look: Look,
-        values: Values<'_>,
+        values: Vec<Value<'_>>,
     ) -> Option<Message> {
-        let values: Vec<Value<'_>> = values.collect();
         let start = self.texts.len();
         let suspicious = !matches!(look, Look::Clean) || values.iter().any(|value| self.is_suspicious(value));
         if suspicious && values.is_empty() {
@@ -581,30 +626,4 @@ impl LogStream {
             self.set_ids.fill(0);
         }
     }
-}
-
-/// The first one of `words`, which is cut off, whether it is suspicious, how many bytes it takes in a record, and how many at
-/// most in a message.
-#[inline(never)]
-fn other_value(
-    words: &mut &[[u8; 8]],
-    known_texts: &mut KnownTexts,
-    scrubber: &Scrubber,
-) -> (Cell, bool, usize, usize) {
-    let mut rest = words.as_flattened();
-    let value = Value::take(&mut rest).unwrap_or(Value::None); // only a damaged file ends early
-    *words = rest.as_chunks().0;
-    let (mut text_bytes, mut is_suspicious) = (0, false);
-    let cell = Cell::of(&value, |text| {
-        let answer = known_texts.answer_now(text, scrubber);
-        text_bytes = text.len();
-        is_suspicious = answer.is_suspicious;
-        answer.index
-    });
-    (
-        cell,
-        is_suspicious,
-        cell.record_bytes() + text_bytes,
-        longest_value(&value),
-    )
 }

@@ -55,7 +55,7 @@ impl Losses {
         for kind in 0..record::KINDS {
             let class = match kind {
                 record::METRIC_INT | record::METRIC_FLOAT | record::METRIC_WITH | record::FRAME => 1,
-                record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => 0,
+                record::LOG_LITERAL | record::LOG_FEW | record::LOG_VALUES | record::LOG_TEXT => 0,
                 _ => 2,
             };
             losses.counts[Reason::Buffers as usize][class] += hotpath::dropped_events(kind);

@@ -2,7 +2,7 @@
 //! reads: this process's own records hold addresses that can be trusted, those of a process that died are checked.
 
 use super::descriptor::Descriptor;
-use crate::message::value::{word, Value};
+use crate::message::value::{word, Plain, Value};
 
 pub const SPAN_BEGIN: u8 = 0;
 pub const SPAN_END: u8 = 1;
@@ -16,11 +16,15 @@ pub const ASYNC_END: u8 = 8;
 pub const NAMED_BEGIN: u8 = 9;
 pub const ASYNC_NAMED_BEGIN: u8 = 10;
 pub const ASYNC_NAMED_END: u8 = 11;
+pub const LOG_FEW: u8 = 12;
 pub const METRIC_WITH: u8 = 13;
 pub const FRAME: u8 = 14;
 pub const KINDS: u8 = 15;
 
 const HEAD: usize = 16;
+
+/// Values of a record with few of them, at most.
+const FEW: usize = 4;
 
 /// One event, still in the units of the calling thread.
 pub struct Record<'a> {
@@ -70,6 +74,7 @@ impl<'a> Record<'a> {
             METRIC_INT | METRIC_FLOAT | FRAME => HEAD + 8,
             METRIC_WITH if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 24),
             LOG_VALUES | LOG_TEXT if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 8),
+            LOG_FEW if run.len() >= HEAD + 8 => ((word(run, 2) >> 48) as usize).max(HEAD + 8),
             NAMED_BEGIN if run.len() >= HEAD + 8 => (word(run, 2) as u32 as usize).max(HEAD + 16),
             ASYNC_NAMED_BEGIN | ASYNC_NAMED_END if run.len() >= HEAD + 8 => {
                 (word(run, 2) as u32 as usize).max(HEAD + 40)
@@ -114,7 +119,18 @@ impl<'a> Record<'a> {
         (number, with)
     }
 
-    /// The values of a log event.
+    /// The codes of the values of a record with few of them, and words that begin with what they are besides.
+    /// None: the values are in the other form.
+    #[inline(always)]
+    pub fn few(&self) -> Option<(&'a [u8], &'a [[u8; 8]])> {
+        let (words, _) = self.body.as_chunks();
+        match words {
+            [head, rest @ ..] if self.kind == LOG_FEW => Some((&head[..FEW.min(usize::from(head[FEW]))], rest)),
+            _ => None,
+        }
+    }
+
+    /// The values of a log event in the other form.
     pub fn values(&self) -> Values<'a> {
         Values {
             left: (word(self.body, 0) >> 32 & 0xffff) as usize,
@@ -132,10 +148,23 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Whether it brings any along.
+    /// The values of a log event in either form.
+    pub fn all_values(&self) -> Vec<Value<'a>> {
+        match self.few() {
+            Some((codes, mut words)) => {
+                let values = codes
+                    .iter()
+                    .map(|code| Plain::take_coded(u64::from(*code), &mut words).value());
+                values.map_while(|value| value).collect() // only a damaged file ends early
+            }
+            None => self.values().collect(),
+        }
+    }
+
+    /// Whether it brings any properties along.
     #[inline(always)]
     pub fn has_properties(&self) -> bool {
-        word(self.body, 0) >> 48 != 0
+        self.kind != LOG_FEW && word(self.body, 0) >> 48 != 0
     }
 
     /// Its properties (name, value, name, value …) in the order of precedence: what comes later wins.

@@ -125,7 +125,7 @@ impl Streams {
                         self.sampler.frame(begin_ns, end_ns);
                     }
                 }
-                record::LOG_LITERAL | record::LOG_VALUES | record::LOG_TEXT => {
+                record::LOG_LITERAL | record::LOG_FEW | record::LOG_VALUES | record::LOG_TEXT => {
                     self.log.add(ns, &record, &mut questions);
                     if self.log.is_ready() {
                         self.log.settle_ready(&mut questions, &self.office);
