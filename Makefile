@@ -158,6 +158,7 @@ bench: setup-test
 	$(PY) bench/hotpath.py
 	$(PY) bench/start.py
 	$(PY) bench/handover.py
+	$(PY) bench/tasks.py
 	$(PY) bench/throughput.py --kind metrics
 	$(PY) bench/throughput.py --kind spans
 	$(PY) bench/throughput.py --kind logs
