@@ -126,8 +126,9 @@ static inline __attribute__((always_inline)) uint8_t *write_few(mm_record *head,
 }
 
 /* The same of a record with properties. */
-static inline __attribute__((always_inline)) uint8_t *write_with(mm_record *head, const uint8_t *accepted, PyObject *const *args, Py_ssize_t count,
-                                  PyObject *names, mm_property_set *const *sets, size_t set_count)
+static inline __attribute__((always_inline)) uint8_t *write_with(mm_record *head, const uint8_t *accepted,
+                                                                 PyObject *const *args, Py_ssize_t count, PyObject *names,
+                                                                 mm_property_set *const *sets, size_t set_count)
 {
     Py_ssize_t name_count = names ? PyTuple_GET_SIZE(names) : 0;
     uint64_t properties = (uint64_t)name_count;
