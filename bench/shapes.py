@@ -171,7 +171,12 @@ def recording_shapes() -> dict[str, Shape]:
             "with span: pass", {"span": span}, times_with(1.15), call=PREBOUND_WITH, stamped=STAMPED_WITH
         ),
         "with span, in a coroutine": Shape(
-            "with span: pass", {"span": span}, times_with(1.3), suspendable=True, stamped=STAMPED_WITH
+            "with span: pass",
+            {"span": span},
+            times_with(1.3),
+            call=PREBOUND_WITH,
+            suspendable=True,
+            stamped=STAMPED_WITH,
         ),
         "with mm.span('name')": Shape("with make('name'): pass", {"make": mm.span}),
         "@trace, added to f(x)": Shape(

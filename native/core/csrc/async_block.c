@@ -91,11 +91,26 @@ static __attribute__((noinline)) PyObject *enter_otherwise(PyObject *span, const
     return Py_NewRef(span);
 }
 
+/* In the scope that was seen last, with a block to open, but without room for the event at once. */
+static __attribute__((noinline)) PyObject *enter_slowly(PyObject *span, const void *descriptor, uintptr_t frame)
+{
+    mm_async_span *scope = mm_async.seen.scope;
+    mm_parent parent = mm_async_innermost(scope, scope->context);
+    uint64_t id = mm_async.next_id++;
+    if (mm_async_record_slowly(descriptor, MM_ASYNC_BEGIN, id, parent.id, parent.depth)) {
+        open_block(free_blocks, scope, descriptor, frame, id, parent);
+    }
+    return Py_NewRef(span);
+}
+
 PyObject *mm_block_enter(PyObject *span, const void *descriptor, PyThreadState *thread, uintptr_t frame)
 {
     mm_open *block = free_blocks;
-    if (!block || !mm_async_is_seen(thread) || is_generator(frame) || !mm_is_ready(mm_current, sizeof(mm_async_event))) {
+    if (!block || !mm_async_is_seen(thread) || is_generator(frame)) {
         return enter_otherwise(span, descriptor, thread, frame);
+    }
+    if (!mm_is_ready(mm_current, sizeof(mm_async_event))) {
+        return enter_slowly(span, descriptor, frame);
     }
     mm_async_span *scope = mm_async.seen.scope;
     mm_parent parent = mm_async_innermost(scope, scope->context);
@@ -167,14 +182,24 @@ static __attribute__((noinline)) int end_otherwise(PyThreadState *thread, const 
     return end_distant_block(descriptor, frame) || !in_generator;
 }
 
+static __attribute__((noinline)) int end_slowly(mm_open *block)
+{
+    mm_async_record_slowly(block->descriptor, MM_ASYNC_END, block->id, block->parent, block->depth);
+    block->scope->top = block->outer;
+    free_block(block);
+    return 1;
+}
+
 int mm_block_end(PyThreadState *thread, const void *descriptor, uintptr_t frame)
 {
     mm_async_span *scope = mm_async.seen.scope;
     mm_open *block;
     if (!mm_async_is_seen(thread) || !(block = scope->top) || block->frame != frame || block->descriptor != descriptor ||
-        block->epoch != mm_async.epoch || block->name || block->in_generator ||
-        !mm_is_ready(mm_current, sizeof(mm_async_event))) {
+        block->epoch != mm_async.epoch || block->name || block->in_generator) {
         return end_otherwise(thread, descriptor, frame);
+    }
+    if (!mm_is_ready(mm_current, sizeof(mm_async_event))) {
+        return end_slowly(block);
     }
     mm_async_record_at_once(mm_current, descriptor, MM_ASYNC_END, block->id, block->parent, block->depth);
     scope->top = block->outer;

@@ -97,7 +97,7 @@ static inline void mm_async_record_at_once(mm_block *block, const void *descript
     record->id = id;
     record->parent = parent;
     record->depth = depth;
-    mm_commit_at_once(block, (uint8_t *)(record + 1));
+    mm_commit_until(block, (uint8_t *)(record + 1));
 }
 
 static inline int mm_async_record(const void *descriptor, PyObject *name, enum mm_kind kind, uint64_t id, uint64_t parent, uint64_t depth)

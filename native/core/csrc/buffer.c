@@ -386,6 +386,12 @@ void mm_emit_slowly(uint64_t tagged_descriptor)
     }
 }
 
+PyObject *mm_emit_slowly_for_none(uint64_t tagged_descriptor)
+{
+    mm_emit_slowly(tagged_descriptor);
+    Py_RETURN_NONE;
+}
+
 void mm_set_recording(int recording)
 {
     mm_recording = recording;

@@ -96,11 +96,6 @@ static inline mm_block *mm_reserve(size_t size, enum mm_kind kind)
     return mm_make_room(size, kind);
 }
 
-static inline void mm_commit(mm_block *block, size_t size)
-{
-    __atomic_store_n(&block->cursor, block->cursor + size, __ATOMIC_RELEASE);
-}
-
 /* So far ahead of what is written, a line of the block is asked for to be written to. Blocks come back from the native
  * thread's processor, so each line would be waited for, at the latest by the store after it, and the processor does not
  * guess across pages. Any distance from 512 bytes to 1.5 KiB does. */
@@ -117,11 +112,16 @@ static inline void mm_fetch_to_write(const uint8_t *line)
 #endif
 }
 
-/* Ends an event that was written at once. */
-static inline void mm_commit_at_once(mm_block *block, uint8_t *end)
+/* Ends an event that lies between the block's cursor and `end`. */
+static inline void mm_commit_until(mm_block *block, uint8_t *end)
 {
     mm_fetch_to_write(end + MM_FETCH_AHEAD);
     __atomic_store_n(&block->cursor, end, __ATOMIC_RELEASE);
+}
+
+static inline void mm_commit(mm_block *block, size_t size)
+{
+    mm_commit_until(block, block->cursor + size);
 }
 
 /* The second word of a record. */
@@ -158,7 +158,7 @@ static inline int mm_emit_at_once(const void *descriptor, enum mm_kind kind)
     }
     mm_record *record = (mm_record *)block->cursor;
     mm_write_head_at_once(record, mm_tagged(descriptor, kind));
-    mm_commit_at_once(block, (uint8_t *)(record + 1));
+    mm_commit_until(block, (uint8_t *)(record + 1));
     return 1;
 }
 

@@ -83,7 +83,7 @@ typedef struct {
 
 #define MM_HOT_SITES 1024
 _Static_assert(sizeof(mm_hot_site) == 32, "the place of a key is found by the bits above the lowest five");
-/* `record_few` makes the one of the other. */
+/* `kind_bits` makes the one of the other. */
 _Static_assert((MM_LOG_FEW & MM_LOG_VALUES) == MM_LOG_LITERAL && MM_LOG_VALUES == (MM_LOG_LITERAL | 1), "tags differ by a bit");
 
 static mm_hot_site hot_sites[MM_HOT_SITES];
@@ -106,6 +106,12 @@ static PyObject *record_properties(const mm_log *self, PyObject *const *args, Py
 static inline int has_few_names(const mm_log *self, PyObject *names)
 {
     return !names || (PyTuple_GET_SIZE(names) <= MM_FEW_VALUES && !self->is_stdlib);
+}
+
+/* What makes the tag of a record with values of a literal's. */
+static inline uint64_t kind_bits(PyObject *names)
+{
+    return names ? MM_LOG_VALUES ^ MM_LOG_LITERAL : MM_LOG_FEW ^ MM_LOG_LITERAL;
 }
 
 /* Writes all of a record with few values but its head; gives its end, NULL when a value needs the long way. */
@@ -152,31 +158,19 @@ static inline __attribute__((always_inline)) uint8_t *write_with(mm_record *head
     return to;
 }
 
-/* What the values of a site may be. */
-static void accept(uint8_t accepted[MM_FEW_VALUES], const mm_site *site)
-{
-    for (int value = 0; value < site->conversion_count && value < MM_FEW_VALUES; value++) {
-        accepted[value] = mm_accepted_by(site->conversions[value]);
-    }
-}
-
-/* The short way where the shortest one never goes: reading the clock is a call, or all events get properties of the process
- * or of their context. 0: it can't be taken. */
-static __attribute__((noinline)) int record_with_ambient(const mm_log *self, const mm_site *site, PyObject *const *args,
-                                                         Py_ssize_t count, PyObject *names)
+/* Few values, and the properties of the process and of the context. 0: some of it needs the long way. */
+static int record_few_with_ambient(const mm_log *self, const mm_site *site, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     if (count < 1 || site->text != args[0] || site->muted || site->conversion_count != count - 1 ||
         count - 1 > MM_FEW_VALUES || !has_few_names(self, names)) {
         return 0;
     }
     mm_property_set *sets[MM_AMBIENT_SETS];
-    size_t set_count = mm_log_extras ? mm_log_ambient_sets(sets) : 0;
+    size_t set_count = mm_log_ambient_sets(sets);
     size_t room = MM_SHORT_RECORD;
     for (size_t index = 0; index < set_count; index++) {
         room += sets[index]->size;
     }
-    uint8_t accepted[MM_FEW_VALUES];
-    accept(accepted, site);
     int is_literal = count == 1 && !names && !set_count;
     enum mm_kind kind = is_literal ? MM_LOG_LITERAL : MM_LOG_VALUES;
     mm_block *block = mm_reserve(room, kind);
@@ -184,7 +178,7 @@ static __attribute__((noinline)) int record_with_ambient(const mm_log *self, con
     if (block) {
         mm_record *head = (mm_record *)block->cursor;
         uint8_t *end = is_literal ? (uint8_t *)(head + 1)
-                                  : write_with(head, accepted, args, count, names, sets, set_count);
+                                  : write_with(head, site->accepted, args, count, names, sets, set_count);
         done = end != NULL;
         if (done) {
             mm_write_head(block, site->descriptor, kind);
@@ -197,24 +191,57 @@ static __attribute__((noinline)) int record_with_ambient(const mm_log *self, con
     return done;
 }
 
+/* Where the shortest way never goes: all events get properties of the process or of their context. */
+static __attribute__((noinline)) PyObject *record_with_ambient(const mm_log *self, PyObject *const *args, Py_ssize_t count,
+                                                               PyObject *names, int level)
+{
+    const mm_site *site = mm_site_find(mm_site_key(level) ^ self->salt);
+    if (site && record_few_with_ambient(self, site, args, count, names)) {
+        Py_RETURN_NONE;
+    }
+    return record_long(self, args, count, names, level, NULL);
+}
+
+/* A literal with few values at a place that the shortest way knows, where there is no room at once: reading the clock is a call,
+ * or the block is full. 0: a value needs the long way. */
+static __attribute__((noinline)) int record_few_slowly(const mm_hot_site *hot, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    mm_block *block = mm_reserve(MM_SHORT_RECORD, names ? MM_LOG_VALUES : MM_LOG_FEW);
+    if (!block) {
+        return 1; /* the loss is counted */
+    }
+    mm_record *head = (mm_record *)block->cursor;
+    uint8_t *end = names ? write_with(head, hot->accepted, args, count, names, NULL, 0)
+                         : write_few(head, hot->accepted, args, count);
+    if (end) {
+        mm_write_tagged_head(block, hot->tagged_literal | kind_bits(names));
+        mm_commit(block, (size_t)(end - block->cursor));
+    }
+    return end != NULL;
+}
+
 /* For what the shortest way can't record: remembers the site when the next call can take it, and goes on. */
 static __attribute__((noinline)) PyObject *record_otherwise(const mm_log *self, PyObject *const *args, Py_ssize_t count,
                                                             PyObject *names, int level)
 {
+    if (mm_log_extras) {
+        return record_with_ambient(self, args, count, names, level);
+    }
     uintptr_t key = mm_site_key(level) ^ self->salt; /* again: who called this would have to save it */
-    const mm_site *site = mm_site_find(key);
     mm_hot_site *hot = hot_place(key);
-    if (hot->key != key && site && site->text && count >= 1 && site->text == args[0] && !site->muted && !mm_log_extras) {
+    if (hot->key == key && count >= 1 && hot->text == args[0] && hot->value_count == count - 1 && has_few_names(self, names) &&
+        !mm_is_ready(mm_current, MM_SHORT_RECORD) && record_few_slowly(hot, args, count, names)) {
+        Py_RETURN_NONE;
+    }
+    const mm_site *site = mm_site_find(key);
+    if (hot->key != key && site && site->text && count >= 1 && site->text == args[0] && !site->muted) {
         int is_short = site->conversion_count >= 0 && site->conversion_count <= MM_FEW_VALUES;
         hot->key = key;
         hot->text = site->text;
         hot->tagged_literal = mm_tagged(site->descriptor, MM_LOG_LITERAL);
         hot->value_count = is_short ? site->conversion_count : -2;
-        accept(hot->accepted, site);
+        memcpy(hot->accepted, site->accepted, sizeof hot->accepted);
         return names ? record_properties(self, args, count, names, level) : record_values(self, args, count, level);
-    }
-    if (site && (mm_log_extras || !mm_clock_is_short()) && record_with_ambient(self, site, args, count, names)) {
-        Py_RETURN_NONE;
     }
     return record_long(self, args, count, names, level, NULL);
 }
@@ -249,15 +276,8 @@ static inline __attribute__((always_inline)) PyObject *record_few(const mm_log *
         int same = __builtin_constant_p(level) ? level : (int)(*(volatile const uintptr_t *)&hot->key & 7);
         return record_otherwise(self, args, count, names, same);
     }
-    mm_write_head_at_once(head, hot->tagged_literal | (names ? MM_LOG_VALUES ^ MM_LOG_LITERAL : MM_LOG_FEW ^ MM_LOG_LITERAL));
-    mm_commit_at_once(block, end);
-    Py_RETURN_NONE;
-}
-
-/* The same where there is no room at once. */
-static __attribute__((noinline)) PyObject *record_literal_slowly(uint64_t tagged_literal)
-{
-    mm_emit_slowly(tagged_literal);
+    mm_write_head_at_once(head, hot->tagged_literal | kind_bits(names));
+    mm_commit_until(block, end);
     Py_RETURN_NONE;
 }
 
@@ -269,11 +289,11 @@ static inline __attribute__((always_inline)) PyObject *record_literal(const mm_l
         return record_otherwise(self, args, 1, NULL, level);
     }
     if (!mm_is_ready(block, sizeof(mm_record))) {
-        return record_literal_slowly(hot->tagged_literal);
+        return mm_emit_slowly_for_none(hot->tagged_literal);
     }
     mm_record *record = (mm_record *)block->cursor;
     mm_write_head_at_once(record, hot->tagged_literal);
-    mm_commit_at_once(block, (uint8_t *)(record + 1));
+    mm_commit_until(block, (uint8_t *)(record + 1));
     Py_RETURN_NONE;
 }
 

@@ -61,24 +61,6 @@ static inline int mm_is_compact_ascii(PyObject *text)
     return (state & mask) == mask;
 }
 
-/* What a conversion takes here besides integers, so that one bit in memory tells. */
-enum mm_accepts { MM_ACCEPTS_TEXT = 1, MM_ACCEPTS_FLOAT = 2, MM_ACCEPTS_NONE = 4, MM_ACCEPTS_ALL = 7 };
-
-static inline uint8_t mm_accepted_by(char conversion)
-{
-    switch (conversion) {
-    case 's':
-        return MM_ACCEPTS_ALL;
-    case 'r':
-        return MM_ACCEPTS_FLOAT | MM_ACCEPTS_NONE;
-    case 'd':
-    case 'x':
-        return 0;
-    default:
-        return MM_ACCEPTS_FLOAT;
-    }
-}
-
 /* Writes a value's code, and what it has besides to another place. Gives the end of that, NULL when this value needs the long
  * way. */
 static inline uint8_t *mm_write_bare_text(uint8_t *to, PyObject *text, uint8_t *code)

@@ -41,6 +41,21 @@ void mm_log_site_mute_or_not(mm_site *site)
     site->muted = level > mm_level_of_target(target);
 }
 
+static uint8_t accepted_by(char conversion)
+{
+    switch (conversion) {
+    case 's':
+        return MM_ACCEPTS_ALL;
+    case 'r':
+        return MM_ACCEPTS_FLOAT | MM_ACCEPTS_NONE;
+    case 'd':
+    case 'x':
+        return 0;
+    default:
+        return MM_ACCEPTS_FLOAT;
+    }
+}
+
 mm_site *mm_log_site_add(uintptr_t key, int level, PyObject *text, const mm_log *self)
 {
     mm_place place;
@@ -53,6 +68,9 @@ mm_site *mm_log_site_add(uintptr_t key, int level, PyObject *text, const mm_log 
                 mm_describe_log((uint32_t)level, place.line, mm_text_of(template), mm_text_of(place.target),
                                 mm_text_of(place.file), site->conversions, &site->conversion_count);
             Py_DECREF(template);
+        }
+        for (int value = 0; value < site->conversion_count && value < MM_FEW_VALUES; value++) {
+            site->accepted[value] = accepted_by(site->conversions[value]);
         }
         if (!site->descriptor) {
             Py_CLEAR(site->text);

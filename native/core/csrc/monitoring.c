@@ -118,12 +118,13 @@ static PyTypeObject callback_type = {
     .tp_call = PyVectorcall_Call,
 };
 
-/* The code that was asked about last, and one span of it: recorded at once, or 0. */
-static inline int recorded_at_once(PyObject *const *args, size_t count, enum mm_kind kind)
+/* The descriptor of the code that was asked about last and is one span, or NULL. */
+static inline const void *descriptor_at_once(PyObject *const *args, size_t count)
 {
     const mm_mark *mark = mm_last_mark.mark;
-    return PyVectorcall_NARGS(count) >= 1 && args[0] == mm_last_mark.code && is_decided(mark) && mark->descriptor &&
-           !mark->inner && mm_emit_at_once(mark->descriptor, kind);
+    return PyVectorcall_NARGS(count) >= 1 && args[0] == mm_last_mark.code && is_decided(mark) && !mark->inner
+               ? mark->descriptor
+               : NULL;
 }
 
 /* What can't be is for a function that is called last, so that the shortest way keeps nothing on the stack. */
@@ -140,8 +141,12 @@ static inline int recorded_at_once(PyObject *const *args, size_t count, enum mm_
     {                                                                                                   \
         (void)self;                                                                                     \
         (void)names;                                                                                    \
-        if (!recorded_at_once(args, count, kind)) {                                                     \
+        const void *descriptor = descriptor_at_once(args, count);                                       \
+        if (!descriptor) {                                                                              \
             return name##_otherwise(args, count);                                                       \
+        }                                                                                               \
+        if (!mm_emit_at_once(descriptor, kind)) {                                                       \
+            return mm_emit_slowly_for_none(mm_tagged(descriptor, kind));                                \
         }                                                                                               \
         Py_RETURN_NONE;                                                                                 \
     }

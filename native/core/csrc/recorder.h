@@ -54,6 +54,8 @@ void mm_buffers_begin(int with_folder);
 void mm_buffers_want_folder(void);
 uint64_t mm_blocks_outside_file(void);
 void mm_set_recording(int recording);
+/* mm_emit_slowly for a function of Python that returns None: to be called last. */
+PyObject *mm_emit_slowly_for_none(uint64_t tagged_descriptor);
 
 /* ---- counters: summed in place, read by the native thread ----------------------------------------------------------- */
 
@@ -92,11 +94,15 @@ mm_text mm_text_of(PyObject *utf8_bytes);
 
 /* ---- call sites -------------------------------------------------------------------------------------------------------- */
 
+/* What a conversion takes without Python code besides integers, so that one bit in memory tells. */
+enum mm_accepts { MM_ACCEPTS_TEXT = 1, MM_ACCEPTS_FLOAT = 2, MM_ACCEPTS_NONE = 4, MM_ACCEPTS_ALL = 7 };
+
 typedef struct mm_site {
     uintptr_t key;
     const void *descriptor; /* of the literal */
     int conversion_count;   /* -1: the message must be formatted by the caller */
     int muted;              /* by the level of its target */
+    uint8_t accepted[MM_FEW_VALUES]; /* of the first conversions: mm_accepts */
     char conversions[MM_MAX_VALUES];
     PyObject *text;         /* strong: the literal that the site was first called with; NULL when it was none */
     PyObject *code;         /* strong: the key is unique only while the code lives */

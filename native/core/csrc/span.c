@@ -48,45 +48,43 @@ const void *mm_span_descriptor(PyObject *span)
 /* What the shortest way of `with` can't do, each a function of its own that is called last: so the shortest way keeps nothing on
  * the stack. */
 
-static __attribute__((noinline)) PyObject *enter_otherwise(mm_span *span)
+static __attribute__((noinline)) PyObject *enter_slowly(mm_span *span)
+{
+    mm_emit_slowly(mm_tagged(span->descriptor, MM_SPAN_BEGIN));
+    return Py_NewRef(span);
+}
+
+static __attribute__((noinline)) PyObject *enter_in_thread_to_be_found(mm_span *span)
 {
     PyThreadState *thread = mm_thread_state();
     uintptr_t frame = mm_suspendable_frame(thread);
-    if (frame) {
-        return mm_block_enter((PyObject *)span, span->descriptor, thread, frame);
-    }
-    if (mm_recording != MM_OFF) {
-        mm_emit(span->descriptor, MM_SPAN_BEGIN);
-    }
-    return Py_NewRef(span);
+    return frame ? mm_block_enter((PyObject *)span, span->descriptor, thread, frame) : enter_slowly(span);
 }
 
 static inline PyObject *enter(mm_span *span)
 {
     PyThreadState *thread = mm_thread_state_at_once();
     if (__builtin_expect(!mm_is_known(thread), 0)) {
-        return enter_otherwise(span);
+        return enter_in_thread_to_be_found(span);
     }
     uintptr_t frame = mm_suspendable_frame(thread);
     if (__builtin_expect(frame != 0, 0)) {
         return mm_block_enter((PyObject *)span, span->descriptor, thread, frame);
     }
     if (!mm_emit_at_once(span->descriptor, MM_SPAN_BEGIN)) {
-        return enter_otherwise(span);
+        return enter_slowly(span);
     }
     return Py_NewRef(span);
 }
 
 static __attribute__((noinline)) PyObject *leave_otherwise(const void *descriptor)
 {
-    if (mm_open_blocks) {
-        PyThreadState *thread = mm_thread_state();
-        uintptr_t frame = mm_suspendable_frame(thread);
-        if (frame && mm_block_end(thread, descriptor, frame)) {
-            Py_RETURN_NONE;
-        }
+    if (!mm_open_blocks) {
+        return mm_emit_slowly_for_none(mm_tagged(descriptor, MM_SPAN_END));
     }
-    if (mm_recording != MM_OFF) {
+    PyThreadState *thread = mm_thread_state();
+    uintptr_t frame = mm_suspendable_frame(thread);
+    if (!frame || !mm_block_end(thread, descriptor, frame)) {
         mm_emit(descriptor, MM_SPAN_END);
     }
     Py_RETURN_NONE;
