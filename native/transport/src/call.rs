@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -18,7 +18,9 @@ use crate::frame::{Frame, Incoming, Messages};
 use crate::held::held;
 use crate::limits::{Limits, Seat};
 use crate::ready::Signal;
+use crate::socket::Outgoing;
 use crate::status::{self, Status};
+use crate::waiting::MAX_KEPT;
 
 /// So much of a request is held for Python before the sender has to wait.
 const MAX_RECEIVED: usize = 4 * 1024 * 1024;
@@ -38,6 +40,8 @@ pub struct Call {
     pub peer: IpAddr,
     signal: Arc<Signal>,
     limits: Arc<Limits>,
+    /// Takes over what HTTP/2 writes of messages. It ends with the connection, not with its calls.
+    keeper: Weak<Outgoing>,
     state: Mutex<State>,
 }
 
@@ -88,13 +92,13 @@ impl Call {
         peer: IpAddr,
         signal: Arc<Signal>,
         limits: Arc<Limits>,
-        is_blocked: Arc<AtomicBool>,
+        outgoing: &Arc<Outgoing>,
     ) -> Call {
         let state = State {
             stage: Stage::Arriving,
             seat: limits.seat(),
             respond,
-            is_blocked,
+            is_blocked: outgoing.is_blocked(),
             sending: None,
             queue: VecDeque::new(),
             trailers: None,
@@ -115,6 +119,7 @@ impl Call {
             peer,
             signal,
             limits,
+            keeper: outgoing.keeper(),
             state: Mutex::new(state),
         };
         if is_too_many {
@@ -213,7 +218,7 @@ impl Call {
             return;
         }
         state.start(HeaderMap::new());
-        state.queue.push_back(frame);
+        state.queue.push_back(frame.kept_by(self.keeper.upgrade()));
         state.push();
         state.wants_room = !state.queue.is_empty();
         self.signal.note();
@@ -326,9 +331,9 @@ impl State {
         let mut has_pushed = false;
         while !self.is_blocked.load(Ordering::Relaxed) {
             let Some(mut frame) = self.queue.pop_front() else { break };
-            // Each frame of HTTP/2 is a call of the kernel: none should hold just what others left room for. When those
-            // are sent, whatever room there is counts.
-            let length = frame.at_once();
+            // Frames of HTTP/2 cost both sides: none should hold just what others left room for. When those are sent,
+            // whatever room there is counts.
+            let length = frame.remaining().min(MAX_KEPT);
             sending.reserve_capacity(length);
             let room = sending.capacity();
             if room == 0 || (room < length && has_pushed) {

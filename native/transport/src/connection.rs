@@ -21,6 +21,7 @@ use crate::line::Line;
 use crate::ready::Signal;
 use crate::socket::{Outgoing, Socket};
 use crate::status;
+use crate::waiting::MAX_KEPT;
 
 /// After so many turns of a connection the others come first.
 const MAX_TURNS: usize = 8;
@@ -29,8 +30,6 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const WINDOW: u32 = 4 * 1024 * 1024;
 /// Of the headers of one call, names and values together: a token of an identity provider takes some thousand.
 const MAX_HEADERS: u32 = 32 * 1024;
-/// Of one answer, what HTTP/2 holds beyond what the kernel takes: a quarter of the longest message, with its metadata.
-const MAX_QUEUED: usize = 528 * 1024;
 /// So many more calls of one connection begin than a server has seats for, in order to be refused with a text.
 const SPARE_STREAMS: usize = 128;
 /// Calls that callers gave up before they were looked at, and answers to nonsense: beyond, the connection ends.
@@ -73,7 +72,7 @@ impl Connection {
         signal: Arc<Signal>,
         limits: Arc<Limits>,
     ) -> Connection {
-        let socket = Socket::new(stream);
+        let socket = Socket::new(stream, tls.is_some());
         let outgoing = socket.0.clone();
         let stage = match tls {
             Some(tls) => Stage::Securing(Box::pin(tls.accept(socket))),
@@ -242,8 +241,8 @@ impl Connection {
             return;
         }
         let (signal, limits) = (self.signal.clone(), self.limits.clone());
-        let is_blocked = self.outgoing.is_blocked();
-        let call = Call::new(head, receiving, respond, self.peer, signal, limits, is_blocked);
+        let outgoing = &self.outgoing;
+        let call = Call::new(head, receiving, respond, self.peer, signal, limits, outgoing);
         if self.is_stopping {
             call.refuse(status::stopping());
         }
@@ -258,7 +257,7 @@ fn greeting(line: Line, limits: &Limits) -> Stage {
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(streams)
         .max_header_list_size(MAX_HEADERS)
-        .max_send_buffer_size(MAX_QUEUED)
+        .max_send_buffer_size(MAX_KEPT)
         .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)
         .max_local_error_reset_streams(Some(MAX_OWN_RESETS))
         .handshake(line);

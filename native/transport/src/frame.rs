@@ -2,18 +2,21 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::socket::Outgoing;
+
 const PREFIX: usize = 5;
-/// What HTTP/2 gives to the kernel at a time (`bytes::buf::Take`), beside the head of its own frame.
-const MAX_PIECES: usize = 16;
 
 /// A message, or a part of one, on its way out. It lies in pieces, none of them empty; long ones are never copied.
 #[derive(Default)]
 pub struct Frame {
     pieces: VecDeque<Bytes>,
     length: usize,
+    /// Who takes over what is written; None: nobody, it is copied (by TLS).
+    keeper: Option<Arc<Outgoing>>,
 }
 
 /// A message that is being put together.
@@ -60,14 +63,14 @@ impl Frame {
         }
     }
 
-    /// How much of this is given to the kernel at a time.
-    pub fn at_once(&self) -> usize {
-        self.pieces.iter().take(MAX_PIECES).map(Bytes::len).sum()
+    pub fn kept_by(mut self, keeper: Option<Arc<Outgoing>>) -> Frame {
+        self.keeper = keeper;
+        self
     }
 
     /// The first `count` bytes; what is left stays here.
     pub fn split_to(&mut self, count: usize) -> Frame {
-        let mut first = Frame::default();
+        let mut first = Frame::default().kept_by(self.keeper.clone());
         while first.length < count {
             let piece = &mut self.pieces[0];
             let piece = if piece.len() > count - first.length {
@@ -96,19 +99,17 @@ impl Buf for Frame {
         for (slice, piece) in into.iter_mut().zip(&self.pieces) {
             *slice = IoSlice::new(piece);
         }
+        if let (Some(keeper), [first, ..]) = (&self.keeper, &into[..count]) {
+            keeper.offer(first.as_ptr());
+        }
         count
     }
 
     /// What was written is let go at once.
-    fn advance(&mut self, mut count: usize) {
-        self.length -= count;
-        while count > 0 {
-            let piece = &mut self.pieces[0];
-            if piece.len() > count {
-                return piece.advance(count);
-            }
-            count -= piece.len();
-            self.pieces.pop_front();
+    fn advance(&mut self, count: usize) {
+        let written = self.split_to(count);
+        if let Some(keeper) = &written.keeper {
+            keeper.keep(written.pieces);
         }
     }
 }

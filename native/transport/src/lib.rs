@@ -17,6 +17,7 @@ mod socket;
 mod status;
 mod tls;
 mod transport;
+mod waiting;
 
 use pyo3::prelude::*;
 

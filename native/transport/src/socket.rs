@@ -1,44 +1,32 @@
 //! A connection's socket as the two ends of HTTP/2 see it. What is written is collected, for HTTP/2 writes frame by frame
 //! and each call of the kernel costs more than a copy; `Outgoing::send` hands it over. Never blocks.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use bytes::Bytes;
 use mio::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::held::held;
+use crate::waiting::Waiting;
 
-/// Once so much is collected, more must wait for the kernel.
-const MAX_COLLECTED: usize = 256 * 1024;
-/// What is at least so long goes to the kernel without being collected first.
-const DIRECT: usize = 64 * 1024;
 /// About what is read from a connection in one turn: whoever sends without a pause must not keep the others waiting.
 const MAX_READ: usize = 64 * 1024;
-/// The room that a connection keeps once all is sent.
-const KEPT: usize = 16 * 1024;
-
-/// What waits for the kernel to take it.
-#[derive(Default)]
-struct Collected {
-    bytes: Vec<u8>,
-    /// Of these, how many the kernel has.
-    sent: usize,
-    /// Since when the kernel takes nothing; it will tell when it does.
-    blocked_since: Option<Instant>,
-    /// The same for calls, which must not hold the socket.
-    is_blocked: Arc<AtomicBool>,
-}
-
 /// The socket and what is on its way to it; shared by HTTP/2, which fills it, and by whoever drives the connection.
 pub struct Outgoing {
     stream: TcpStream,
-    collected: Mutex<Collected>,
+    /// TLS writes here, not HTTP/2.
+    is_secured: bool,
+    waiting: Mutex<Waiting>,
+    /// Where the pieces of a message begin that HTTP/2 is about to write; 0: nowhere.
+    offered: AtomicUsize,
     /// The kernel may have something to read. Without asking, one would have to try each time.
     is_readable: AtomicBool,
     /// The peer said that it sends no more: there is always that to be read.
@@ -56,28 +44,54 @@ impl Outgoing {
 
     /// Whether the kernel takes nothing now.
     pub fn is_blocked(&self) -> Arc<AtomicBool> {
-        held(&self.collected).is_blocked.clone()
+        held(&self.waiting).block.flag()
     }
 
     /// Since when the kernel takes nothing.
     pub fn blocked_since(&self) -> Option<Instant> {
-        held(&self.collected).blocked_since
+        held(&self.waiting).block.since()
     }
 
     /// Hands over what the kernel takes now.
     pub fn send(&self) -> io::Result<()> {
-        held(&self.collected).send(&self.stream)
+        held(&self.waiting).send(&mut &self.stream)
     }
 
     /// Nothing waits for the kernel.
     pub fn is_idle(&self) -> bool {
-        let collected = held(&self.collected);
-        collected.waiting() == 0 && collected.blocked_since.is_none()
+        let waiting = held(&self.waiting);
+        waiting.is_empty() && waiting.block.since().is_none()
     }
 
     /// The kernel takes something again.
     pub fn note_writable(&self) {
-        held(&self.collected).unblock();
+        held(&self.waiting).block.end();
+    }
+
+    /// Who takes over the pieces of messages; nobody over TLS, which copies them.
+    pub fn keeper(self: &Arc<Self>) -> Weak<Outgoing> {
+        if self.is_secured {
+            Weak::new()
+        } else {
+            Arc::downgrade(self)
+        }
+    }
+
+    /// HTTP/2 asks a message for its pieces in order to write them; the first begins here.
+    pub fn offer(&self, start: *const u8) {
+        self.offered.store(start.addr(), Ordering::Relaxed);
+    }
+
+    /// Takes over the pieces that HTTP/2 was told to be written: it lets go of them at once.
+    pub fn keep(&self, pieces: VecDeque<Bytes>) {
+        held(&self.waiting).keep(pieces);
+    }
+
+    fn take(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        let offered = self.offered.swap(0, Ordering::Relaxed);
+        let own = slices.iter().rev().position(|slice| slice.as_ptr().addr() == offered);
+        let own = own.map_or(0, |number| number + 1);
+        held(&self.waiting).take(&mut &self.stream, slices, own)
     }
 
     /// The kernel has something to read, and `is_shut`, its end.
@@ -92,100 +106,16 @@ impl Outgoing {
     }
 }
 
-impl Collected {
-    fn unblock(&mut self) {
-        self.blocked_since = None;
-        self.is_blocked.store(false, Ordering::Relaxed);
-    }
-
-    /// How much the kernel took; None when it takes nothing now.
-    fn taken(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<Option<usize>> {
-        while self.blocked_since.is_none() {
-            match write(&self.bytes[self.sent..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => return Ok(Some(count)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.blocked_since = Some(Instant::now());
-                    self.is_blocked.store(true, Ordering::Relaxed);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
-    fn waiting(&self) -> usize {
-        self.bytes.len() - self.sent
-    }
-
-    fn send(&mut self, mut stream: &TcpStream) -> io::Result<()> {
-        while self.waiting() > 0 {
-            let Some(count) = self.taken(|bytes| stream.write(bytes))? else {
-                return Ok(());
-            };
-            self.sent += count;
-        }
-        self.clear();
-        Ok(())
-    }
-
-    fn clear(&mut self) {
-        self.sent = 0;
-        self.bytes.clear();
-        // of many connections few send at a time
-        self.bytes.shrink_to(KEPT);
-    }
-
-    /// Takes what is long to the kernel at once, and keeps the rest; None when there is no room.
-    fn take(&mut self, stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        if length >= DIRECT {
-            return self.pass(stream, slices);
-        }
-        if self.waiting() >= MAX_COLLECTED {
-            self.send(stream)?;
-        }
-        if self.waiting() >= MAX_COLLECTED {
-            return Ok(None);
-        }
-        self.bytes.drain(..self.sent);
-        self.sent = 0;
-        slices.iter().for_each(|slice| self.bytes.extend_from_slice(slice));
-        Ok(Some(length))
-    }
-
-    /// Hands over what is collected and `slices` behind it, in one call of the kernel; how much it took of these.
-    fn pass(&mut self, mut stream: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
-        loop {
-            let waiting = self.waiting();
-            let write = |bytes: &[u8]| {
-                let all: Vec<_> = [IoSlice::new(bytes)]
-                    .into_iter()
-                    .chain(slices.iter().copied())
-                    .collect();
-                stream.write_vectored(if bytes.is_empty() { slices } else { &all })
-            };
-            let Some(count) = self.taken(write)? else {
-                return Ok(None);
-            };
-            if count > waiting {
-                self.clear();
-                return Ok(Some(count - waiting));
-            }
-            self.sent += count;
-        }
-    }
-}
-
 /// The socket as HTTP/2 (or TLS) reads and writes it.
 pub struct Socket(pub Arc<Outgoing>);
 
 impl Socket {
-    pub fn new(stream: TcpStream) -> Socket {
+    pub fn new(stream: TcpStream, is_secured: bool) -> Socket {
         Socket(Arc::new(Outgoing {
             stream,
-            collected: Mutex::default(),
+            is_secured,
+            waiting: Mutex::default(),
+            offered: AtomicUsize::new(0),
             is_readable: AtomicBool::new(true),
             is_shut: AtomicBool::new(false),
             is_heard: AtomicBool::new(false),
@@ -236,7 +166,7 @@ impl AsyncWrite for Socket {
         _: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match held(&self.0.collected).take(&self.0.stream, slices)? {
+        match self.0.take(slices)? {
             Some(count) => Poll::Ready(Ok(count)),
             None => Poll::Pending,
         }
@@ -265,10 +195,14 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::{TcpListener, TcpStream as StdStream};
     use std::task::Waker;
 
+    use bytes::{Buf, BufMut};
+
     use super::*;
+    use crate::frame::{Composer, Frame};
 
     /// What one look at the socket gives, of what the kernel has by then.
     fn read(socket: &mut Socket) -> usize {
@@ -291,7 +225,7 @@ mod tests {
         let receiver = listener.accept().unwrap().0;
         receiver.set_nonblocking(true).unwrap();
         let sending = std::thread::spawn(move || sender.write_all(&[0; 2 * MAX_READ]).map(|()| sender));
-        let mut socket = Socket::new(TcpStream::from_std(receiver));
+        let mut socket = Socket::new(TcpStream::from_std(receiver), false);
         let mut sum = 0;
         while sum < MAX_READ {
             let count = read(&mut socket);
@@ -307,58 +241,71 @@ mod tests {
         drop(sending.join().unwrap().unwrap());
     }
 
+    /// A message in pieces of these lengths.
+    fn message(lengths: &[usize]) -> Frame {
+        let mut composer = Composer::new(lengths.iter().sum(), 0).unwrap();
+        for &length in lengths {
+            composer.keep((0..length).map(|number| (number % 251) as u8).collect());
+        }
+        composer.finish()
+    }
+
+    const MESSAGES: [&[usize]; 9] = [
+        &[10],
+        &[100_000; 7],
+        &[5, 3, 9],
+        &[4_000_000, 1, 300_000],
+        &[70_000],
+        &[4_096; 200],
+        &[4_095],
+        &[3; 40],
+        &[9_000_000],
+    ];
+
     #[test]
     fn short_and_long_leave_in_their_order_however_little_the_kernel_takes() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut reader = StdStream::connect(listener.local_addr().unwrap()).unwrap();
-        let writer = listener.accept().unwrap().0;
-        writer.set_nonblocking(true).unwrap();
-        let mut socket = Socket::new(TcpStream::from_std(writer));
-        let context = &mut Context::from_waker(Waker::noop());
-        let lengths = [
-            10,
-            DIRECT,
-            5,
-            4 * MAX_COLLECTED,
-            DIRECT - 1,
-            0,
-            DIRECT - 1,
-            3,
-            16 * MAX_COLLECTED,
-            7,
-        ];
-        let sent: Vec<u8> = (0..lengths.iter().sum())
-            .map(|number: usize| (number % 251) as u8)
-            .collect();
-        let (mut received, mut waited, mut rest) = (Vec::new(), 0, &sent[..]);
-        let mut read = |socket: &Socket| {
-            let mut room = vec![0; DIRECT];
-            let count = reader.read(&mut room).unwrap();
-            received.extend_from_slice(&room[..count]);
-            // as when the kernel tells so, only more often
-            socket.0.note_writable();
-            waited += 1;
-        };
-        for length in lengths {
-            let (mut piece, others) = rest.split_at(length);
-            rest = others;
-            while !piece.is_empty() {
-                let slices: Vec<_> = piece.chunks(1000 + length / 10).map(IoSlice::new).collect();
-                match Pin::new(&mut socket).poll_write_vectored(context, &slices) {
-                    Poll::Ready(count) => piece = &piece[count.unwrap()..],
-                    Poll::Pending => read(&socket),
+        for is_kept in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut reader = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+            let writer = listener.accept().unwrap().0;
+            writer.set_nonblocking(true).unwrap();
+            let mut socket = Socket::new(TcpStream::from_std(writer), false);
+            let context = &mut Context::from_waker(Waker::noop());
+            let (mut sent, mut received, mut waited) = (Vec::new(), Vec::new(), 0);
+            let mut read = |socket: &Socket| {
+                let mut room = vec![0; 64 * 1024];
+                let count = reader.read(&mut room).unwrap();
+                received.extend_from_slice(&room[..count]);
+                // as when the kernel tells so, only more often
+                socket.0.note_writable();
+                waited += 1;
+            };
+            for (number, lengths) in MESSAGES.into_iter().enumerate() {
+                let head = vec![0xAA; number * number * 1000];
+                sent.extend_from_slice(&head);
+                sent.put(message(lengths));
+                // as HTTP/2 does: a head of its own, and up to sixteen pieces at a time
+                let keeper = is_kept.then(|| socket.0.clone());
+                let mut whole = Bytes::from(head).chain(message(lengths).kept_by(keeper));
+                while whole.has_remaining() {
+                    let mut slices = [IoSlice::new(&[]); 17];
+                    let count = whole.chunks_vectored(&mut slices);
+                    match Pin::new(&mut socket).poll_write_vectored(context, &slices[..count]) {
+                        Poll::Ready(count) => whole.advance(count.unwrap()),
+                        Poll::Pending => read(&socket),
+                    }
                 }
             }
-        }
-        while !socket.0.is_idle() {
-            socket.0.send().unwrap();
-            if !socket.0.is_idle() {
-                read(&socket);
+            while !socket.0.is_idle() {
+                socket.0.send().unwrap();
+                if !socket.0.is_idle() {
+                    read(&socket);
+                }
             }
+            drop(socket);
+            assert!(waited > 0);
+            reader.read_to_end(&mut received).unwrap();
+            assert!(received == sent);
         }
-        drop(socket);
-        assert!(waited > 0);
-        reader.read_to_end(&mut received).unwrap();
-        assert!(received == sent);
     }
 }
