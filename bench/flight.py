@@ -4,7 +4,7 @@
 
 Servers run in processes of their own, over the same batches in memory: 32 768 rows, wide (60 columns) and narrow (2
 columns); small queries are one row each. Clients are pyarrow's, in processes of their own, too: one reader, two readers
-of what two workers on one port send (the kernel chooses which: in half of the rounds one has both), 16 clients with
+of what two workers on one port send (one each, as the one takes a connection that has fewer), 16 clients with
 small queries (in two processes), the same beside two readers of wide rows, and 64 readers that stop reading. Only
 ratios of one run mean something: the readers take as much of the machine as the servers. Memory is what a server has at
 its peak beyond what it had before.
@@ -30,10 +30,11 @@ from pyarrow import flight
 
 from micromegas.config import FlightSettings
 from micromegas.query import QueryRequest, StatementDescription, TableDescription
+from micromegas.serve.acceptor import Share
 from micromegas.serve.edge_types import EdgeConverter
 from micromegas.serve.flight import messages
 from micromegas.serve.flight.server import FlightServer
-from micromegas.serve.ports import SharedPort
+from micromegas.serve.workers.shared_port import SharedPort
 
 ROWS = 32_768
 KINDS = {"wide": (ROWS, 60), "narrow": (ROWS, 2), "small": (1, 2)}
@@ -83,9 +84,9 @@ class Engine:
         return []
 
 
-async def serve_ours(port: int) -> None:
-    settings = FlightSettings(port=port, share_port=port != 0)
-    server = FlightServer(Engine(), settings, "bench", time.monotonic)  # type: ignore[arg-type]
+async def serve_ours(share: Share | None) -> None:
+    settings = FlightSettings(port=0)
+    server = FlightServer(Engine(), settings, "bench", time.monotonic, share=share)  # type: ignore[arg-type]
     await server.start()
     print(server.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)
@@ -139,15 +140,19 @@ class Servers:
         return sum(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) / 1024
 
 
+def started(name: str, share: Share | None) -> subprocess.Popen[str]:
+    inherited = () if share is None else (share.counts, share.slot, *share.listeners)
+    command = [sys.executable, __file__, "--serve", name, "--share", *map(str, inherited)]
+    descriptors = () if share is None else (share.counts, *share.listeners)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=descriptors)
+
+
 @contextmanager
 def serving(role: str) -> Iterator[Servers]:
     """`ours`, `peer`, or `ours x 2`."""
     shared = SharedPort("127.0.0.1", 0) if role == "ours x 2" else None
-    name, count, port = ("ours", 2, shared.port) if shared is not None else (role, 1, 0)
-    command = [sys.executable, __file__, "--serve", name, "--port", str(port)]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
-    ]
+    shares = [None] if shared is None else [shared.share(number) for number in range(2)]
+    processes = [started(role.removesuffix(" x 2"), share) for share in shares]
     try:
         ports = [int(process.stdout.readline()) for process in processes if process.stdout is not None]
         yield Servers(processes, ports[0])
@@ -168,7 +173,7 @@ def ticket(sql: str) -> flight.Ticket:
 
 
 def client_of(port: int) -> flight.FlightClient:
-    # a connection of its own, which the kernel may give to either process
+    # a connection of its own, which either process may take
     return flight.connect(f"grpc://127.0.0.1:{port}", generic_options=[("grpc.use_local_subchannel_pool", 1)])
 
 
@@ -274,13 +279,18 @@ def main() -> None:
     parser.add_argument("--serve", choices=["ours", "peer"], help=argparse.SUPPRESS)
     parser.add_argument("--read", choices=list(KINDS), help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--share", type=int, nargs="*", default=(), help=argparse.SUPPRESS)
     parser.add_argument("--clients", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve is not None:
         # not while somebody measures
         for kind in KINDS:
             batch_of(kind)
-        asyncio.run(serve_ours(arguments.port) if arguments.serve == "ours" else serve_peer())
+        share = None
+        if arguments.share:
+            counts, slot, *listeners = arguments.share
+            share = Share(tuple(listeners), counts, slot)
+        asyncio.run(serve_ours(share) if arguments.serve == "ours" else serve_peer())
         return
     if arguments.read is not None:
         read_for(arguments.port, arguments.read, arguments.seconds, arguments.clients)

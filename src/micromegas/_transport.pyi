@@ -85,13 +85,12 @@ class Body:
 
 @final
 class Transport:
-    """Connections of listening sockets. When `fileno()` is readable, or after anything was done with a call, `drive`
+    """Connections of a server. When `fileno()` is readable, or after anything was done with a call, `drive`
     must follow. It gives calls that begin, numbers of calls that moved (a message came, there is room, all is sent, the
     caller is gone), and whether it should be called once more."""
 
     def __new__(
         cls,
-        fds: Sequence[int],
         *,
         unary_paths: Sequence[str],
         max_message_bytes: int,
@@ -100,12 +99,19 @@ class Transport:
         keepalive_s: float,
         keepalive_patience_s: float,
     ) -> Transport:
-        """Takes the sockets `fds` over. Calls of `unary_paths` begin when their one message is here, for which they
+        """Calls of `unary_paths` begin when their one message is here, for which they
         have `patience_s` from one piece to the next; all others begin at once."""
 
     def fileno(self) -> int: ...
     def secure(self, chain: bytes, key: bytes) -> None:
         """Connections that come from now on speak TLS; both in PEM form. `ValueError` where they don't fit."""
+
+    def add(self, fd: int) -> None:
+        """Takes a connected socket over, however it ends. `drive` must follow."""
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
 
     def drive(self, asks: bool) -> tuple[list[Call], list[int], bool]:
         """Does what there is to do; asks the kernel for it, too, where `asks`."""
@@ -115,7 +121,7 @@ class Transport:
         then."""
 
     def stop(self) -> None:
-        """Takes no more connections and calls."""
+        """Takes no more calls."""
 
     @property
     def is_idle(self) -> bool:

@@ -44,9 +44,7 @@ class Driven:
 @contextmanager
 def driven() -> Iterator[Driven]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
         transport = Transport(
-            [listener.detach()],
             unary_paths=[DO_GET],
             max_message_bytes=1_000_000,
             max_calls=10,
@@ -54,8 +52,9 @@ def driven() -> Iterator[Driven]:
             keepalive_s=60,
             keepalive_patience_s=60,
         )
-    with RawClient(port) as client:
-        yield Driven(transport, client)
+        with RawClient(listener.getsockname()[1]) as client:
+            transport.add(listener.accept()[0].detach())
+            yield Driven(transport, client)
     transport.close()
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -20,12 +21,14 @@ from e2e.posting import wait_until
 from pyarrow import flight
 
 from micromegas.config import FlightSettings, HttpSettings, LakeSettings, PostgresSettings, QuerySettings
+from micromegas.serve.connection_counts import SLOTS
 from micromegas.serve.flight import messages
 from micromegas.serve.node import Node
 from micromegas.serve.node_settings import NodeSettings
-from micromegas.serve.ports import ListenError, SharedPort, require_free
+from micromegas.serve.ports import ListenError, listening
 from micromegas.serve.workers import process
 from micromegas.serve.workers.process import WorkerFailed
+from micromegas.serve.workers.shared_port import SharedPort
 
 TIMEOUT_S = 4.0
 ONE = "SELECT 1 AS one"
@@ -59,15 +62,16 @@ class Workers:
     @contextmanager
     def connected(self, pid: int | None = None) -> Iterator[tuple[flight.FlightClient, int]]:
         """A client and the worker that it is connected to, which is the given one."""
-        for _ in range(200):
-            before = connections(self.pids)
-            client = flight.connect(self.uri, generic_options=[("grpc.use_local_subchannel_pool", 1)])
-            rows(client, ONE)
-            (found,) = {worker for worker, _ in connections(self.pids) - before}
-            if pid in (None, found):
-                break
-            client.close()
-        with client:
+        with ExitStack() as others:
+            for _ in range(20):
+                before = connections(self.pids)
+                client = others.enter_context(connected_to(self.uri))
+                rows(client, ONE)
+                (found,) = {worker for worker, _ in connections(self.pids) - before}
+                if pid in (None, found):
+                    break
+            else:
+                raise AssertionError(f"no connection to {pid}")
             yield client, found
 
     def stop(self) -> None:
@@ -75,6 +79,11 @@ class Workers:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(60)
         self._loop.close()
+
+
+def connected_to(uri: str) -> flight.FlightClient:
+    """By a connection of its own."""
+    return flight.connect(uri, generic_options=[("grpc.use_local_subchannel_pool", 1)])
 
 
 def connections(pids: list[int]) -> set[tuple[int, str]]:
@@ -188,6 +197,45 @@ def test_each_worker_gets_connections_on_the_one_port(workers: Workers, both: tu
         with workers.connected(pid) as (client, found):
             assert found == pid
             assert rows(client, ONE).to_pydict() == {"one": [1]}
+
+
+def test_connections_are_spread_evenly(workers: Workers, both: tuple[int, int]) -> None:
+    wait_until(lambda: not connections(list(both)), "the connections of other tests have ended")
+    http = ("127.0.0.1", int(workers.addresses["api"].rpartition(":")[2]))
+    with ExitStack() as opened:
+        for number in range(1, 5):
+            for _ in range(2):
+                opened.enter_context(socket.create_connection(http))
+                rows(opened.enter_context(connected_to(workers.uri)), ONE)
+            wait_until(lambda number=number: len(connections(list(both))) == 4 * number, "all are taken")
+            assert {len(connections([pid])) for pid in both} == {2 * number}
+
+
+def test_new_connections_are_answered_though_a_worker_hangs(workers: Workers, both: tuple[int, int]) -> None:
+    frozen, _ = both
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        for _ in range(6):
+            with connected_to(workers.uri) as client:
+                answer = client.do_get(ticket(ONE), flight.FlightCallOptions(timeout=20)).read_all()
+                assert answer.to_pydict() == {"one": [1]}
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+
+
+def test_killed_workers_leave_no_trace_among_the_counts(workers: Workers, both: tuple[int, int]) -> None:
+    supervisor = workers.node._supervisor
+    assert supervisor is not None
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(workers.pids) == 2 and not {*both} & {*workers.pids}, "successors")
+    taken = {place.slot for place in supervisor._workers.values()}
+    assert len(supervisor._slots) == SLOTS - len(taken) == SLOTS - 2
+    for port in supervisor._ports.values():
+        wait_until(
+            lambda port=port: {slot for slot in range(SLOTS) if port.connections(slot) is not None} == taken,
+            "the successors take connections, and nobody else",
+        )
 
 
 def test_a_query_is_cancelled_from_wherever(workers: Workers, both: tuple[int, int]) -> None:
@@ -338,9 +386,7 @@ def test_a_worker_that_has_ended_already_does_not_disturb_the_stop(tmp_path: Pat
 def test_nobody_else_gets_the_port(workers: Workers) -> None:
     port = int(workers.uri.rpartition(":")[2])
     with pytest.raises(OSError, match="in use"):
-        require_free("127.0.0.1", port)
-    with pytest.raises(OSError, match="in use"):
-        SharedPort("127.0.0.1", port)
+        listening("127.0.0.1", port)
 
 
 def test_workers_that_cant_start_say_why(workers: Workers, tmp_path: Path) -> None:

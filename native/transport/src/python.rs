@@ -1,6 +1,6 @@
 //! The transport and its calls as Python has them. All are used by one thread.
 
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::fd::FromRawFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -198,9 +198,8 @@ pub struct PyTransport {
 #[pymethods]
 impl PyTransport {
     #[new]
-    #[pyo3(signature = (fds, *, unary_paths, max_message_bytes, max_calls, patience_s, keepalive_s, keepalive_patience_s))]
+    #[pyo3(signature = (*, unary_paths, max_message_bytes, max_calls, patience_s, keepalive_s, keepalive_patience_s))]
     fn new(
-        fds: Vec<i32>,
         unary_paths: Vec<String>,
         max_message_bytes: usize,
         max_calls: usize,
@@ -208,11 +207,6 @@ impl PyTransport {
         keepalive_s: f64,
         keepalive_patience_s: f64,
     ) -> PyResult<PyTransport> {
-        // SAFETY: the caller gives the sockets away, as the stub says
-        let listeners = fds
-            .into_iter()
-            .map(|fd| unsafe { TcpListener::from_raw_fd(fd) })
-            .collect();
         let unary_paths = unary_paths.into_iter().collect();
         let limits = Limits::new(max_message_bytes, max_calls, unary_paths, seconds(patience_s)?);
         let keepalive = Keepalive {
@@ -220,7 +214,7 @@ impl PyTransport {
             patience: seconds(keepalive_patience_s)?,
         };
         Ok(PyTransport {
-            transport: Mutex::new(Transport::new(listeners, limits, keepalive)?),
+            transport: Mutex::new(Transport::new(limits, keepalive)?),
             returned: Arc::default(),
         })
     }
@@ -233,6 +227,17 @@ impl PyTransport {
         let acceptor = tls::acceptor(chain, key).map_err(PyValueError::new_err)?;
         held(&self.transport).secure(acceptor);
         Ok(())
+    }
+
+    fn add(&self, fd: i32) {
+        // SAFETY: the caller gives the socket away, as the stub says
+        let stream = unsafe { TcpStream::from_raw_fd(fd) };
+        held(&self.transport).add(stream);
+    }
+
+    #[getter]
+    fn connections(&self) -> usize {
+        held(&self.transport).connections()
     }
 
     fn drive<'py>(&self, py: Python<'py>, asks: bool) -> PyResult<Driven<'py>> {

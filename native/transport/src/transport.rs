@@ -1,12 +1,12 @@
 //! All connections of a server. Its file descriptor becomes readable when there is something to do; `drive` does it.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, TcpListener as StdListener};
+use std::net::TcpStream as StdStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use tokio_rustls::TlsAcceptor;
 
@@ -15,18 +15,10 @@ use crate::connection::{Connection, Keepalive};
 use crate::limits::Limits;
 use crate::ready::{Ready, Signal};
 
-/// Keys of listening sockets count from here, those of connections from 0.
-const FIRST_LISTENER: usize = usize::MAX / 2;
 const MAX_EVENTS: usize = 1024;
-/// New connections at a time: those that are there come first.
-const MAX_ACCEPTED: usize = 64;
-
 pub struct Transport {
     poll: Poll,
     events: Events,
-    listeners: Vec<TcpListener>,
-    /// There may be somebody to accept.
-    accepts: bool,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     ready: Arc<Ready>,
@@ -36,21 +28,10 @@ pub struct Transport {
 }
 
 impl Transport {
-    pub fn new(sockets: Vec<StdListener>, limits: Limits, keepalive: Keepalive) -> io::Result<Transport> {
-        let poll = Poll::new()?;
-        let mut listeners = Vec::new();
-        for (number, socket) in sockets.into_iter().enumerate() {
-            socket.set_nonblocking(true)?;
-            let mut listener = TcpListener::from_std(socket);
-            poll.registry()
-                .register(&mut listener, Token(FIRST_LISTENER + number), Interest::READABLE)?;
-            listeners.push(listener);
-        }
+    pub fn new(limits: Limits, keepalive: Keepalive) -> io::Result<Transport> {
         Ok(Transport {
-            poll,
+            poll: Poll::new()?,
             events: Events::with_capacity(MAX_EVENTS),
-            listeners,
-            accepts: false,
             connections: Vec::new(),
             free: Vec::new(),
             ready: Arc::default(),
@@ -74,9 +55,6 @@ impl Transport {
         if asks {
             self.ask()?;
         }
-        if self.accepts {
-            self.accept();
-        }
         for key in self.ready.take() {
             let Some(Some(connection)) = self.connections.get_mut(key) else {
                 continue;
@@ -85,13 +63,11 @@ impl Transport {
                 self.remove(key);
             }
         }
-        Ok(self.accepts || !self.ready.is_empty())
+        Ok(!self.ready.is_empty())
     }
 
     /// Looks after all connections, now and then: peers that are gone without a word, calls that don't go on.
     pub fn look(&mut self, news: &mut Vec<(Arc<Call>, News)>) {
-        // the kernel had no file left, perhaps
-        self.accepts = !self.listeners.is_empty();
         for key in 0..self.connections.len() {
             let Some(connection) = &mut self.connections[key] else {
                 continue;
@@ -103,10 +79,8 @@ impl Transport {
         }
     }
 
-    /// Takes no more connections and calls.
+    /// Takes no more calls.
     pub fn stop(&mut self) {
-        self.listeners.clear();
-        self.accepts = false;
         self.connections.iter_mut().flatten().for_each(Connection::stop);
     }
 
@@ -131,9 +105,7 @@ impl Transport {
         }
         for event in &self.events {
             let Token(key) = event.token();
-            if key >= FIRST_LISTENER {
-                self.accepts = true;
-            } else if let Some(Some(connection)) = self.connections.get(key) {
+            if let Some(Some(connection)) = self.connections.get(key) {
                 let is_shut = event.is_read_closed() || event.is_error();
                 connection.note(event.is_readable(), event.is_writable(), is_shut);
             }
@@ -141,26 +113,20 @@ impl Transport {
         Ok(())
     }
 
-    fn accept(&mut self) {
-        let mut accepted = Vec::new();
-        self.accepts = false;
-        for listener in &self.listeners {
-            for left in (0..MAX_ACCEPTED).rev() {
-                match listener.accept() {
-                    Ok((stream, address)) => accepted.push((stream, address.ip())),
-                    Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                    // nobody is there, or there is no file left for them: `look` tries again
-                    Err(_) => break,
-                }
-                self.accepts |= left == 0;
-            }
-        }
-        accepted.into_iter().for_each(|(stream, peer)| self.add(stream, peer));
+    /// How many there are.
+    pub fn connections(&self) -> usize {
+        self.connections.len() - self.free.len()
     }
 
-    fn add(&mut self, mut stream: TcpStream, peer: IpAddr) {
+    /// A connection that is gone already is none.
+    pub fn add(&mut self, stream: StdStream) {
+        let Ok(peer) = stream.peer_addr() else { return };
+        if stream.set_nonblocking(true).is_err() {
+            return;
+        }
         // small answers must not wait for the acknowledgement of those before
         let _ = stream.set_nodelay(true);
+        let mut stream = TcpStream::from_std(stream);
         let key = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
@@ -179,7 +145,7 @@ impl Transport {
         signal.note();
         self.connections[key] = Some(Connection::new(
             stream,
-            peer.to_canonical(),
+            peer.ip().to_canonical(),
             self.tls.as_ref(),
             signal,
             self.limits.clone(),

@@ -12,7 +12,6 @@ class FlightSettings(AnsweringSettings):
     """How the Flight SQL server listens and what one caller may cost.
 
     * with a certificate the port speaks TLS only; health checks need no key.
-    * `share_port`: other processes that say so, too, listen on the same port; each gets some of the connections.
     * `read_timeout_s`: a sender (of parameters, of bulk ingestion) that sends nothing for so long is disconnected.
     * `max_message_bytes`: largest message that a caller may send.
     * `keepalive_s`: a connection that is silent for so long is asked whether its other end is there; it is closed when
@@ -21,7 +20,6 @@ class FlightSettings(AnsweringSettings):
     """
 
     port: int = 50051
-    share_port: bool = False
     read_timeout_s: float = 60.0
     keepalive_s: float = 20.0
     keepalive_patience_s: float = 10.0

@@ -13,7 +13,6 @@ class HttpSettings(AnsweringSettings):
 
     * with a certificate the port speaks HTTPS only. `optional`: where the port is taken, the others of the process go
       on without this one.
-    * `share_port`: as of `FlightSettings`.
     * `host_names`: names by which callers may ask where there are no API keys, beside those that can't be a stranger's.
     * `header_timeout_s`, `body_timeout_s`: a request whose headers or body take longer to come is given up.
     * `max_body_bytes`: the largest request: a statement as JSON, with its parameters.
@@ -23,7 +22,6 @@ class HttpSettings(AnsweringSettings):
 
     port: int = 3000
     optional: bool = False
-    share_port: bool = False
     host_names: frozenset[str] = frozenset()
     header_timeout_s: float = 30.0
     body_timeout_s: float = 60.0

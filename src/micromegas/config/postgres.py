@@ -14,12 +14,10 @@ class PostgresSettings(AnsweringSettings):
     * with API keys a session must log in: the user is the name of a key, the password is the key. With `oidc`, others
       log in by their e-mail or subject, with their token as password, over TLS only.
     * with a certificate TLS is offered; `require_tls` refuses sessions without.
-    * `share_port`: as of `FlightSettings`; a session lives in one process.
     * `max_message_bytes`: largest message of bound values that a client may send.
     """
 
     port: int = 5432
-    share_port: bool = False
     require_tls: bool = False
     max_sessions: int = 200
     login_timeout_s: float = 30.0

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -18,12 +19,13 @@ from micromegas.ingest import IngestServer
 from micromegas.ingest.server import LOOPBACK
 from micromegas.lake import Lake, Replication
 from micromegas.query import QueryEngine
+from micromegas.serve.acceptor import Share
 from micromegas.serve.flight.running import CancelStatus
 from micromegas.serve.flight.server import FlightServer
 from micromegas.serve.flight.service import CancelElsewhere
 from micromegas.serve.http.app import QueryApi
 from micromegas.serve.http.listener import Listener
-from micromegas.serve.node_settings import NodeSettings
+from micromegas.serve.node_settings import FLIGHT, HTTP, POSTGRES, NodeSettings
 from micromegas.serve.ports import ListenError
 from micromegas.serve.postgres.server import PostgresServer
 from micromegas.serve.query_engine import query_engine
@@ -43,11 +45,19 @@ class Node:
     workers stop before ingestion, which takes what they tell of themselves. `version` is told to clients.
     """
 
-    def __init__(self, settings: NodeSettings, version: str, cancel_elsewhere: CancelElsewhere | None = None) -> None:
-        """`cancel_elsewhere`: where this is one of several workers, asks the others to end a query."""
+    def __init__(
+        self,
+        settings: NodeSettings,
+        version: str,
+        cancel_elsewhere: CancelElsewhere | None = None,
+        shares: Mapping[str, Share] | None = None,
+    ) -> None:
+        """Where this is one of several workers, `cancel_elsewhere` asks the others to end a query, and `shares` are its
+        parts in their ports, by role."""
         self._settings, self._workers_settings = settings.parted()
         self._version = version
         self._cancel_elsewhere = cancel_elsewhere
+        self._shares = {} if shares is None else shares
         self._stack = AsyncExitStack()
         self._daemon: asyncio.Task[None] | None = None
         self._flight: FlightServer | None = None
@@ -162,14 +172,15 @@ class Node:
                 time.monotonic,
                 Replication(lake),
                 cancel_elsewhere=self._cancel_elsewhere,
+                share=self._shares.get(FLIGHT),
             )
-            await self._listen("flight sql", settings.flight, flight)
+            await self._listen(FLIGHT, settings.flight, flight)
             scheme = "grpc" if settings.flight.tls_certificate is None else "grpc+tls"
             addresses["queries"] = f"{scheme}://{settings.flight.host}:{flight.port}"
         if settings.http is not None:
-            http = Listener(QueryApi(engine, settings.http, lake.clock), settings.http)
+            http = Listener(QueryApi(engine, settings.http, lake.clock), settings.http, self._shares.get(HTTP))
             try:
-                await self._listen("http", settings.http, http)
+                await self._listen(HTTP, settings.http, http)
                 scheme = "http" if settings.http.tls_certificate is None else "https"
                 addresses["api"] = f"{scheme}://{settings.http.host}:{http.port}"
             except ListenError as error:
@@ -177,8 +188,8 @@ class Node:
                     raise
                 logger.warning("no queries over HTTP: %s; name another port with --api-port", error)
         if settings.postgres is not None:
-            gateway = PostgresServer(engine, settings.postgres)
-            await self._listen("postgresql gateway", settings.postgres, gateway)
+            gateway = PostgresServer(engine, settings.postgres, self._shares.get(POSTGRES))
+            await self._listen(POSTGRES, settings.postgres, gateway)
             addresses["postgresql"] = f"postgresql://{settings.postgres.host}:{gateway.port}"
         return addresses
 

@@ -15,6 +15,9 @@ from micromegas.config import (
     QuerySettings,
 )
 
+FLIGHT, HTTP, POSTGRES = "flight sql", "http", "postgresql gateway"
+"""Names of the roles that workers can play."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from asyncio.trsock import TransportSocket
 from typing import Any
 
 _BACKLOG = 1024
@@ -18,34 +17,15 @@ class ListenError(Exception):
         return cls(f"{role} can't listen on {host} port {port}: {error.strerror or error}")
 
 
-def keep_alive(listening: socket.socket | TransportSocket) -> None:
-    """Lets the kernel ask the clients of a port whether they are still there, who may run nothing and read nothing: one
-    whose machine is gone is noticed after two minutes, and frees its place and its query."""
-    # what is accepted inherits it
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-        # not every system names them so
-        if (option := getattr(socket, name, None)) is not None:
-            listening.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def require_free(host: str, port: int) -> None:
-    """Raises `OSError` as long as somebody listens."""
-    if port != 0:
-        with _bound(host, port, socket.SO_REUSEADDR):
-            pass
-
-
-def listening(host: str, port: int, *, share: bool) -> list[socket.socket]:
+def listening(host: str, port: int) -> list[socket.socket]:
     """Sockets that listen on every address of `host`, all on one port; 0 takes a free one. `OSError` when that can't
     be had."""
-    option = socket.SO_REUSEPORT if share else socket.SO_REUSEADDR
     found: list[socket.socket] = []
     missing: OSError | None = None
     try:
         for address in _addresses(host):
             try:
-                found.append(_bound_to(address, port, option))
+                found.append(_bound_to(address, port))
             except OSError as error:
                 # a name may stand for an address of a family that this machine does without
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
@@ -56,6 +36,7 @@ def listening(host: str, port: int, *, share: bool) -> list[socket.socket]:
         if not found and missing is not None:
             raise missing
         for listener in found:
+            _keep_alive(listener)
             listener.listen(_BACKLOG)
     except BaseException:
         for listener in found:
@@ -64,36 +45,15 @@ def listening(host: str, port: int, *, share: bool) -> list[socket.socket]:
     return found
 
 
-class SharedPort:
-    """A port that several processes of ours listen on, kept for them from before the first to after the last.
-
-    Who is bound to a port without listening gets none of its connections.
-    """
-
-    def __init__(self, host: str, port: int) -> None:
-        """`port` 0 takes a free one. Raises `OSError` when it can't be had."""
-        # Sharing is agreed on by both sides: without asking for it first, a second server would get half of the calls.
-        require_free(host, port)
-        self._socket = _kept(host, port)
-        self.port: int = self._socket.getsockname()[1]
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def _kept(host: str, port: int) -> socket.socket:
-    """Without SO_REUSEADDR where that can be: who asks before the first listens is refused, too."""
-    try:
-        return _bound(host, port, socket.SO_REUSEPORT)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-    # connections of one that listened here lately are still about to end
-    return _bound(host, port, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
-
-
-def _bound(host: str, port: int, *options: int) -> socket.socket:
-    return _bound_to(_addresses(host)[0], port, *options)
+def _keep_alive(listener: socket.socket) -> None:
+    """Lets the kernel ask the clients of a port whether they are still there, who may run nothing and read nothing: one
+    whose machine is gone is noticed after two minutes, and frees its place and its query."""
+    # what is accepted inherits it
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        # not every system names them so
+        if (option := getattr(socket, name, None)) is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 _Address = tuple[int, tuple[Any, ...]]
@@ -105,12 +65,12 @@ def _addresses(host: str) -> list[_Address]:
     return list(dict.fromkeys((int(family), address) for family, _, _, _, address in infos))
 
 
-def _bound_to(address: _Address, port: int, *options: int) -> socket.socket:
+def _bound_to(address: _Address, port: int) -> socket.socket:
     family, (ip, _, *more) = address
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        for option in options:
-            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        # not while somebody listens, but while connections of one that did are still about to end
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6 and ip != "::":
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind((ip, port, *more))

@@ -50,16 +50,6 @@ class Certificate:
             return None
         return cls(settings.tls_certificate, settings.tls_key)
 
-    def listening(self) -> ssl.SSLContext:
-        """For a server that is given one context for good: each handshake finds the pair of its time."""
-
-        def handed_on(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-            connection.context = self.pair.context
-
-        context = self.pair.context
-        context.sni_callback = handed_on
-        return context
-
     async def watch(self, renewed: Callable[[Pair], Awaitable[None]] | None = None) -> None:
         """Never returns. `renewed` is awaited with each new pair, which is tried again later where it raises
         `OSError`."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from micromegas.config import FlightSettings
 from micromegas.lake import Replication
 from micromegas.query.errors import QueryError
+from micromegas.serve.acceptor import Share
 from micromegas.serve.api_keys import presented_key
 from micromegas.serve.flight.errors import FlightError, from_query_error
 from micromegas.serve.flight.headers import CallOptions, read_options
@@ -47,8 +48,10 @@ class FlightServer:
         replication: Replication | None = None,
         *,
         cancel_elsewhere: CancelElsewhere | None = None,
+        share: Share | None = None,
     ) -> None:
-        """`cancel_elsewhere` asks the other processes that answer on this port to end a query."""
+        """`share`: of the port, where other processes answer on it, too; `cancel_elsewhere` asks these to end a
+        query."""
         self._settings = settings
         self._service = FlightSqlService(
             engine, version, clock, settings.max_message_bytes, replication, cancel_elsewhere=cancel_elsewhere
@@ -58,7 +61,7 @@ class FlightServer:
         self._pace = Pace(time.monotonic)
         self._handlers = self._handlers_by_path()
         self._watching: asyncio.Task[None] | None = None
-        self._server = GrpcServer(settings, self._handler, _UNARY_PATHS)
+        self._server = GrpcServer(settings, self._handler, _UNARY_PATHS, share)
 
     @property
     def port(self) -> int:

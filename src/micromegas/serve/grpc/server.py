@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 
 from micromegas._transport import Call, Transport
 from micromegas.config import FlightSettings
+from micromegas.serve.acceptor import Acceptor, Share
 from micromegas.serve.grpc.call import ServerCall
 from micromegas.serve.grpc.status import CallError
-from micromegas.serve.ports import listening
 from micromegas.serve.tls import Pair
 
 Handler = Callable[[ServerCall], Awaitable[None]]
@@ -28,11 +29,17 @@ class GrpcServer:
     """`await server.start()` listens on the address of its settings; `port` is then the bound port."""
 
     def __init__(
-        self, settings: FlightSettings, handler: Callable[[str], Handler | None], unary_paths: Iterable[str]
+        self,
+        settings: FlightSettings,
+        handler: Callable[[str], Handler | None],
+        unary_paths: Iterable[str],
+        share: Share | None = None,
     ) -> None:
         """`handler` names who answers calls of a path. Those of `unary_paths` carry one message and begin when it is
-        here; all others begin at once."""
+        here; all others begin at once. `share`: of the port, where other processes have it, too."""
         self._settings = settings
+        self._share = share
+        self._acceptor: Acceptor | None = None
         self._handler = handler
         self._unary_paths = list(unary_paths)
         self._calls: dict[int, ServerCall] = {}
@@ -47,10 +54,9 @@ class GrpcServer:
         """Binds and listens, with TLS where there is a certificate; `OSError` when the address can't be had, or the
         certificate is none for TLS."""
         settings = self._settings
-        listeners = listening(settings.host, settings.port, share=settings.share_port)
-        self.port = listeners[0].getsockname()[1]
+        self._acceptor = Acceptor(settings.host, settings.port, self._share, self._take)
+        self.port = self._acceptor.port
         self._transport = transport = Transport(
-            [listener.detach() for listener in listeners],
             unary_paths=self._unary_paths,
             max_message_bytes=settings.max_message_bytes,
             max_calls=settings.max_calls,
@@ -62,10 +68,11 @@ class GrpcServer:
             try:
                 self.secure(pair)
             except OSError:
-                self._told(transport.close())
+                self._acceptor.stop()
                 self._transport = None
                 raise
         self._loop = asyncio.get_running_loop()
+        self._acceptor.start()
         self._loop.add_reader(transport.fileno(), self._drive, True)
         limits = (settings.keepalive_s, settings.keepalive_patience_s, settings.read_timeout_s)
         self._look_s = min(_LONGEST_LOOK_S, min(limits) / _LOOKS)
@@ -85,6 +92,8 @@ class GrpcServer:
         """Refuses new calls, lets running ones finish for `grace_s`, then ends them."""
         if self._transport is None:
             return
+        if self._acceptor is not None:
+            self._acceptor.stop()
         self._transport.stop()
         self._flush_soon()
         if self._tasks:
@@ -99,6 +108,16 @@ class GrpcServer:
         self._loop.remove_reader(self._transport.fileno())
         transport, self._transport = self._transport, None
         self._told(transport.close())
+
+    def _take(self, connection: socket.socket) -> None:
+        if self._transport is not None:
+            self._transport.add(connection.detach())
+            self._count()
+            self._flush_soon()
+
+    def _count(self) -> None:
+        if self._share is not None and self._acceptor is not None and self._transport is not None:
+            self._acceptor.count(self._transport.connections)
 
     async def _all_sent(self) -> None:
         self._is_idle = is_idle = asyncio.Event()
@@ -141,6 +160,7 @@ class GrpcServer:
         for number in moved:
             if (known := self._calls.get(number)) is not None:
                 known.moved()
+        self._count()
         if is_left:
             self._flush_soon()
 

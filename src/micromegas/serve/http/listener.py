@@ -6,6 +6,9 @@ uvicorn reads and writes the protocol; who may wait how long, and how it ends, i
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -13,10 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from micromegas.config import HttpSettings
-from micromegas.serve.ports import keep_alive
+from micromegas.serve.acceptor import Acceptor, Share
 from micromegas.serve.tls import Certificate
 
-BACKLOG = 1024
 KEEP_ALIVE_S = 75
 MAX_HEADER_BYTES = 64 * 1024
 _CLOSING_STEP_S = 0.02
@@ -25,10 +27,14 @@ _CLOSING_STEP_S = 0.02
 class Listener:
     """`await start()` listens (`port` is then the bound port), `await stop()` lets running requests finish first."""
 
-    def __init__(self, app: Any, settings: HttpSettings) -> None:
+    def __init__(self, app: Any, settings: HttpSettings, share: Share | None = None) -> None:
+        """`share`: of the port, where other processes listen on it, too."""
         self._settings = settings
+        self._share = share
         self._state = ServerState()
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._certificate: Certificate | None = None
+        self._arriving: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self.port = settings.port
         self._config = uvicorn.Config(
@@ -48,37 +54,26 @@ class Listener:
     async def start(self) -> None:
         """Raises `OSError` when the address can't be had, or the certificate can't be used."""
         self._config.load()
-        settings, certificate = self._settings, Certificate.of(self._settings)
-        loop = asyncio.get_running_loop()
-
-        def connection() -> _Connection:
-            return _Connection(self._config, self._state, {}, loop, header_timeout_s=settings.header_timeout_s)
-
-        self._server = await loop.create_server(
-            connection,
-            settings.host,
-            settings.port,
-            backlog=BACKLOG,
-            reuse_port=settings.share_port,
-            ssl=None if certificate is None else certificate.listening(),
-            ssl_handshake_timeout=None if certificate is None else settings.header_timeout_s,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-        for listening in self._server.sockets:
-            keep_alive(listening)
-        if certificate is not None:
-            self._watching = loop.create_task(certificate.watch())
+        self._certificate = Certificate.of(self._settings)
+        self._acceptor = Acceptor(self._settings.host, self._settings.port, self._share, self._take)
+        self.port = self._acceptor.port
+        self._acceptor.start()
+        if self._certificate is not None:
+            self._watching = asyncio.create_task(self._certificate.watch())
 
     async def stop(self) -> None:
         """Takes no more requests, waits until the running ones are answered and their answers read, for
         `drain_timeout_s`, then breaks them off."""
-        if self._server is None:
+        if self._acceptor is None:
             return
         loop = asyncio.get_running_loop()
         end = loop.time() + self._settings.drain_timeout_s
         if self._watching is not None:
             self._watching.cancel()
-        self._server.close()
+        self._acceptor.stop()
+        self._acceptor = None
+        for task in self._arriving:
+            task.cancel()
         for connection in list(self._state.connections):
             connection.shutdown()
         if self._state.tasks:
@@ -92,8 +87,32 @@ class Listener:
             await asyncio.sleep(_CLOSING_STEP_S)
         for connection in list(self._state.connections):
             connection.transport.abort()
-        # not waited for: from Python 3.12 on that lasts until the last handshake has ended, or been given up
-        self._server = None
+
+    def _take(self, connection: socket.socket) -> None:
+        task = asyncio.create_task(self._serve(connection))
+        self._arriving.add(task)
+        self._count()
+        task.add_done_callback(self._arrived)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        """Returns once the connection is made, with TLS after its handshake."""
+        loop, certificate, patience_s = asyncio.get_running_loop(), self._certificate, self._settings.header_timeout_s
+        # it left, or speaks something else; asyncio closes it
+        with suppress(OSError):
+            await loop.connect_accepted_socket(
+                lambda: _Connection(self._config, self._state, self._count, loop, patience_s),
+                connection,
+                ssl=None if certificate is None else certificate.pair.context,
+                ssl_handshake_timeout=None if certificate is None else patience_s,
+            )
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        self._count()
+
+    def _count(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.count(len(self._state.connections) + len(self._arriving))
 
 
 class _Connection(H11Protocol):
@@ -104,12 +123,13 @@ class _Connection(H11Protocol):
         self,
         config: uvicorn.Config,
         server_state: ServerState,
-        app_state: dict[str, Any],
+        left: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
-        *,
         header_timeout_s: float,
     ) -> None:
-        super().__init__(config, server_state, app_state, loop)
+        """`left` is called when the connection has ended."""
+        super().__init__(config, server_state, {}, loop)
+        self._left = left
         self._header_timeout_s = header_timeout_s
         self._waiting: asyncio.TimerHandle | None = None
 
@@ -129,6 +149,7 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+        self._left()
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:

@@ -7,6 +7,7 @@ import asyncio
 import hmac
 import logging
 import secrets
+import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ import pyarrow as pa
 
 from micromegas.config import PostgresSettings
 from micromegas.query import QueryEngine
+from micromegas.serve.acceptor import Acceptor, Share
 from micromegas.serve.audit import Caller
-from micromegas.serve.ports import keep_alive
 from micromegas.serve.postgres import messages
 from micromegas.serve.postgres.errors import PostgresError, RelayedError, protocol_violation
 from micromegas.serve.postgres.lake_rows import LakeQuestions
@@ -67,7 +68,9 @@ class _Connection:
 class PostgresServer:
     """`await start()` listens; `port` is then the bound port. `await stop()` lets what runs finish for a while."""
 
-    def __init__(self, engine: QueryEngine, settings: PostgresSettings) -> None:
+    def __init__(self, engine: QueryEngine, settings: PostgresSettings, share: Share | None = None) -> None:
+        """`share`: of the port, where other processes listen on it, too."""
+        self._share = share
         self._engine = engine
         self._settings = settings
         self._logins = Logins(settings)
@@ -75,7 +78,7 @@ class PostgresServer:
         self._watching: asyncio.Task[None] | None = None
         self._shadow = ShadowPostgres(settings.max_sessions)
         self._answering: Answering | None = None
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._connections: dict[int, _Connection] = {}
         self._arriving = 0
@@ -95,23 +98,20 @@ class PostgresServer:
         routing = Routing(relations, functions, self._shadow.function_names)
         self._answering = Answering(LakeQuestions(self._engine, view_sets), routing)
         try:
-            self._server = await asyncio.start_server(
-                self._accept, settings.host, settings.port, reuse_port=settings.share_port
-            )
+            self._acceptor = Acceptor(settings.host, settings.port, self._share, self._take)
         except BaseException:
             await asyncio.to_thread(self._shadow.stop)
             raise
-        self.port = self._server.sockets[0].getsockname()[1]
-        for listening in self._server.sockets:
-            keep_alive(listening)
+        self.port = self._acceptor.port
+        self._acceptor.start()
         if self._certificate is not None:
             self._watching = asyncio.create_task(self._certificate.watch())
 
     async def stop(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.stop()
         for connection in self._connections.values():
             connection.stopping.set()
         if self._clients:
@@ -122,11 +122,26 @@ class PostgresServer:
                 await asyncio.wait(late)
         await asyncio.to_thread(self._shadow.stop)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise AssertionError("a connection is served in a task")
+    def _take(self, connection: socket.socket) -> None:
+        task = asyncio.create_task(self._accept(connection))
         self._clients.add(task)
+        self._count()
+        task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._clients.discard(task)
+        self._count()
+
+    def _count(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.count(len(self._clients))
+
+    async def _accept(self, connection: socket.socket) -> None:
+        try:
+            reader, writer = await _streams(connection)
+        except OSError:
+            # it has left; asyncio has closed it
+            return
         try:
             await self._serve(reader, writer)
         except PostgresError as error:
@@ -139,7 +154,6 @@ class PostgresServer:
             _log.exception("a connection of a PostgreSQL client failed")
             await _farewell(writer, PostgresError("XX000", "internal error", severity="FATAL"))
         finally:
-            self._clients.discard(task)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -430,6 +444,16 @@ async def _ended(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+async def _streams(connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(loop=loop)
+    made: asyncio.Future[asyncio.StreamWriter] = loop.create_future()
+    # what is given a callback begins TLS as a server
+    protocol = asyncio.StreamReaderProtocol(reader, lambda _, writer: made.set_result(writer), loop=loop)
+    await loop.connect_accepted_socket(lambda: protocol, connection)
+    return reader, made.result()
 
 
 async def _farewell(writer: asyncio.StreamWriter, error: PostgresError) -> None:

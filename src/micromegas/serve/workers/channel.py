@@ -9,9 +9,11 @@ import asyncio
 import itertools
 import pickle
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from micromegas.serve.acceptor import Share
 from micromegas.serve.flight.running import CancelStatus
 from micromegas.serve.node_settings import NodeSettings
 from micromegas.serve.self_telemetry import SelfTelemetry
@@ -22,12 +24,13 @@ _ANSWER_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a worker is to be."""
+    """What a worker is to be. `shares`: of its ports, by role."""
 
     settings: NodeSettings
     version: str
     beat_s: float
     telemetry: SelfTelemetry | None
+    shares: Mapping[str, Share]
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,9 @@ class WorkerProcess:
         with theirs:
             # not with the current folder first: what lies there is not ours to import
             command = (sys.executable, "-P", "-m", "micromegas.serve.workers", str(theirs.fileno()), str(os.getpid()))
+            inherited = [each for share in order.shares.values() for each in (*share.listeners, share.counts)]
             process = await asyncio.create_subprocess_exec(
-                *command, pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL
+                *command, pass_fds=(theirs.fileno(), *inherited), stdin=asyncio.subprocess.DEVNULL
             )
         worker = cls(process, await Channel.over(ours), cancel_of_others)
         try:

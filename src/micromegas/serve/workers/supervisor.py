@@ -1,7 +1,7 @@
 """Keeps so many workers at work: starts them, replaces those that end, hang, or hold work that can't be cancelled.
 
-Workers share nothing but the lake and their ports: which of them a connection lands on is up to the kernel. It must
-never hold up the process that it runs in.
+Workers share nothing but the lake and their ports: a connection is taken by the one that has the fewest. It must never
+hold up the process that it runs in.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from micromegas.config import FlightSettings, HttpSettings, PostgresSettings
+from micromegas.serve.connection_counts import SLOTS
 from micromegas.serve.flight.running import CancelStatus
-from micromegas.serve.node_settings import NodeSettings
-from micromegas.serve.ports import ListenError, SharedPort
+from micromegas.serve.node_settings import FLIGHT, HTTP, POSTGRES, NodeSettings
+from micromegas.serve.ports import ListenError
 from micromegas.serve.self_telemetry import SelfTelemetry
 from micromegas.serve.workers.channel import Cancel, Order
 from micromegas.serve.workers.process import BEAT_S, WorkerFailed, WorkerProcess
+from micromegas.serve.workers.shared_port import SharedPort
 
 _logger = logging.getLogger(__name__)
 
@@ -34,6 +36,14 @@ _ENDING_S = 10.0
 """What a worker may take to end beyond the time that its queries get to finish."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a worker is, and its slot among the counts of connections."""
+
+    order: Order
+    slot: int
+
+
 class Supervisor:
     """`await start()` returns the addresses by role once all workers answer; `await stop()` drains and ends them."""
 
@@ -43,7 +53,8 @@ class Supervisor:
         self._version = version
         self._telemetry = telemetry
         self._ports: dict[str, SharedPort] = {}
-        self._workers: dict[WorkerProcess, Order] = {}
+        self._slots = list(range(SLOTS))
+        self._workers: dict[WorkerProcess, _Place] = {}
         self._tending: list[asyncio.Task[None]] = []
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -56,7 +67,7 @@ class Supervisor:
         """Raises `ListenError` or `WorkerFailed`; what had started is stopped again."""
         try:
             shared = [self._sharing(each) for each in self._settings]
-            orders = [Order(each, self._version, BEAT_S, self._telemetry) for each in shared]
+            orders = [Order(each, self._version, BEAT_S, self._telemetry, {}) for each in shared]
             async with asyncio.TaskGroup() as group:
                 starting = [group.create_task(self._start(order)) for order in orders]
         except BaseExceptionGroup as failures:
@@ -72,6 +83,8 @@ class Supervisor:
         return {role: address for worker in workers for role, address in worker.addresses.items()}
 
     async def stop(self) -> None:
+        for port in self._ports.values():
+            port.stop()
         for task in self._tending:
             task.cancel()
         if self._tending:
@@ -80,6 +93,7 @@ class Supervisor:
         await asyncio.gather(*ending, *self._ending)
         for port in self._ports.values():
             port.close()
+        self._ports.clear()
 
     async def failed(self) -> None:
         """Returns never, or raises what ended the care for a worker."""
@@ -116,23 +130,41 @@ class Supervisor:
             worker = successor
 
     async def _start(self, order: Order) -> WorkerProcess:
-        worker = await WorkerProcess.start(order, self._cancel_of_others)
-        self._workers[worker] = order
+        if not self._slots:
+            raise WorkerFailed("RuntimeError", f"{SLOTS} workers are there already, or about to end")
+        slot = self._slots.pop()
+        shares = {role: self._ports[role].share(slot) for role in _roles(order.settings)}
+        try:
+            worker = await WorkerProcess.start(replace(order, shares=shares), self._cancel_of_others)
+        except BaseException:
+            self._free(slot)
+            raise
+        self._workers[worker] = _Place(order, slot)
         return worker
 
+    def _free(self, slot: int) -> None:
+        for port in self._ports.values():
+            port.free(slot)
+        self._slots.append(slot)
+
+    def _gone(self, worker: WorkerProcess) -> None:
+        place = self._workers.pop(worker, None)
+        if place is not None:
+            self._free(place.slot)
+
     async def _end(self, worker: WorkerProcess) -> None:
-        order = self._workers.get(worker)
-        if order is None:
+        place = self._workers.get(worker)
+        if place is None:
             # it ended while this was about to begin
             return
-        settings = order.settings
+        settings = place.order.settings
         roles = (settings.flight, settings.http, settings.postgres)
         await worker.end(sum(role.drain_timeout_s for role in roles if role is not None) + _ENDING_S)
-        self._workers.pop(worker, None)
+        self._gone(worker)
 
     async def _kill(self, worker: WorkerProcess) -> None:
         await worker.kill()
-        self._workers.pop(worker, None)
+        self._gone(worker)
 
     async def _cancel_of_others(self, asking: WorkerProcess, asked: Cancel) -> CancelStatus:
         """Ends a query that one of the other workers runs."""
@@ -156,14 +188,14 @@ class Supervisor:
     def _sharing(self, settings: NodeSettings) -> NodeSettings:
         """The same on ports that all workers share. Raises `ListenError`."""
         if settings.flight is not None:
-            settings = replace(settings, flight=self._on_shared_port("flight sql", settings.flight))
+            settings = replace(settings, flight=self._on_shared_port(FLIGHT, settings.flight))
         if settings.postgres is not None:
             # a single one, but for the time in which its successor is there already
-            settings = replace(settings, postgres=self._on_shared_port("postgresql gateway", settings.postgres))
+            settings = replace(settings, postgres=self._on_shared_port(POSTGRES, settings.postgres))
         http = settings.http
         if http is not None:
             try:
-                settings = replace(settings, http=self._on_shared_port("http", http))
+                settings = replace(settings, http=self._on_shared_port(HTTP, http))
             except ListenError as error:
                 if not http.optional:
                     raise
@@ -177,4 +209,10 @@ class Supervisor:
                 self._ports[role] = SharedPort(settings.host, settings.port)
             except OSError as error:
                 raise ListenError.because(role, settings.host, settings.port, error) from error
-        return replace(settings, port=self._ports[role].port, share_port=True)
+        return replace(settings, port=self._ports[role].port)
+
+
+def _roles(settings: NodeSettings) -> list[str]:
+    """Those that listen."""
+    roles = ((FLIGHT, settings.flight), (HTTP, settings.http), (POSTGRES, settings.postgres))
+    return [role for role, of_role in roles if of_role is not None]

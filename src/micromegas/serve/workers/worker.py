@@ -51,7 +51,7 @@ async def _work(end: socket.socket) -> None:
     async def cancel_elsewhere(query_id: str, owner: str | None, anyones: bool) -> CancelStatus:
         return await channel.cancel(query_id, owner, anyones=anyones)
 
-    node = Node(order.settings, order.version, cancel_elsewhere)
+    node = Node(order.settings, order.version, cancel_elsewhere, order.shares)
     try:
         addresses = await node.start()
     except (LakeError, ListenError, ShadowError, OSError) as error:
