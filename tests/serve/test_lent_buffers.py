@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
 import pytest
-from serve.raw_http2 import DATA, DO_GET, RST_STREAM, WINDOW_UPDATE, RawClient, frame, message
+from serve.raw_http2 import DATA, DO_GET, HEADERS, RST_STREAM, WINDOW_UPDATE, RawClient, frame, message
 
 from micromegas._transport import Call, Layout, Transport
 
@@ -42,7 +43,8 @@ class Driven:
 
 
 @contextmanager
-def driven() -> Iterator[Driven]:
+def driven(kernel_bytes: int | None = None) -> Iterator[Driven]:
+    """`kernel_bytes`: about what the kernel takes for a reader that doesn't read."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         transport = Transport(
             unary_paths=[DO_GET],
@@ -53,7 +55,10 @@ def driven() -> Iterator[Driven]:
             keepalive_patience_s=60,
         )
         with RawClient(listener.getsockname()[1]) as client:
-            transport.add(listener.accept()[0].detach())
+            accepted = listener.accept()[0]
+            if kernel_bytes is not None:
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_bytes)
+            transport.add(accepted.detach())
             yield Driven(transport, client)
     transport.close()
 
@@ -111,6 +116,28 @@ def test_what_waits_is_held_until_it_is_sent_or_nobody_waits(
             assert not each.call.has_room
         what(each)
         each.until(lambda: rows() is None)
+
+
+def test_an_answer_is_not_over_before_the_kernel_has_it() -> None:
+    with driven(kernel_bytes=4096) as each:
+        each.client.send(frame(WINDOW_UPDATE, 0, 1, (2**30).to_bytes(4, "big")))
+        each.client.send(frame(WINDOW_UPDATE, 0, 0, (2**30).to_bytes(4, "big")))
+        rows = Rows(2_000_000)
+        held = weakref.ref(rows)
+        each.call.write(rows)
+        del rows
+        each.until(lambda: each.call.has_room)
+        assert not each.call.finish(0, "")
+        for _ in range(10):
+            each.transport.drive(True)
+            assert not each.call.is_over
+            assert held() is not None
+        each.client.until(HEADERS, 1)
+        reading = threading.Thread(target=each.client.until, args=(HEADERS, 1), daemon=True)
+        reading.start()
+        each.until(lambda: each.call.is_over)
+        assert held() is None
+        each.until(lambda: not reading.is_alive())
 
 
 def test_bytes_arrive_as_they_were() -> None:

@@ -307,7 +307,7 @@ impl State {
 
     /// True when there is room again for somebody who waits for it.
     fn send(&mut self, context: &mut Context<'_>) -> bool {
-        while !self.queue.is_empty() {
+        while !self.queue.is_empty() || self.trailers.is_some() {
             let has_pushed = self.push();
             if has_pushed || self.queue.is_empty() || self.is_blocked.load(Ordering::Relaxed) {
                 break;
@@ -350,7 +350,8 @@ impl State {
             }
             has_pushed = true;
         }
-        if !self.queue.is_empty() {
+        // an answer of which the kernel doesn't take the rest keeps its place
+        if !self.queue.is_empty() || self.is_blocked.load(Ordering::Relaxed) {
             return has_pushed;
         }
         if let Some(trailers) = self.trailers.take() {

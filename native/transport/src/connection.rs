@@ -112,7 +112,8 @@ impl Connection {
         for _ in 0..MAX_TURNS {
             self.signal.begin();
             self.outgoing.begin();
-            let is_open = self.advance(context, news);
+            // first what there is: calls go on where the kernel takes all of it
+            let is_open = self.outgoing.send().is_ok() && self.advance(context, news);
             let is_sent = self.outgoing.send().is_ok();
             if !is_open || !is_sent {
                 self.end(news);
