@@ -145,7 +145,7 @@ bench-hotpath-%: other-python-%
 
 # The same where a time stamp takes as long as where the limits were set, for it is the system's clock.
 bench-hotpath-clock: setup-test
-	MICROMEGAS_RECORDER_CLOCK=monotonic $(PY) bench/hotpath.py
+	MICROMEGAS_RECORDER_CLOCK=monotonic $(MAKE) bench-hotpath
 
 # Beside other libraries, in an environment of their own.
 bench-peers: setup-test
