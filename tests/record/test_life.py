@@ -433,6 +433,7 @@ def test_import_loads_the_standard_library_and_the_core_only():
         "micromegas.record.otel",
         "micromegas.record.process_facts",
         "micromegas.record.session",
+        "micromegas.record.settings",
         "micromegas.record.thread_names",
         "micromegas.record.trace_context",
         "micromegas.record.tracing",

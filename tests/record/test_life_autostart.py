@@ -100,7 +100,7 @@ except RuntimeError as error:
 def test_a_bad_setting_does_not_keep_the_program_from_starting(interpreter, start):
     done = start(interpreter, "-c", "print('runs')", MICROMEGAS_TELEMETRY_URL="nonsense")
     assert done.stdout == "runs\n"
-    assert "micromegas: this process is not recorded: telemetry url nonsense" in done.stderr
+    assert done.stderr.count("micromegas: this process is not recorded: telemetry url nonsense") == 1
 
 
 def test_sitecustomize_for_interpreters_without_the_pth_file(start, server, tmp_path):
@@ -161,12 +161,6 @@ def test_everything_comes_from_the_environment(run, server):
         env={"MICROMEGAS_PROCESS_NAME": "shop", "MICROMEGAS_BUFFER_BYTES": "1000000", "MICROMEGAS_QUEUE_BYTES": "2000"},
     )
     assert server.captured.processes[0]["exe"] == "shop"
-
-
-@pytest.mark.parametrize("variable", ["MICROMEGAS_BUFFER_BYTES", "MICROMEGAS_QUEUE_BYTES", "MICROMEGAS_FLUSH_PERIOD"])
-def test_a_variable_that_is_no_number(run, variable):
-    done = run("try: mm.init()\nexcept ValueError as error: print(error)", env={variable: "many"})
-    assert done.stdout.startswith(f"{variable} 'many': not ")
 
 
 def test_the_wheel_brings_the_file_along(tmp_path):

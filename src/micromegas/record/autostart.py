@@ -12,6 +12,8 @@ SITE_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "at_start
 """To be put on the PYTHONPATH of children whose interpreter may not have our `.pth` file."""
 
 _NO = ("", "0", "false", "no", "off")
+_has_begun = False
+"""CPython 3.11 reads the `.pth` files of a virtual environment twice."""
 
 
 def is_wanted() -> bool:
@@ -21,9 +23,11 @@ def is_wanted() -> bool:
 
 
 def begin() -> None:
-    """Begin to record if the environment asks for it. What goes wrong is told on stderr."""
-    if not is_wanted() or _is_multiprocessing_helper():
+    """Begin to record if the environment asks for it, once. What goes wrong is told on stderr."""
+    global _has_begun
+    if _has_begun or not is_wanted() or _is_multiprocessing_helper():
         return
+    _has_begun = True
     try:
         from micromegas.record.session import begin_automatically
 

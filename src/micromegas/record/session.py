@@ -1,6 +1,7 @@
 """Starts and ends recording.
 
-The only place of the recorder that reads the environment. After `init()` nothing here raises into the program.
+Only this file, settings.py, upload.py and what they call read the environment. After `init()` nothing here raises into
+the program.
 """
 
 import atexit
@@ -13,6 +14,15 @@ from micromegas import _core
 from micromegas.record.after_import import AfterImport
 from micromegas.record.levels import DEFAULT_LEVEL, level_number, set_log_levels
 from micromegas.record.process_facts import default_properties, encodable, facts
+from micromegas.record.settings import (
+    buffer_byte_count,
+    byte_count,
+    check_kinds,
+    is_clock_monotonic,
+    is_wanted,
+    properties_of_environment,
+    seconds,
+)
 from micromegas.record.thread_names import hear_renames, thread_name
 
 TYPE_CHECKING = False  # what type checkers take for true; `typing` is slow to load
@@ -30,9 +40,6 @@ RESERVED_PREFIX = "micromegas."
 
 _AT_EXIT_SECONDS = 5.0
 """As at the end of the interpreter (src/recorder/python.rs)."""
-_DEFAULT_BYTES = 64 << 20
-_LEAST_BUFFER_BYTES = 256 << 10
-"""Each thread begins with 16 KiB, and goes on with another block before that one comes free."""
 
 
 class _Hooks:
@@ -140,9 +147,11 @@ def init(
     Where recording began by itself (MICROMEGAS_AUTOSTART, or as a child of a recorded process) this gives the id of the
     process and sets the level; other settings come too late, which a warning in the log tells.
 
-    Errors: ValueError for a url, key, level, period or encoding that can't be; RuntimeError when recording already.
+    Errors: ValueError for a url, key, level, period, number or encoding, or a variable of the environment, that can't
+    be; TypeError for a setting of another kind; RuntimeError when recording already.
     """
     given = dict(locals())
+    check_kinds(given)
     environment = os.environ
     set_log_levels(level if level is not None else environment.get("MICROMEGAS_LOG") or DEFAULT_LEVEL)
     if not 0 < gauge_period < threading.TIMEOUT_MAX:
@@ -169,26 +178,22 @@ def init(
             client_key=client_key,
         ),
         "facts": facts(process_name or environment.get("MICROMEGAS_PROCESS_NAME")),
-        "properties": list(
-            _process_properties(properties, environment.get("MICROMEGAS_PROCESS_PROPERTIES", "")).items()
-        ),
+        "properties": list(_process_properties(properties).items()),
         "parent_process_id": _hooks.parent,
-        "flush_period": flush_period
-        if flush_period is not None
-        else _period(environment.get("MICROMEGAS_FLUSH_PERIOD")),
-        "buffer_bytes": _buffer_bytes(buffer_bytes),
+        "flush_period": seconds(flush_period, "MICROMEGAS_FLUSH_PERIOD"),
+        "buffer_bytes": buffer_byte_count(buffer_bytes),
         "console_level": level_number(console or environment.get("MICROMEGAS_CONSOLE") or "off"),
-        "scrub": _is_wanted("MICROMEGAS_SCRUB") if scrub is None else scrub is not False,
+        "scrub": is_wanted(None if scrub is None else scrub is not False, "MICROMEGAS_SCRUB"),
         "scrub_patterns": [] if scrub is None or isinstance(scrub, bool) else [str(pattern) for pattern in scrub],
         "encoding": encoding or os.environ.get("MICROMEGAS_ENCODING") or "auto",
-        "queue_bytes": queue_bytes if queue_bytes is not None else _bytes_from("MICROMEGAS_QUEUE_BYTES"),
-        "system_metrics": system_metrics if system_metrics is not None else _is_wanted("MICROMEGAS_SYSTEM_METRICS"),
+        "queue_bytes": byte_count("queue_bytes", queue_bytes),
+        "system_metrics": is_wanted(system_metrics, "MICROMEGAS_SYSTEM_METRICS"),
         "spool_folder": _spool_folder(spool, spool_dir),
-        "spool_bytes": spool_bytes if spool_bytes is not None else _bytes_from("MICROMEGAS_SPOOL_BYTES", 512 << 20),
+        "spool_bytes": byte_count("spool_bytes", spool_bytes, 512 << 20),
         "span_sampling": _span_sampling(
             span_sampling if span_sampling is not None else environment.get("MICROMEGAS_SPAN_SAMPLING") or 1.0
         ),
-        "monotonic_clock": environment.get("MICROMEGAS_RECORDER_CLOCK") == "monotonic",
+        "monotonic_clock": is_clock_monotonic(),
         "thread_namer": thread_name,
     }
     process_id = _core.recorder_start(decisions)
@@ -203,14 +208,8 @@ def init(
     return process_id
 
 
-def _is_wanted(variable: str) -> bool:
-    """Unless the environment says no."""
-    return os.environ.get(variable, "").strip().lower() not in ("0", "false", "no", "off")
-
-
-def _capture_logging(wanted: bool | None) -> None:
-    if wanted is None:
-        wanted = _is_wanted("MICROMEGAS_CAPTURE_LOGGING")
+def _capture_logging(given: bool | None) -> None:
+    wanted = is_wanted(given, "MICROMEGAS_CAPTURE_LOGGING")
     if _hooks.logging is not None:
         _hooks.logging.cancel()
         _hooks.logging = None
@@ -229,7 +228,7 @@ def _install_logging(_: object) -> None:
 def _spool_folder(wanted: bool | None, folder: str | os.PathLike[str] | None) -> str | None:
     from micromegas.record.spool import spool_folder
 
-    if not (_is_wanted("MICROMEGAS_SPOOL") if wanted is None else wanted):
+    if not is_wanted(wanted, "MICROMEGAS_SPOOL"):
         return None
     return os.path.abspath(folder) if folder is not None else spool_folder(os.environ)
 
@@ -355,15 +354,6 @@ def _trace_as_environment_says(value: str | None) -> None:
             _core.log.error("MICROMEGAS_TRACE %r: %s", value, error)
 
 
-def _period(text: str | None) -> float:
-    if not text:
-        return 1.0
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"MICROMEGAS_FLUSH_PERIOD {text!r}: not a number of seconds") from None
-
-
 def _span_sampling(given: "str | float | Mapping[str, float]") -> tuple[bool, list[tuple[str, float]]]:
     """Whether only spikes are kept, else shares by name; none: all spans."""
     if given == "spikes":
@@ -378,29 +368,8 @@ def _span_sampling(given: "str | float | Mapping[str, float]") -> tuple[bool, li
     return False, [] if pairs == [("*", 1.0)] else pairs
 
 
-def _bytes_from(variable: str, default: int = _DEFAULT_BYTES) -> int:
-    text = os.environ.get(variable)
-    if not text:
-        return default
-    if not text.isdecimal():
-        raise ValueError(f"{variable} {text!r}: not a number of bytes")
-    return int(text)
-
-
-def _buffer_bytes(given: int | None) -> int:
-    size = given if given is not None else _bytes_from("MICROMEGAS_BUFFER_BYTES")
-    if size < _LEAST_BUFFER_BYTES:
-        name = "buffer_bytes" if given is not None else "MICROMEGAS_BUFFER_BYTES"
-        raise ValueError(f"{name} {size}: at least {_LEAST_BUFFER_BYTES}, or threads find no room for events")
-    return size
-
-
-def _process_properties(given: Mapping[str, object] | None, from_environment: str) -> dict[str, str]:
-    properties = default_properties()
-    for pair in from_environment.split(","):
-        name, separator, value = pair.partition("=")
-        if separator and name.strip():
-            properties[name.strip()] = value.strip()
+def _process_properties(given: Mapping[str, object] | None) -> dict[str, str]:
+    properties = default_properties() | properties_of_environment()
     for key, value_object in (given or {}).items():
         properties[str(key)] = str(value_object)
     for name in properties:

@@ -1,6 +1,6 @@
 """How to reach the server, as the program and the environment say: where, through what, trusting whom, known as whom.
 
-Only gathers; the native half checks it and starts nothing that can't be.
+Gathers; the native half checks each of it and starts nothing that can't be.
 """
 
 import os
@@ -26,6 +26,10 @@ def upload_decisions(
     given = {str(name): str(value) for name, value in (headers or {}).items()}
     if api_key is None and not renewed and not any(name.lower() == "authorization" for name in given):
         api_key = environment.get("MICROMEGAS_INGESTION_API_KEY")
+    certificate = _path(client_certificate, environment, "MICROMEGAS_CLIENT_CERTIFICATE")
+    key = _path(client_key, environment, "MICROMEGAS_CLIENT_KEY")
+    if key is not None and certificate is None:
+        raise ValueError("client_key: of no client_certificate; name that, too")
     return {
         "url": server,
         "api_key": api_key,
@@ -37,8 +41,8 @@ def upload_decisions(
         "ca_file": _path(ca_file, environment, "MICROMEGAS_CA_FILE"),
         "ssl_cert_file": environment.get("SSL_CERT_FILE") or None,
         "ssl_cert_dir": environment.get("SSL_CERT_DIR") or None,
-        "client_certificate": _path(client_certificate, environment, "MICROMEGAS_CLIENT_CERTIFICATE"),
-        "client_key": _path(client_key, environment, "MICROMEGAS_CLIENT_KEY"),
+        "client_certificate": certificate,
+        "client_key": key,
     }
 
 
